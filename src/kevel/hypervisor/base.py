@@ -1,0 +1,207 @@
+"""The port that every hypervisor driver implements: what the host's agent may ask of a hypervisor.
+
+Rules of the port, checked by the conformance kit (`tests/conformance/hypervisor.py`):
+
+* Every act is idempotent: it looks at the real state first, and "already so" is success. Any act may be repeated after any
+  crash of the caller, of the driver or of the hypervisor, at any instruction (S7).
+* Every call ends. A driver whose calls can hang bounds them itself and then raises StepUnknown. When StepUnknown is raised,
+  the call can no longer take effect without a later `observe_server` showing it: either it has returned, or its issuer is
+  dead, and `observe_server` answers only after the guest's own monitor has answered behind whatever was still queued there.
+* Outcomes: return = done; StepRetry = may pass; StepNever = will not succeed as asked (the reason is for the user);
+  StepUnknown = look again.
+* Absence is never assumed: `unplug_disk` returns True only when the disk has been seen to be gone from the running guest
+  (device and block nodes) and from the definition.
+* An act on a server that has no domain raises StepNever, except the removing ones (`unplug_disk` returns True,
+  `power_off` and `undefine_server` return), for which an absent domain is success.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+
+class PowerState(enum.Enum):
+    """What the hypervisor says about a domain."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTOFF = "shutoff"
+    CRASHED = "crashed"
+
+
+class VolumeBus(enum.Enum):
+    """How volumes reach the guest. virtio-scsi shows the whole serial and needs no PCI slot per disk."""
+
+    SCSI = "scsi"
+    VIRTIO = "virtio"
+
+
+class DomainSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server's domain is made of. Paths are absolute."""
+
+    server_id: str
+    memory_mib: int
+    vcpus: int
+    #: Where the root disk's first contents come from; copied once to the server's own directory. None: no root disk.
+    image_path: str | None
+    #: The image's stored format, never probed (S15): "raw" or "qcow2".
+    image_format: str
+    #: Size of the root disk, at least the image's; 0 = as large as the image.
+    root_bytes: int
+    kernel_path: str | None = None
+    initrd_path: str | None = None
+    cmdline: str = ""
+    volume_bus: VolumeBus = VolumeBus.SCSI
+
+
+class DiskSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume as it is to be plugged into one server."""
+
+    #: "ua-" + attachment id: the key of the disk in the guest's domain.
+    alias: str
+    #: The volume's id, whole.
+    serial: str
+    #: Absolute path of the local file or device, already proved to be the volume (S8).
+    source_path: str
+    #: "raw" or "qcow2"; a stored fact, passed explicitly (S15).
+    source_format: str
+    size_bytes: int
+    #: Libvirt's name for the target ("sdb"); the guest may use another.
+    target: str
+    #: Unit number on the volume bus; unique within the server, 1 or more (0 is the root disk).
+    unit: int
+    read_only: bool = False
+    shareable: bool = False
+
+
+class DiskView(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk as found in a domain."""
+
+    alias: str
+    serial: str
+    source_path: str
+    target: str
+    size_bytes: int | None = None
+
+
+class ServerView(msgspec.Struct, frozen=True, kw_only=True):
+    """What is really there of one server."""
+
+    server_id: str
+    power: PowerState
+    #: Differs after each start of the guest's process (not after a reboot from inside); "" when it does not run.
+    boot_id: str
+    #: Volume disks (alias "ua-...") in the running guest; empty when it does not run.
+    live: tuple[DiskView, ...]
+    #: Volume disks in the persistent definition.
+    persistent: tuple[DiskView, ...]
+    #: Aliases of disks whose block nodes exist without a device (left by a call that died), or node names.
+    orphans: tuple[str, ...] = ()
+    #: For a domain that does not run: why ("shutdown", "crashed", "destroyed", "failed", ...).
+    stop_reason: str = ""
+
+    def live_disk(self, alias: str) -> DiskView | None:
+        """The disk of that alias in the running guest."""
+        return next((disk for disk in self.live if disk.alias == alias), None)
+
+    def persistent_disk(self, alias: str) -> DiskView | None:
+        """The disk of that alias in the definition."""
+        return next((disk for disk in self.persistent if disk.alias == alias), None)
+
+
+class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What `openstack hypervisor list` shows of a host."""
+
+    hypervisor_type: str
+    hypervisor_version: int
+    hostname: str
+    vcpus: int
+    memory_mib: int
+    #: The most volumes one server can hold on its bus.
+    max_volumes: int
+
+
+class EventKind(enum.Enum):
+    """Why a server should be looked at. Events only make things quick; losing one costs time."""
+
+    DISK_REMOVED = "disk_removed"
+    LIFECYCLE = "lifecycle"
+    RECONNECTED = "reconnected"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something happened to a server; RECONNECTED (server_id "") means: look at all of them."""
+
+    kind: EventKind
+    server_id: str
+    alias: str = ""
+
+
+class Hypervisor(Protocol):
+    """One hypervisor host."""
+
+    async def open(self, listener: Callable[[Event], None]) -> HostFacts:
+        """Connect, and deliver events to `listener` on the event loop from now on.
+
+        Raises SetupError when this host cannot run servers at all.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Disconnect. Guests keep running."""
+        ...
+
+    async def define_server(self, spec: DomainSpec) -> None:
+        """Make the server's own files and persistent definition; keep volume disks already in the definition."""
+        ...
+
+    async def start_server(self, server_id: str) -> None:
+        """Start the guest from its definition."""
+        ...
+
+    async def ask_shutdown(self, server_id: str) -> None:
+        """Ask the guest to shut itself down; returns when asked."""
+        ...
+
+    async def ask_reboot(self, server_id: str) -> None:
+        """Ask the guest to reboot itself; returns when asked. Raises StepRetry when nobody in the guest answers."""
+        ...
+
+    async def power_off(self, server_id: str) -> None:
+        """End the guest's process at once; return when it has been seen to be gone."""
+        ...
+
+    async def undefine_server(self, server_id: str) -> None:
+        """Power off, remove the definition and the server's own files (root disk, console log)."""
+        ...
+
+    async def observe_server(self, server_id: str) -> ServerView | None:
+        """What is really there, answered behind every earlier call on this server; None: no domain."""
+        ...
+
+    async def observe_all(self) -> list[ServerView]:
+        """The census: every domain that Kevel made on this host."""
+        ...
+
+    async def plug_disk(self, server_id: str, disk: DiskSpec) -> None:
+        """Make the disk part of the definition, and of the running guest if it runs.
+
+        Clears what a dead attempt left (orphan block nodes) first. Raises StepNever when there is no free slot.
+        """
+        ...
+
+    async def unplug_disk(self, server_id: str, alias: str) -> bool:
+        """Take one step towards removal; True when the disk has been seen to be gone everywhere.
+
+        In a running guest the removal is asked for and False returned at once: the guest answers later (DISK_REMOVED), or
+        never. The definition is changed only after the running guest has let go, so a refusal leaves the disk whole.
+        """
+        ...
+
+    async def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
+        """Let a running guest see that the disk has grown; nothing to do when it does not run. Never shrinks."""
+        ...
