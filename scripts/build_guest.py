@@ -126,8 +126,9 @@ def collect_libraries(program: Path, deb: Path, cache: Path, root: Path) -> dict
         debs = download_packages(sorted(wanted), cache, root)
         search = ":".join(str(root / directory) for directory in LIBRARY_DIRECTORIES)
         listing = run_command(root / LOADER, "--inhibit-cache", "--library-path", search, "--list", program)
-        if "not found" not in listing:
-            paths = [Path(path) for path in re.findall(r"=> (/\S+) ", listing)]
+        # All of them, and from there: the loader also looks in the directories of the machine that runs it.
+        paths = [root / path for path in re.findall(rf"=> {re.escape(str(root))}/(\S+) ", listing)]
+        if paths and len(paths) == listing.count("=>"):
             return {f"lib/x86_64-linux-gnu/{path.name}": path for path in paths} | {LOADER: root / LOADER}
     raise GuestError(f"the libraries of {program.name} could not be found in Debian's packages")
 
