@@ -1,0 +1,18 @@
+"""What every use case stands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kevel.runtime.ports import Clock, Executor, Ids
+from kevel.store.transactions import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Store, clock, ids and threads: the ports that the simulator replaces."""
+
+    store: Store
+    clock: Clock
+    ids: Ids
+    executor: Executor

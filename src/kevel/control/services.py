@@ -1,0 +1,28 @@
+"""Everything that the API handlers use, joined once by the app factory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kevel.control.attachments import Attachments
+from kevel.control.flavors import Flavors
+from kevel.control.identity import Identity
+from kevel.control.images import Images
+from kevel.control.runtime import Runtime
+from kevel.control.servers import Servers
+from kevel.control.volume_types import VolumeTypes
+from kevel.control.volumes import Volumes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The use cases, by resource."""
+
+    runtime: Runtime
+    identity: Identity
+    images: Images
+    flavors: Flavors
+    servers: Servers
+    volumes: Volumes
+    volume_types: VolumeTypes
+    attachments: Attachments

@@ -1,0 +1,49 @@
+"""Device names and unit numbers of a server's volumes."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Collection
+
+from kevel.domain.errors import Conflict, Invalid
+
+#: Nova's rule for a requested device name.
+DEVICE_PATTERN = r"^/dev/(x)?([a-z])?(d)?([a-z]+)[0-9]*$"
+_DEVICE = re.compile(DEVICE_PATTERN)
+
+#: Unit 0 is the root disk; virtio-scsi takes units up to 16383, and PCI slots end long before.
+UNIT_FIRST = 1
+
+
+def disk_letters(index: int) -> str:
+    """0 -> a, 25 -> z, 26 -> aa."""
+    letters = ""
+    index += 1
+    while index:
+        index, rest = divmod(index - 1, 26)
+        letters = string.ascii_lowercase[rest] + letters
+    return letters
+
+
+def choose_device(requested: str | None, *, prefix: str, taken: Collection[str], root_device: str) -> str:
+    """The device name of a new attachment: the requested one, or the first free one.
+
+    The name is a label, as in Nova: the guest finds the disk by its serial. Raises Invalid for an impossible name and
+    Conflict for one that is taken.
+    """
+    if requested is None:
+        index = 1
+        while (name := f"/dev/{prefix}{disk_letters(index)}") in taken or name == root_device:
+            index += 1
+        return name
+    if not _DEVICE.match(requested):
+        raise Invalid(f"The supplied device path ({requested}) is invalid; it has to look like /dev/vdb.")
+    if requested in taken or requested == root_device:
+        raise Conflict(f"The supplied device path ({requested}) is in use.")
+    return requested
+
+
+def choose_unit(taken: Collection[int], *, units_max: int) -> int | None:
+    """The lowest free unit number, or None when the bus is full."""
+    return next((unit for unit in range(UNIT_FIRST, units_max + 1) if unit not in taken), None)

@@ -1,0 +1,190 @@
+"""The things Kevel keeps, as values. Times are microseconds since the epoch, UTC."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+from kevel.domain.ladder import Goal, Hands, Rung
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+class ServerGoal(enum.Enum):
+    """What the user wants of a server."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    DELETED = "deleted"
+
+
+class ServerRung(enum.IntEnum):
+    """What is true of a server on its host."""
+
+    #: Nothing is left anywhere; the row is a tombstone.
+    GONE = 0
+    #: The record exists and the host is chosen; nothing is on the host.
+    PLACED = 1
+    #: Root disk and persistent definition exist; the guest does not run.
+    DEFINED = 2
+    #: The guest runs.
+    RUNNING = 3
+
+
+class BootKind(enum.Enum):
+    """How the wanted boot of a running server is to come about."""
+
+    SOFT = "soft"
+    HARD = "hard"
+
+
+class OperationKind(enum.Enum):
+    """Exclusive work on a volume; at most one at a time. The value is the status that users see meanwhile."""
+
+    CREATING = "creating"
+    DELETING = "deleting"
+    EXTENDING = "extending"
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why something is not as it was asked to be, for people."""
+
+    code: str
+    message: str
+    at: int
+
+
+class Volume(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume's row."""
+
+    id: str
+    project_id: str
+    user_id: str
+    name: str
+    description: str | None
+    size_gib: int
+    volume_type_id: str
+    backend: str
+    format: str
+    availability_zone: str
+    metadata: dict[str, str]
+    bootable: bool
+    readonly: bool
+    multiattach: bool
+    #: Set once the back end has made it.
+    made: bool
+    fault: Reason | None
+    #: A status an admin put over the computed one; hides and blocks, never frees a path.
+    mask: str | None
+    generation: int
+    created_at: int
+    updated_at: int | None
+    deleted_at: int | None
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """Exclusive work on one volume."""
+
+    id: str
+    volume_id: str
+    kind: OperationKind
+    #: What the kind needs: {"size_gib": 2} for extending.
+    args: dict[str, Any]
+    request_id: str
+    created_at: int
+    deadline_at: int
+    finished_at: int | None
+    last_error: Reason | None
+
+
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
+    """A user wants a volume in a server."""
+
+    id: str
+    volume_id: str
+    server_id: str | None
+    project_id: str
+    goal: Goal
+    goal_revision: int
+    #: The request that set the goal, and who asked: "user", "rollback" (a new one's climb failed), "refusal" (the guest
+    #: kept the disk), "server" (the server goes away).
+    goal_request_id: str
+    goal_by: str
+    goal_at: int
+    deadline_at: int
+    #: True once it was plugged for its request: a failure never gives it away from then on.
+    established: bool
+    device: str
+    unit: int
+    tag: str | None
+    delete_on_termination: bool
+    boot_index: int | None
+    reason: Reason | None
+    created_at: int
+    attached_at: int | None
+    closed_at: int | None
+
+
+class Path(msgspec.Struct, frozen=True, kw_only=True):
+    """One host's way to a volume for one attachment."""
+
+    id: str
+    attachment_id: str
+    volume_id: str
+    server_id: str | None
+    host: str
+    generation: int
+    rung: Rung
+    hands: Hands
+    revision: int
+    #: Sealed connection_info; present from the export on.
+    connection_info: bytes | None
+    #: Size the guest's disk was last seen to have.
+    plugged_bytes: int | None
+    last_error: Reason | None
+    changed_at: int
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """A server's row."""
+
+    id: str
+    project_id: str
+    user_id: str
+    name: str
+    description: str | None
+    flavor: dict[str, Any]
+    #: The image as it was when the server was made: {"id", "name", "disk_format", "file", "kernel_file", ...}.
+    image: dict[str, Any]
+    host: str
+    availability_zone: str
+    metadata: dict[str, str]
+    goal: ServerGoal
+    goal_revision: int
+    goal_request_id: str
+    deadline_at: int
+    rung: ServerRung
+    revision: int
+    wanted_boot: int
+    boot: int
+    boot_kind: BootKind
+    key_name: str | None
+    locked: bool
+    fault: Reason | None
+    created_at: int
+    updated_at: int
+    launched_at: int | None
+    terminated_at: int | None
+    deleted_at: int | None
+
+
+class Actor(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks, as far as a transaction needs to know. The project is the scope of every look-up (S9)."""
+
+    user_id: str
+    project_id: str
+    request_id: str
+    is_admin: bool = False

@@ -1,0 +1,112 @@
+"""The statuses users see, computed; none is stored, so none can disagree with the rows it speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kevel.domain.ladder import Goal, Rung
+from kevel.domain.model import (
+    Attachment,
+    BootKind,
+    Operation,
+    OperationKind,
+    Path,
+    Server,
+    ServerGoal,
+    ServerRung,
+    Volume,
+)
+
+#: Cinder's words for a fault, by the operation that failed.
+_FAULT_STATUS = {
+    OperationKind.CREATING: "error",
+    OperationKind.DELETING: "error_deleting",
+    OperationKind.EXTENDING: "error_extending",
+}
+
+#: Which attachment speaks for a volume that has several.
+_PRECEDENCE = ("in-use", "attaching", "detaching", "reserved")
+
+
+def is_complete(attachment: Attachment, paths: Sequence[Path]) -> bool:
+    """The guest has the disk, as far as the record goes: live if it runs, else in its definition (S3)."""
+    return attachment.goal is Goal.ATTACHED and any(path.rung is Rung.PLUGGED for path in paths)
+
+
+def attachment_status(attachment: Attachment, paths: Sequence[Path]) -> str:
+    """Cinder's word for an attachment: reserved, attaching, attached, detaching or detached."""
+    if attachment.closed_at is not None:
+        return "detached"
+    if attachment.goal is Goal.DETACHED:
+        return "detaching"
+    if is_complete(attachment, paths):
+        return "attached"
+    return "attaching"
+
+
+def volume_status(
+    volume: Volume, operation: Operation | None, attachments: Sequence[tuple[Attachment, Sequence[Path]]]
+) -> str:
+    """Cinder's word for a volume: mask, then running operation, then fault, then attachments, then available."""
+    if volume.deleted_at is not None:
+        return "deleted"
+    if volume.mask is not None:
+        return volume.mask
+    if operation is not None and operation.finished_at is None:
+        return operation.kind.value
+    if volume.fault is not None:
+        return _FAULT_STATUS.get(_fault_kind(volume.fault.code), "error")
+    words = {attachment_status(attachment, paths) for attachment, paths in attachments if attachment.closed_at is None}
+    words = {"in-use" if word == "attached" else word for word in words}
+    return next((word for word in _PRECEDENCE if word in words), "available")
+
+
+def _fault_kind(code: str) -> OperationKind | None:
+    return next((kind for kind in OperationKind if code == f"{kind.value}_failed"), None)
+
+
+def vm_state(server: Server) -> str:
+    """Nova's vm_state."""
+    if server.deleted_at is not None:
+        return "deleted"
+    if server.fault is not None and server.rung is not ServerRung.RUNNING:
+        return "error"
+    if server.launched_at is None:
+        return "building"
+    if server.goal is ServerGoal.DELETED:
+        return "active" if server.rung is ServerRung.RUNNING else "stopped"
+    return "active" if server.rung is ServerRung.RUNNING else "stopped"
+
+
+def task_state(server: Server) -> str | None:
+    """Nova's task_state: what is still to be done, None when the server is as it was asked to be."""
+    if server.deleted_at is not None:
+        return None
+    if server.goal is ServerGoal.DELETED:
+        return "deleting"
+    if server.fault is not None and server.rung is not ServerRung.RUNNING:
+        return None
+    if server.launched_at is None:
+        return "spawning"
+    if server.goal is ServerGoal.STOPPED:
+        return "powering-off" if server.rung is ServerRung.RUNNING else None
+    if server.rung is not ServerRung.RUNNING:
+        return "powering-on"
+    if server.boot < server.wanted_boot:
+        return "rebooting" if server.boot_kind is BootKind.SOFT else "rebooting_hard"
+    return None
+
+
+def server_status(server: Server) -> str:
+    """Nova's status word."""
+    state, task = vm_state(server), task_state(server)
+    if task in ("rebooting", "rebooting_hard"):
+        return "REBOOT" if task == "rebooting" else "HARD_REBOOT"
+    return {"deleted": "DELETED", "error": "ERROR", "building": "BUILD", "active": "ACTIVE", "stopped": "SHUTOFF"}[state]
+
+
+def power_state(server: Server) -> int:
+    """Nova's power_state number: 1 running, 4 shut down, 0 nothing there."""
+    if server.rung is ServerRung.RUNNING:
+        return 1
+    return 4 if server.rung is ServerRung.DEFINED else 0

@@ -1,0 +1,117 @@
+"""Hosts, flavors, servers and what happened to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+)
+
+from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
+from kevel.store.schema.base import Json, Number, Word, metadata
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    #: Raised by every change that concerns the host, in the change's own transaction.
+    Column("version", BigInteger, nullable=False),
+    #: Given to the agent at registration; reports of an earlier epoch are refused.
+    Column("epoch", BigInteger, nullable=False),
+    Column("availability_zone", Text, nullable=False),
+    Column("facts", Json(dict[str, Any]), nullable=False),
+    Column("registered_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("disabled_reason", Text),
+)
+
+flavors = Table(
+    "flavors",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("vcpus", Integer, nullable=False),
+    Column("ram_mib", Integer, nullable=False),
+    Column("disk_gib", Integer, nullable=False),
+    Column("ephemeral_gib", Integer, nullable=False),
+    Column("swap_mib", Integer, nullable=False),
+    Column("is_public", Boolean, nullable=False),
+    Column("description", Text),
+    Column("extra_specs", Json(dict[str, str]), nullable=False),
+    CheckConstraint("vcpus > 0 AND ram_mib > 0 AND disk_gib >= 0", name="sizes"),
+)
+
+servers = Table(
+    "servers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, nullable=False, index=True),
+    Column("user_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    #: The flavor as it was when the server was made: a flavor may change or go.
+    Column("flavor", Json(dict[str, Any]), nullable=False),
+    Column("image", Json(dict[str, Any]), nullable=False),
+    Column("host", Text, ForeignKey("hosts.name"), nullable=False),
+    Column("availability_zone", Text, nullable=False),
+    Column("metadata", Json(dict[str, str]), nullable=False),
+    Column("goal", Word(ServerGoal), nullable=False),
+    Column("goal_revision", Integer, nullable=False),
+    Column("goal_request_id", Text, nullable=False),
+    Column("deadline_at", BigInteger, nullable=False),
+    Column("rung", Number(ServerRung), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("wanted_boot", Integer, nullable=False),
+    Column("boot", Integer, nullable=False),
+    Column("boot_kind", Word(BootKind), nullable=False),
+    Column("key_name", Text),
+    Column("locked", Boolean, nullable=False),
+    Column("fault", Json(Reason | None)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger),
+    Column("launched_at", BigInteger),
+    Column("terminated_at", BigInteger),
+    Column("deleted_at", BigInteger),
+    Column("host_version", BigInteger, nullable=False),
+    CheckConstraint("goal IN ('running', 'stopped', 'deleted')", name="goal"),
+    CheckConstraint("rung BETWEEN 0 AND 3", name="rung"),
+    CheckConstraint("boot <= wanted_boot", name="boot"),
+    #: A tombstone is a server of which nothing is left, and the other way round.
+    CheckConstraint("(deleted_at IS NULL) = (rung > 0)", name="tombstone"),
+    CheckConstraint("deleted_at IS NULL OR goal = 'deleted'", name="deleted_on_purpose"),
+    Index("ix_servers_host_version", "host", "host_version"),
+)
+
+server_actions = Table(
+    "server_actions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("server_id", Text, ForeignKey("servers.id"), nullable=False),
+    Column("request_id", Text, nullable=False),
+    #: What the events belong to: an attachment's or the server's own id.
+    Column("subject_id", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger),
+    Column("message", Text),
+    #: The one event of the action, Nova's name for it, and how it ended.
+    Column("event", Text),
+    Column("finished_at", BigInteger),
+    Column("result", Text),
+    Column("details", Text),
+    CheckConstraint("(finished_at IS NULL) = (result IS NULL)", name="finished"),
+    CheckConstraint("result IN ('Success', 'Error')", name="result"),
+    Index("ix_server_actions_server_id_request_id", "server_id", "request_id"),
+    Index("ix_server_actions_subject_id", "subject_id"),
+)

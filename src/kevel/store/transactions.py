@@ -1,0 +1,79 @@
+"""What a transaction function gets: the connection, and a place for its wake-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, CursorResult, Executable, Row, Table
+from sqlalchemy.exc import IntegrityError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Wake(NamedTuple):
+    """Somebody should look at a key soon. `kind` names a reconciler ("path", "volume", "server") or "host"."""
+
+    kind: str
+    key: str
+
+
+class Tx:
+    """One transaction. Its wake-ups are published after the commit, and never when it is undone."""
+
+    __slots__ = ("conn", "wakes")
+
+    def __init__(self, conn: Connection) -> None:
+        self.conn = conn
+        self.wakes: list[Wake] = []
+
+    def execute(
+        self, statement: Executable, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """Run one statement."""
+        return self.conn.execute(statement, values)
+
+    def wake(self, kind: str, key: str) -> None:
+        """Ask for a look at the key once this transaction is committed."""
+        self.wakes.append(Wake(kind, key))
+
+
+Transaction = Callable[Concatenate[Tx, P], T]
+
+
+class Store(Protocol):
+    """Where rows live. Transactions are serial on every engine."""
+
+    async def read(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a reading transaction on a fresh snapshot."""
+        ...
+
+    async def write(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a writing transaction; when this returns it is durable (power loss included).
+
+        Raises what fn raised; then nothing of it was written.
+        """
+        ...
+
+    def subscribe(self, listener: Callable[[Sequence[Wake]], None]) -> None:
+        """Hear of wake-ups after each commit, on the event loop."""
+        ...
+
+
+def row_columns(table: Table, struct: type[S]) -> tuple[Any, ...]:
+    """The table's columns in the order of the struct's fields; a missing one is an AttributeError at import."""
+    return tuple(table.c[name] for name in struct.__struct_fields__)
+
+
+def as_struct(struct: type[S], row: Row[Any] | Sequence[Any]) -> S:
+    """A row of `row_columns` as its struct."""
+    return struct(**dict(zip(struct.__struct_fields__, row, strict=True)))
+
+
+def names_constraint(error: IntegrityError, name: str, *columns: str) -> bool:
+    """Did the write break that unique index? SQLite names the columns instead of the index."""
+    text = str(error.orig)
+    return name in text or (bool(columns) and all(column in text for column in columns))
