@@ -14,7 +14,6 @@ bytes. What the guest does when it boots is in `scripts/guest/init`.
 from __future__ import annotations
 
 import gzip
-import os
 import re
 import shutil
 import stat
@@ -231,7 +230,7 @@ def build_guest(output: Path) -> None:
         shutil.copyfile(root / "boot" / f"vmlinuz-{release}", made / "vmlinuz")
         (made / "tiny.img").write_bytes(bytes(ROOT_DISK_BYTES))
         for path in sorted(made.iterdir()):
-            os.replace(path, output / path.name)
+            path.replace(output / path.name)
             print(f"guest: {output / path.name}: {(output / path.name).stat().st_size / 1e6:.1f} MB", flush=True)
 
 

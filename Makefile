@@ -1,0 +1,31 @@
+# What a person or CI does with this clone. Each target sets up what it needs first; set-up costs nothing when it is done.
+
+.PHONY: help setup demo test bench docs lock clean
+.DEFAULT_GOAL := help
+
+python := .venv/bin/python
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+
+setup: ## Debian packages, .venv, the tiny guest: whatever is missing
+	@scripts/setup.sh
+
+demo: setup ## attach volumes to two real guests, kill Kevel in the middle, watch it recover
+	@$(python) -m kevel.cli.demo
+
+test: setup ## everything that CI runs: lint, types, layers, tests
+	@scripts/check.sh
+
+bench: setup ## measure attach and detach against bare libvirt, and the API with the simulated host
+	@$(python) -m benchmarks
+
+docs: setup ## draw the diagrams in docs/ from the tables in the code
+	@$(python) scripts/draw_diagrams.py
+
+lock: setup ## lock requirements/*.txt anew from pyproject.toml; LOCK_FLAGS=--upgrade takes newer versions
+	@scripts/lock.sh $(LOCK_FLAGS)
+
+clean: ## remove what set-up and the tests made in this clone; Debian's packages stay
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis src/kevel.egg-info
+	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

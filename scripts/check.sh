@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Run every check of the project, all of them even when one fails; pytest comes last, so that its summary ends the output.
+# Arguments go to pytest. Exit code: 0 when everything passed; pytest's own, or else 1.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+failed=()
+check() { # check NAME COMMAND...
+    local name=$1
+    shift
+    printf '== %s\n' "$name"
+    "$@" || failed+=("$name")
+}
+
+bin=.venv/bin
+check 'ruff check' $bin/ruff check .
+check 'ruff format' $bin/ruff format --check .
+check 'mypy' $bin/mypy
+check 'lint-imports' $bin/lint-imports --no-logo
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'failed before the tests: %s\n' "$(IFS=,; echo "${failed[*]}")"
+fi
+printf '== pytest\n'
+$bin/python -m pytest "$@"
+code=$?
+[ $code -eq 0 ] && [ ${#failed[@]} -gt 0 ] && code=1
+exit $code
