@@ -1,0 +1,101 @@
+"""What the control plane and a host's agent say to each other: assignments down, reports up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kevel.domain.ladder import Goal, Hands, Rung
+from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
+
+
+class ServerAssignment(msgspec.Struct, frozen=True, kw_only=True):
+    """A server of this host, and what it should come to."""
+
+    id: str
+    goal: ServerGoal
+    goal_revision: int
+    deadline_at: int
+    rung: ServerRung
+    revision: int
+    wanted_boot: int
+    boot: int
+    boot_kind: BootKind
+    launched: bool
+    flavor: dict[str, Any]
+    image: dict[str, Any]
+
+
+class PathAssignment(msgspec.Struct, frozen=True, kw_only=True):
+    """A path of this host, with what the agent needs to climb or step down."""
+
+    id: str
+    attachment_id: str
+    volume_id: str
+    server_id: str
+    generation: int
+    rung: Rung
+    hands: Hands
+    revision: int
+    goal: Goal
+    goal_revision: int
+    goal_by: str
+    deadline_at: int
+    established: bool
+    server_wanted: bool
+    #: In clear: only for the host that needs it (S10).
+    connection_info: dict[str, Any] | None
+    volume_bytes: int
+    volume_format: str
+    plugged_bytes: int | None
+    device: str
+    unit: int
+    read_only: bool
+    shareable: bool
+    effect_free: tuple[Rung, ...]
+
+
+class Assignments(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed for a host since the version that it had asked about."""
+
+    version: int
+    servers: tuple[ServerAssignment, ...]
+    paths: tuple[PathAssignment, ...]
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a step did not succeed."""
+
+    reason: Reason
+    #: It will not succeed as asked (the step was refused, or its deadline passed).
+    final: bool
+
+
+class PathReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent saw of a path. Outdated ones (revision, epoch) change nothing."""
+
+    path_id: str
+    #: The path's revision that the agent acted on.
+    revision: int
+    #: The request that the agent acted for: a report about an older one changes no newer goal.
+    goal_revision: int
+    rung: Rung
+    hands: Hands
+    plugged_bytes: int | None = None
+    took_us: int | None = None
+    failure: Failure | None = None
+
+
+class ServerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent saw of a server."""
+
+    server_id: str
+    revision: int
+    goal_revision: int
+    rung: ServerRung
+    boot: int
+    took_us: int | None = None
+    #: The guest ended without having been asked to: why.
+    ended: Reason | None = None
+    failure: Failure | None = None

@@ -1,0 +1,93 @@
+"""The actions of a server, as its user sees them: what was asked, when, and how it ended."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import bindparam, insert, select, update
+
+from kevel.domain.model import Actor
+from kevel.store.schema.servers import server_actions
+from kevel.store.transactions import Tx, as_struct, row_columns
+
+#: Nova's name for the event of an action.
+EVENTS = {
+    "create": "compute__do_build_and_run_instance",
+    "delete": "compute_terminate_instance",
+    "start": "compute_start_instance",
+    "stop": "compute_stop_instance",
+    "reboot": "compute_reboot_instance",
+    "attach_volume": "compute_attach_volume",
+    "detach_volume": "compute_detach_volume",
+    "extend_volume": "compute_extend_volume",
+}
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """One action and its event."""
+
+    server_id: str
+    request_id: str
+    subject_id: str
+    action: str
+    user_id: str
+    project_id: str
+    started_at: int
+    updated_at: int | None
+    message: str | None
+    event: str | None
+    finished_at: int | None
+    result: str | None
+    details: str | None
+
+
+_COLUMNS = row_columns(server_actions, Action)
+_INSERT = insert(server_actions)
+_FINISH = (
+    update(server_actions)
+    .where(
+        server_actions.c.subject_id == bindparam("of_subject"),
+        server_actions.c.action == bindparam("of_action"),
+        server_actions.c.finished_at.is_(None),
+    )
+    .values(
+        finished_at=bindparam("at"),
+        updated_at=bindparam("at"),
+        result=bindparam("how"),
+        details=bindparam("why"),
+        message=bindparam("text"),
+    )
+)
+
+
+def start_action(tx: Tx, *, server_id: str, subject_id: str, action: str, actor: Actor, at: int) -> None:
+    """Record that the actor asked for the action."""
+    values = {
+        "server_id": server_id,
+        "subject_id": subject_id,
+        "action": action,
+        "request_id": actor.request_id,
+        "user_id": actor.user_id,
+        "project_id": actor.project_id,
+        "started_at": at,
+        "event": EVENTS.get(action),
+    }
+    tx.execute(_INSERT, values)
+
+
+def finish_action(tx: Tx, *, subject_id: str, action: str, at: int, error: str | None = None) -> None:
+    """Close the open actions of that name on the subject; with an error, say it where the user reads it."""
+    values = {
+        "of_subject": subject_id,
+        "of_action": action,
+        "at": at,
+        "how": "Success" if error is None else "Error",
+        "why": error,
+        "text": None if error is None else "Error",
+    }
+    tx.execute(_FINISH, values)
+
+
+def list_actions(tx: Tx, server_id: str) -> list[Action]:
+    """The server's actions, newest first."""
+    statement = select(*_COLUMNS).where(server_actions.c.server_id == server_id).order_by(server_actions.c.id.desc())
+    return [as_struct(Action, row) for row in tx.execute(statement)]

@@ -1,0 +1,128 @@
+"""Reading attachments, paths and claims."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+import msgspec
+from sqlalchemy import bindparam, select
+
+from kevel.domain.ladder import Rung
+from kevel.domain.model import Attachment, Path
+from kevel.store.schema.attachments import attachments, paths
+from kevel.store.transactions import Tx, as_struct, row_columns
+
+ATTACHMENT_COLUMNS = row_columns(attachments, Attachment)
+PATH_COLUMNS = row_columns(paths, Path)
+
+
+class AttachmentView(msgspec.Struct, frozen=True, kw_only=True):
+    """An attachment with its unreleased paths."""
+
+    attachment: Attachment
+    paths: tuple[Path, ...]
+
+    @property
+    def path(self) -> Path | None:
+        """The one path that normal attachments have; None once it is released."""
+        return self.paths[0] if self.paths else None
+
+
+_ATTACHMENT = select(*ATTACHMENT_COLUMNS).where(attachments.c.id == bindparam("of_id"))
+_PATH = select(*PATH_COLUMNS).where(paths.c.id == bindparam("of_id"))
+_LIVE_PATHS_OF = select(*PATH_COLUMNS).where(paths.c.attachment_id == bindparam("of_id"), paths.c.live == 1)
+_OPEN = select(*ATTACHMENT_COLUMNS).where(attachments.c.live == 1).order_by(attachments.c.created_at)
+_OPEN_OF_PAIR = _OPEN.where(
+    attachments.c.server_id == bindparam("of_server"), attachments.c.volume_id == bindparam("of_volume")
+)
+_OPEN_OF_SERVER = _OPEN.where(attachments.c.server_id == bindparam("of_server"))
+_OPEN_OF_VOLUME = _OPEN.where(attachments.c.volume_id == bindparam("of_volume"))
+
+#: SQL variables in one statement; larger collections are read in several.
+_IDS_MAX = 500
+
+
+def load_attachment(tx: Tx, attachment_id: str) -> Attachment | None:
+    """The attachment, closed ones included."""
+    row = tx.execute(_ATTACHMENT, {"of_id": attachment_id}).first()
+    return None if row is None else as_struct(Attachment, row)
+
+
+def load_path(tx: Tx, path_id: str) -> Path | None:
+    """The path, released ones included."""
+    row = tx.execute(_PATH, {"of_id": path_id}).first()
+    return None if row is None else as_struct(Path, row)
+
+
+def live_paths(tx: Tx, attachment_id: str) -> tuple[Path, ...]:
+    """The attachment's unreleased paths."""
+    return tuple(as_struct(Path, row) for row in tx.execute(_LIVE_PATHS_OF, {"of_id": attachment_id}))
+
+
+def find_open(tx: Tx, *, server_id: str, volume_id: str) -> Attachment | None:
+    """The open attachment of that volume in that server."""
+    row = tx.execute(_OPEN_OF_PAIR, {"of_server": server_id, "of_volume": volume_id}).first()
+    return None if row is None else as_struct(Attachment, row)
+
+
+def open_of_server(tx: Tx, server_id: str) -> list[Attachment]:
+    """The server's open attachments, oldest first."""
+    return [as_struct(Attachment, row) for row in tx.execute(_OPEN_OF_SERVER, {"of_server": server_id})]
+
+
+def open_of_volume(tx: Tx, volume_id: str) -> list[AttachmentView]:
+    """The volume's open attachments with their paths, oldest first."""
+    found = [as_struct(Attachment, row) for row in tx.execute(_OPEN_OF_VOLUME, {"of_volume": volume_id})]
+    return [AttachmentView(attachment=one, paths=live_paths(tx, one.id)) for one in found]
+
+
+def _chunks(ids: Collection[str]) -> list[Sequence[str]]:
+    ordered = list(ids)
+    return [ordered[at : at + _IDS_MAX] for at in range(0, len(ordered), _IDS_MAX)]
+
+
+def with_paths(tx: Tx, found: Sequence[Attachment]) -> list[AttachmentView]:
+    """The attachments with their unreleased paths, in the same order."""
+    by_attachment: dict[str, list[Path]] = defaultdict(list)
+    for chunk in _chunks([one.id for one in found]):
+        statement = select(*PATH_COLUMNS).where(paths.c.attachment_id.in_(chunk), paths.c.live == 1)
+        for row in tx.execute(statement):
+            path = as_struct(Path, row)
+            by_attachment[path.attachment_id].append(path)
+    return [AttachmentView(attachment=one, paths=tuple(by_attachment[one.id])) for one in found]
+
+
+def open_of_volumes(tx: Tx, volume_ids: Collection[str]) -> dict[str, list[AttachmentView]]:
+    """The open attachments of many volumes, by volume id."""
+    found: list[Attachment] = []
+    for chunk in _chunks(volume_ids):
+        found += [as_struct(Attachment, row) for row in tx.execute(_OPEN.where(attachments.c.volume_id.in_(chunk)))]
+    grouped: dict[str, list[AttachmentView]] = defaultdict(list)
+    for view in with_paths(tx, found):
+        grouped[view.attachment.volume_id].append(view)
+    return grouped
+
+
+def open_of_servers(tx: Tx, server_ids: Collection[str]) -> dict[str, list[AttachmentView]]:
+    """The open attachments of many servers, by server id."""
+    found: list[Attachment] = []
+    for chunk in _chunks(server_ids):
+        found += [as_struct(Attachment, row) for row in tx.execute(_OPEN.where(attachments.c.server_id.in_(chunk)))]
+    grouped: dict[str, list[AttachmentView]] = defaultdict(list)
+    for view in with_paths(tx, found):
+        if view.attachment.server_id is not None:
+            grouped[view.attachment.server_id].append(view)
+    return grouped
+
+
+def list_open(tx: Tx, *, project_id: str | None) -> list[AttachmentView]:
+    """All open attachments of a project (None: of all), oldest first."""
+    statement = _OPEN if project_id is None else _OPEN.where(attachments.c.project_id == project_id)
+    return with_paths(tx, [as_struct(Attachment, row) for row in tx.execute(statement)])
+
+
+def paths_in_control(tx: Tx) -> list[str]:
+    """Ids of unreleased paths that the control plane holds: what its worker has to look at after a start."""
+    statement = select(paths.c.id).where(paths.c.live == 1, paths.c.hands == "control", paths.c.rung > Rung.RELEASED)
+    return list(tx.execute(statement).scalars())

@@ -1,0 +1,69 @@
+"""Hypervisor hosts: registration, epochs, versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, insert, select, update
+
+from kevel.store.schema.servers import hosts
+from kevel.store.transactions import Tx, as_struct, row_columns
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """A hypervisor host."""
+
+    name: str
+    version: int
+    epoch: int
+    availability_zone: str
+    facts: dict[str, Any]
+    registered_at: int
+    seen_at: int
+    disabled_reason: str | None
+
+
+_COLUMNS = row_columns(hosts, Host)
+_ALL = select(*_COLUMNS).order_by(hosts.c.name)
+_RAISE = (
+    update(hosts)
+    .where(hosts.c.name == bindparam("of_host"))
+    .values(version=hosts.c.version + 1)
+    .returning(hosts.c.version)
+)
+_EPOCH = select(hosts.c.epoch).where(hosts.c.name == bindparam("of_host"))
+
+
+def register_host(tx: Tx, *, name: str, availability_zone: str, facts: dict[str, Any], at: int) -> int:
+    """Enter the host or its new agent; return the agent's epoch. Reports of earlier epochs are refused from now on."""
+    known = tx.execute(_EPOCH, {"of_host": name}).scalar()
+    if known is None:
+        values = {"name": name, "version": 1, "epoch": 1, "registered_at": at}
+        values |= {"availability_zone": availability_zone, "facts": facts, "seen_at": at}
+        tx.execute(insert(hosts), values)
+        return 1
+    statement = update(hosts).where(hosts.c.name == name)
+    tx.execute(statement.values(epoch=known + 1, facts=facts, seen_at=at, availability_zone=availability_zone))
+    return int(known) + 1
+
+
+def touch_host(tx: Tx, name: str, at: int) -> None:
+    """The host's agent has been heard of."""
+    tx.execute(update(hosts).where(hosts.c.name == name).values(seen_at=at))
+
+
+def current_epoch(tx: Tx, name: str) -> int | None:
+    """The epoch whose reports count; None: no such host."""
+    return tx.execute(_EPOCH, {"of_host": name}).scalar()
+
+
+def raise_version(tx: Tx, name: str) -> int:
+    """The version to stamp on a change that concerns the host; its agent is woken after the commit."""
+    tx.wake("host", name)
+    return int(tx.execute(_RAISE, {"of_host": name}).scalar_one())
+
+
+def list_hosts(tx: Tx) -> list[Host]:
+    """All hosts by name."""
+    return [as_struct(Host, row) for row in tx.execute(_ALL)]
