@@ -2,9 +2,9 @@
 
     python3 scripts/build_guest.py .cache/guest
 
-Everything comes out of Debian's packages, which are downloaded and unpacked but never installed. It takes no compiler, no
-root and nothing outside the standard library but `apt-get`, `apt-cache` and `dpkg-deb`. The same packages give the same
-bytes. What the guest does when it boots is in `scripts/guest/init`.
+Everything comes out of Debian's packages, which are downloaded and unpacked but never installed. It takes no compiler,
+no root and nothing outside the standard library but `apt-get`, `apt-cache` and `dpkg-deb`. The same packages give the
+same bytes. What the guest does when it boots is in `scripts/guest/init`.
 
     vmlinuz      the kernel as the package has it: booting it uncompressed (PVH) was measured and is no faster
     initrd.img   gzip of a newc archive: the whole user space of the guest
@@ -28,8 +28,8 @@ KERNEL_METAPACKAGE = "linux-image-cloud-amd64"
 BUSYBOX_PACKAGE = "busybox-static"
 AGENT_PACKAGE = "qemu-guest-agent"
 
-#: What the guest loads at boot, without the modules that these depend on (`order_modules` adds them). `button` and `evdev`
-#: bring the ACPI power button to busybox's acpid.
+#: What the guest loads at boot, without the modules that these depend on (`order_modules` adds them). `button` and
+#: `evdev` bring the ACPI power button to busybox's acpid.
 MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_console", "virtio_rng", "button", "evdev")
 
 GUEST_FILES = Path(__file__).parent / "guest"
@@ -112,8 +112,8 @@ def list_library_packages(deb: Path) -> set[str]:
 def collect_libraries(program: Path, deb: Path, cache: Path, root: Path) -> dict[str, Path]:
     """Return the shared objects that the program loads, by the path that each has in the guest.
 
-    They come from Debian's packages and not from this machine, so the guest is the same wherever it is built. The packages'
-    own loader resolves them: level by level the dependencies are unpacked until nothing is missing.
+    They come from Debian's packages and not from this machine, so the guest is the same wherever it is built. The
+    packages' own loader resolves them: level by level the dependencies are unpacked until nothing is missing.
     """
     known: set[str] = set()
     debs = [deb]
@@ -135,8 +135,8 @@ def collect_libraries(program: Path, deb: Path, cache: Path, root: Path) -> dict
 def order_modules(modules: Path, names: Iterable[str]) -> list[Path]:
     """Return the named kernel modules and all that they depend on, in an order in which `insmod` takes them.
 
-    The dependencies stand in each module's own `.modinfo`, since a kernel package comes without `modules.dep`. A name that
-    is built into the kernel has no file and is left out.
+    The dependencies stand in each module's own `.modinfo`, since a kernel package comes without `modules.dep`. A name
+    that is built into the kernel has no file and is left out.
     """
     files = {path.stem.replace("-", "_"): path for path in modules.rglob("*.ko")}
     ordered: dict[str, Path] = {}
