@@ -1,0 +1,136 @@
+"""What QEMU itself holds of a domain's disks, asked through its monitor: behind every call that went before.
+
+libvirt's XML is what libvirt remembers. A libvirt that was killed in mid-attach remembers nothing of it, while QEMU keeps what
+had been done: block nodes without a device (an orphan: the next attach may meet "Duplicate nodes"), or even the device itself (a
+ghost: the guest has the disk, the XML does not). Both are found here by comparing the two, and removed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any, NamedTuple
+
+import libvirt
+import libvirt_qemu
+
+from kevel.domain.errors import StepRetry
+from kevel.hypervisor.libvirt.domain_xml import ALIAS_PREFIX, DomainView, parse_domain_xml
+
+#: libvirt's names for the nodes of disks; other nodes (firmware) are named differently.
+NODE_NAME = re.compile(r"^libvirt-(\d+)-")
+#: How long an act waits for QEMU's monitor when something else holds it, before it says "later".
+MONITOR_WAIT_S = 2.0
+MONITOR_POLL_S = 0.01
+#: Looks at what QEMU holds until the two accounts agree; libvirt may be in the middle of removing a disk.
+LOOKS_MAX = 3
+
+
+class FormatNode(NamedTuple):
+    """The node of a disk that the guest's device reads from."""
+
+    driver: str
+    #: As the guest sees it.
+    size_bytes: int
+
+
+class DiskLook(NamedTuple):
+    """The two accounts of a running domain's disks."""
+
+    xml: DomainView
+    #: Aliases of volume devices that QEMU has and the XML does not.
+    ghosts: frozenset[str]
+    #: Names of block nodes that no disk of the XML accounts for, users before what they use.
+    orphans: tuple[str, ...]
+    #: The disks' format nodes by number.
+    formats: dict[int, FormatNode]
+
+
+def wait_for_monitor(domain: libvirt.virDomain, subject: str) -> None:
+    """Return when QEMU's monitor is free; raise StepRetry when it stays occupied.
+
+    A call into an occupied monitor would wait for whatever occupies it, without a bound: a QEMU that hangs would cost us the
+    child process again and again. libvirt answers this question without asking QEMU.
+    """
+    deadline = time.monotonic() + MONITOR_WAIT_S
+    while domain.controlInfo()[0] != libvirt.VIR_DOMAIN_CONTROL_OK:
+        if time.monotonic() > deadline:
+            raise StepRetry(f"{subject}: its QEMU process does not answer.")
+        time.sleep(MONITOR_POLL_S)
+
+
+def ask_monitor(domain: libvirt.virDomain, command: str, **arguments: object) -> Any:
+    """One QMP command. Raises libvirtError when it cannot be asked, QemuRefused when QEMU says no."""
+    reply = json.loads(libvirt_qemu.qemuMonitorCommand(
+        domain, json.dumps({"execute": command, "arguments": arguments}), libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_DEFAULT))
+    if "error" in reply:
+        raise QemuRefused(reply["error"].get("class", ""), reply["error"].get("desc", ""))
+    return reply["return"]
+
+
+class QemuRefused(Exception):
+    """QEMU answered a monitor command with an error."""
+
+
+def look_at_disks(domain: libvirt.virDomain) -> DiskLook:
+    """Compare QEMU's account with libvirt's, behind every earlier call on the domain."""
+    look = _look_once(domain)
+    for _ in range(LOOKS_MAX - 1):
+        if not look.ghosts and not look.orphans:
+            break
+        # The XML was read after QEMU was asked, so a disk that libvirt was just removing looks like an orphan. Asking again
+        # comes behind that removal.
+        again = _look_once(domain)
+        if again == look:
+            break
+        look = again
+    return look
+
+
+def _look_once(domain: libvirt.virDomain) -> DiskLook:
+    nodes = ask_monitor(domain, "query-named-block-nodes", flat=True)
+    devices = {item["name"] for item in ask_monitor(domain, "qom-list", path="/machine/peripheral")}
+    xml = parse_domain_xml(domain.XMLDesc(0))
+    orphans: list[str] = []
+    formats: dict[int, FormatNode] = {}
+    for node in nodes:
+        name = node["node-name"]
+        match = NODE_NAME.match(name)
+        if match is None:
+            continue
+        number = int(match[1])
+        if number not in xml.known_nodes:
+            orphans.append(name)
+        elif name.endswith("-format"):
+            formats[number] = FormatNode(node["drv"], node["image"]["virtual-size"])
+    ghosts = frozenset(name for name in devices if name.startswith(ALIAS_PREFIX)) - xml.disks.keys()
+    # A format node uses its storage node, which cannot be removed before it.
+    return DiskLook(xml, ghosts, tuple(sorted(orphans, key=lambda name: name.endswith("-storage"))), formats)
+
+
+def clear_leftovers(domain: libvirt.virDomain, look: DiskLook) -> bool:
+    """Take one step to remove ghosts and orphans; True when nothing is left.
+
+    A ghost leaves only when the guest lets go of it, like any disk, so this may have to be called again.
+    """
+    for alias in look.ghosts:
+        _ask_quietly(domain, "device_del", id=alias)
+    for node in look.orphans:
+        _ask_quietly(domain, "blockdev-del", **{"node-name": node})
+    if not look.ghosts and not look.orphans:
+        return True
+    left = look_at_disks(domain)
+    if left.orphans and not left.ghosts:
+        for node in left.orphans:  # a ghost that went at once has left its nodes
+            _ask_quietly(domain, "blockdev-del", **{"node-name": node})
+        left = look_at_disks(domain)
+    return not left.ghosts and not left.orphans
+
+
+def _ask_quietly(domain: libvirt.virDomain, command: str, **arguments: object) -> None:
+    """Ask for a removal whose effect is looked at afterwards, so a refusal (in use, already gone, already asked) tells no more."""
+    try:
+        ask_monitor(domain, command, **arguments)
+    except QemuRefused:
+        return

@@ -1,0 +1,228 @@
+"""Domain and disk XML: pure functions from Kevel's values to libvirt's XML, and back.
+
+Only XML that libvirt itself wrote is parsed here. Bus, unit and alias of a volume are ours, never libvirt's choice:
+the alias names the attachment, and explicit unit numbers on one virtio-scsi controller need no PCI slot per disk.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from typing import NamedTuple
+
+from kevel.domain.errors import StepNever
+from kevel.hypervisor.base import DiskSpec, DiskView, DomainSpec, VolumeBus
+
+NAME_PREFIX = "kevel-"
+ALIAS_PREFIX = "ua-"
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
+#: Unit numbers on the volume bus of a virtio-scsi guest: 0 is the root disk. QEMU takes up to 16383; a guest that scans
+#: so many takes minutes, and names end to be readable long before.
+SCSI_VOLUMES_MAX = 255
+#: Ports for hot-plugged virtio-blk disks. Ports cannot be added later; 64 and more make a small guest boot slowly.
+VIRTIO_VOLUMES_MAX = 28
+#: virtio-serial and the root disk take a port each; libvirt needs every port to be listed.
+VIRTIO_COLD_PORTS = 2
+#: QEMU's translation cache under TCG: its default grows to a third of the guest's memory and more.
+TCG_CACHE_MIB = 32
+
+BOOT_NAMESPACE = "https://kevel.invalid/boot/1"
+BOOT_TAG = f"{{{BOOT_NAMESPACE}}}boot"
+ET.register_namespace("kevel", BOOT_NAMESPACE)
+
+
+class ServerFiles(NamedTuple):
+    """The server's own files, as the domain names them."""
+
+    root_disk: str | None
+    console_socket: str
+    console_log: str
+    agent_socket: str
+
+
+def name_domain(server_id: str) -> str:
+    """The domain's name for a server."""
+    return NAME_PREFIX + server_id
+
+
+def build_domain_xml(spec: DomainSpec, files: ServerFiles, *, kvm: bool, cache: str, volumes: list[ET.Element]) -> str:
+    """The persistent definition of a server; `volumes` are disk elements to keep from an earlier definition.
+
+    `cache` is the root disk's cache mode.
+    """
+    domain = ET.Element("domain", type="kvm" if kvm else "qemu")
+    _add(domain, "name", name_domain(spec.server_id))
+    _add(domain, "uuid", spec.server_id)
+    _add(domain, "memory", str(spec.memory_mib), unit="MiB")
+    _add(domain, "vcpu", str(spec.vcpus))
+    _add_boot(domain, spec)
+    features = _add(domain, "features")
+    _add(features, "acpi")
+    _add(features, "apic")
+    if kvm:
+        _add(domain, "cpu", mode="host-model")
+    else:
+        _add(_add(features, "tcg"), "tb-cache", str(TCG_CACHE_MIB), unit="MiB")
+        _add(_add(domain, "cpu", mode="custom", match="exact"), "model", "qemu64")
+    _add(domain, "on_poweroff", "destroy")
+    _add(domain, "on_reboot", "restart")
+    _add(domain, "on_crash", "destroy")
+    devices = _add(domain, "devices")
+    _add_buses(devices, spec.volume_bus)
+    if files.root_disk is not None:
+        devices.append(_build_root_disk(files.root_disk, spec, cache))
+    devices.extend(volumes)
+    _add(devices, "controller", type="usb", model="none")
+    _add(devices, "memballoon", model="none")
+    _add_console(devices, files)
+    channel = _add(devices, "channel", type="unix")
+    _add(channel, "source", mode="bind", path=files.agent_socket)
+    _add(channel, "target", type="virtio", name=AGENT_CHANNEL)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def build_disk_xml(disk: DiskSpec, bus: VolumeBus, *, cache: str, block_device: bool) -> str:
+    """A volume as a disk element. Raises StepNever when the unit is outside the bus."""
+    units_max = SCSI_VOLUMES_MAX if bus is VolumeBus.SCSI else VIRTIO_VOLUMES_MAX
+    if not 1 <= disk.unit <= units_max:
+        raise StepNever(f"Unit {disk.unit} of volume {disk.serial} is outside 1 to {units_max}: the server has no more room.")
+    element = ET.Element("disk", type="block" if block_device else "file", device="disk")
+    _add_driver(element, disk.source_format, cache)
+    _add(element, "source", **{"dev" if block_device else "file": disk.source_path})
+    # The empty element ends the chain here: neither libvirt nor QEMU reads a backing file's name out of guest-made bytes.
+    _add(element, "backingStore")
+    _add(element, "target", dev=disk.target, bus=bus.value)
+    _add(element, "serial", disk.serial)
+    _add(element, "alias", name=disk.alias)
+    if disk.read_only:
+        _add(element, "readonly")
+    if disk.shareable:
+        _add(element, "shareable")
+    if bus is VolumeBus.SCSI:
+        _add(element, "address", type="drive", controller="0", bus="0", target="0", unit=str(disk.unit))
+    return ET.tostring(element, encoding="unicode")
+
+
+def mark_boot(definition: str, boot_id: str) -> str:
+    """The XML to start a domain from: its definition and a mark that says which start this is."""
+    domain = ET.fromstring(definition)
+    metadata = domain.find("metadata")
+    if metadata is None:
+        metadata = _add(domain, "metadata")
+    for old in metadata.findall(BOOT_TAG):
+        metadata.remove(old)
+    ET.SubElement(metadata, BOOT_TAG, id=boot_id)
+    return ET.tostring(domain, encoding="unicode")
+
+
+class DomainView(NamedTuple):
+    """What a domain's XML says, live or persistent."""
+
+    boot_id: str
+    bus: VolumeBus
+    #: Volume disks by alias.
+    disks: dict[str, DiskView]
+    #: Node numbers (N of "libvirt-N-...") by alias; live XML only.
+    nodes: dict[str, int]
+    #: All node numbers that the XML accounts for, the root disk's and backing files' included.
+    known_nodes: frozenset[int]
+
+
+def parse_domain_xml(text: str) -> DomainView:
+    """Read a domain's XML as libvirt gives it."""
+    domain = ET.fromstring(text)
+    disks: dict[str, DiskView] = {}
+    nodes: dict[str, int] = {}
+    for element in domain.iterfind("devices/disk"):
+        view = parse_disk(element)
+        if view is None:
+            continue
+        disks[view.alias] = view
+        source = element.find("source")
+        if source is not None and "index" in source.attrib:
+            nodes[view.alias] = int(source.attrib["index"])
+    mark = domain.find(f"metadata/{BOOT_TAG}")
+    scsi = domain.find("devices/controller[@type='scsi'][@model='virtio-scsi']") is not None
+    return DomainView(
+        boot_id=mark.attrib["id"] if mark is not None else f"domain-{domain.attrib.get('id', '')}",
+        bus=VolumeBus.SCSI if scsi else VolumeBus.VIRTIO,
+        disks=disks,
+        nodes=nodes,
+        # Backing files and targets of copies carry an index too: whatever the XML names is not left over.
+        known_nodes=frozenset(int(source.attrib["index"]) for source in domain.iter() if "index" in source.attrib
+                              and source.tag in ("source", "mirror", "backingStore")),
+    )
+
+
+def parse_disk(element: ET.Element) -> DiskView | None:
+    """A volume's disk element; None for what is not a volume (the root disk)."""
+    alias = element.find("alias")
+    if alias is None or not alias.attrib["name"].startswith(ALIAS_PREFIX):
+        return None
+    source, target = element.find("source"), element.find("target")
+    attributes = source.attrib if source is not None else {}
+    return DiskView(
+        alias=alias.attrib["name"],
+        serial=element.findtext("serial", ""),
+        source_path=attributes.get("file") or attributes.get("dev") or "",
+        target=target.attrib["dev"] if target is not None else "",
+    )
+
+
+def take_volume_elements(definition: str) -> list[ET.Element]:
+    """The volume disks of an existing definition, to be kept in the next one."""
+    return [element for element in ET.fromstring(definition).iterfind("devices/disk") if parse_disk(element)]
+
+
+def _add(parent: ET.Element, tag: str, text: str | None = None, **attributes: str) -> ET.Element:
+    child = ET.SubElement(parent, tag, attributes)
+    child.text = text
+    return child
+
+
+def _add_boot(domain: ET.Element, spec: DomainSpec) -> None:
+    system = _add(domain, "os")
+    _add(system, "type", "hvm", arch="x86_64", machine="q35")
+    if spec.kernel_path is not None:
+        _add(system, "kernel", spec.kernel_path)
+        if spec.initrd_path is not None:
+            _add(system, "initrd", spec.initrd_path)
+        if spec.cmdline:
+            _add(system, "cmdline", spec.cmdline)
+
+
+def _add_buses(devices: ET.Element, bus: VolumeBus) -> None:
+    if bus is VolumeBus.SCSI:
+        # From the start: a controller that is to be hot-plugged later would need a free port.
+        _add(devices, "controller", type="scsi", index="0", model="virtio-scsi")
+        return
+    _add(devices, "controller", type="pci", index="0", model="pcie-root")
+    for index in range(1, VIRTIO_VOLUMES_MAX + VIRTIO_COLD_PORTS + 1):
+        _add(devices, "controller", type="pci", index=str(index), model="pcie-root-port")
+
+
+def _build_root_disk(path: str, spec: DomainSpec, cache: str) -> ET.Element:
+    disk = ET.Element("disk", type="file", device="disk")
+    _add_driver(disk, spec.image_format, cache)
+    _add(disk, "source", file=path)
+    _add(disk, "backingStore")
+    if spec.volume_bus is VolumeBus.SCSI:
+        _add(disk, "target", dev="sda", bus="scsi")
+        _add(disk, "address", type="drive", controller="0", bus="0", target="0", unit="0")
+    else:
+        _add(disk, "target", dev="vda", bus="virtio")
+    return disk
+
+
+def _add_driver(disk: ET.Element, image_format: str, cache: str) -> None:
+    # error_policy report: the files are local, so an I/O error is the disk's own (full, broken) and waiting cures nothing;
+    # a paused guest would also look stuck to its user. (A network back end would say "stop".)
+    _add(disk, "driver", name="qemu", type=image_format, cache=cache, discard="unmap", error_policy="report",
+         rerror_policy="report")
+
+
+def _add_console(devices: ET.Element, files: ServerFiles) -> None:
+    serial = _add(devices, "serial", type="unix")
+    _add(serial, "source", mode="bind", path=files.console_socket)
+    # Appending, so that the log can be cut short while QEMU writes it.
+    _add(serial, "log", file=files.console_log, append="on")
+    _add(serial, "target", type="isa-serial", port="0")

@@ -1,0 +1,384 @@
+"""The acts of the port, done on an open libvirt connection. Runs in the child process, one act at a time for each server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import libvirt
+import msgspec
+
+from kevel.domain.errors import StepNever, StepRetry
+from kevel.hypervisor.base import DiskSpec, DiskView, DomainSpec, HostFacts, PowerState, ServerView, VolumeBus
+from kevel.hypervisor.libvirt import root_disk
+from kevel.hypervisor.libvirt.blocks import (
+    DiskLook,
+    FormatNode,
+    QemuRefused,
+    clear_leftovers,
+    look_at_disks,
+    wait_for_monitor,
+)
+from kevel.hypervisor.libvirt.domain_xml import (
+    NAME_PREFIX,
+    SCSI_VOLUMES_MAX,
+    build_disk_xml,
+    build_domain_xml,
+    mark_boot,
+    parse_domain_xml,
+    take_volume_elements,
+)
+from kevel.hypervisor.libvirt.errors import is_device_missing, is_not_running, translate_error
+
+LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
+CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+INACTIVE = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+#: How long an agent in a guest may take to take an order. libvirt's own bound is a minute, longer than a call may last.
+AGENT_TIMEOUT_S = 5
+PLUG_TRIES_MAX = 2
+
+STOP_REASONS = {
+    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "shutdown",
+    libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "destroyed",
+    libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: "migrated",
+    libvirt.VIR_DOMAIN_SHUTOFF_SAVED: "saved",
+    libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "failed",
+    libvirt.VIR_DOMAIN_SHUTOFF_DAEMON: "crashed",
+}
+
+
+class Session:
+    """An open connection and this host's server files."""
+
+    def __init__(self, connection: libvirt.virConnect, servers_dir: Path, *, kvm: bool, dir_mode: int) -> None:
+        self._connection = connection
+        self._servers_dir = servers_dir
+        self._kvm = kvm
+        self._dir_mode = dir_mode
+        #: Starts of guests whose leftovers have been looked for since this process began. Only an attempt that died, with this
+        #: process or in QEMU, leaves any; so a plug need not look each time.
+        self._cleared: set[tuple[str, int]] = set()
+        self._cache_modes: dict[Path, str] = {}
+        self._lock = threading.Lock()
+
+    def describe_host(self) -> HostFacts:
+        """What this host is."""
+        _, memory_mib, vcpus, *_ = self._connection.getInfo()
+        return HostFacts(
+            hypervisor_type="QEMU",
+            hypervisor_version=self._connection.getVersion(),
+            hostname=self._connection.getHostname(),
+            vcpus=vcpus,
+            memory_mib=memory_mib,
+            max_volumes=SCSI_VOLUMES_MAX,
+        )
+
+    def define_server(self, spec: DomainSpec) -> None:
+        """See the port."""
+        subject = f"Server {spec.server_id}"
+        server_dir = self._find_dir(spec.server_id)
+        self._servers_dir.mkdir(mode=self._dir_mode, exist_ok=True)
+        server_dir.mkdir(mode=self._dir_mode, exist_ok=True)
+        root_disk.sync_directory(self._servers_dir)
+        files = root_disk.name_server_files(server_dir, spec)
+        cache = root_disk.CACHE_DIRECT
+        if files.root_disk is not None:
+            root_disk.make_root_disk(spec, Path(files.root_disk))
+            cache = self._choose_cache(Path(files.root_disk))
+        with _translating(subject):
+            old = self._find(spec.server_id)
+            volumes = take_volume_elements(old.XMLDesc(INACTIVE)) if old is not None else []
+            self._connection.defineXML(build_domain_xml(spec, files, kvm=self._kvm, cache=cache, volumes=volumes))
+
+    def start_server(self, server_id: str) -> None:
+        """See the port. The start is marked in the live XML, so that it can be told from every other start."""
+        with _translating(f"Server {server_id}"):
+            domain = self._need(server_id)
+            if domain.isActive():
+                if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+                    domain.resume()
+                return
+            root_disk.trim_console_log(self._find_dir(server_id) / "console.log")
+            self._connection.createXML(mark_boot(domain.XMLDesc(INACTIVE), uuid.uuid4().hex))
+
+    def ask_shutdown(self, server_id: str) -> None:
+        """See the port. The agent is asked if there is one, else the power button is pressed."""
+        with _translating(f"Server {server_id}"):
+            domain = self._need(server_id)
+            if not domain.isActive():
+                return
+            wait_for_monitor(domain, f"Server {server_id}")
+            try:
+                domain.agentSetResponseTimeout(AGENT_TIMEOUT_S)
+                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
+            except libvirt.libvirtError:
+                if domain.isActive():
+                    domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+
+    def ask_reboot(self, server_id: str) -> None:
+        """See the port. Only by the agent: of a pressed button nobody could say whether it was heard, and libvirt would turn the
+        guest's next shutdown, whenever that comes, into a reboot."""
+        with _translating(f"Server {server_id}"):
+            domain = self._need(server_id)
+            if not domain.isActive():
+                raise StepRetry(f"Server {server_id}: it is not running.")
+            wait_for_monitor(domain, f"Server {server_id}")
+            try:
+                domain.agentSetResponseTimeout(AGENT_TIMEOUT_S)
+                domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT)
+            except libvirt.libvirtError as error:
+                raise StepRetry(f"Server {server_id}: nobody in the guest answers.") from error
+
+    def power_off(self, server_id: str) -> None:
+        """See the port."""
+        with _translating(f"Server {server_id}"):
+            domain = self._find(server_id)
+            if domain is None or not domain.isActive():
+                return
+            try:
+                # Not graceful: SIGTERM, and SIGKILL when that does not help; returns when the process is gone.
+                domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
+            except libvirt.libvirtError as error:
+                if not is_not_running(error):
+                    raise
+            if domain.isActive():
+                raise StepRetry(f"Server {server_id}: the guest's process is still there.")
+
+    def undefine_server(self, server_id: str) -> None:
+        """See the port."""
+        self.power_off(server_id)
+        with _translating(f"Server {server_id}"):
+            domain = self._find(server_id)
+            if domain is not None and domain.isPersistent():
+                domain.undefineFlags(
+                    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+                    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+                    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+                    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+                )
+        root_disk.remove_server_dir(self._find_dir(server_id))
+
+    def observe_server(self, server_id: str) -> ServerView | None:
+        """See the port."""
+        with _translating(f"Server {server_id}"):
+            domain = self._find(server_id)
+            if domain is None:
+                return None
+            if not domain.isActive():
+                return _view(domain, server_id)
+            wait_for_monitor(domain, f"Server {server_id}")
+            return _view(domain, server_id, look_at_disks(domain))
+
+    def observe_all(self) -> list[ServerView]:
+        """See the port. Asks libvirt only, never QEMU, so that one hung guest does not hide the others; leftovers in QEMU are
+        seen by observe_server."""
+        views = []
+        with _translating("The census"):
+            for domain in self._connection.listAllDomains(0):
+                if not domain.name().startswith(NAME_PREFIX):
+                    continue
+                try:
+                    views.append(_view(domain, domain.UUIDString()))
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # undefined since it was listed
+                        raise
+                root_disk.trim_console_log(self._find_dir(domain.UUIDString()) / "console.log")
+        return views
+
+    def plug_disk(self, server_id: str, disk: DiskSpec) -> None:
+        """See the port."""
+        subject = f"Server {server_id}, volume {disk.serial}"
+        for attempt in range(PLUG_TRIES_MAX):
+            with _translating(subject):
+                domain = self._need(server_id)
+                try:
+                    self._plug_once(domain, server_id, disk, subject)
+                    return
+                except libvirt.libvirtError as error:
+                    # QEMU may have kept a part of the attempt; the next one looks first. Here at once, if that is what the
+                    # error says, for a name that is taken is freed by looking.
+                    self._forget_cleared(server_id)
+                    if attempt == PLUG_TRIES_MAX - 1 or "Duplicate nodes" not in str(error):
+                        raise
+
+    def _plug_once(self, domain: libvirt.virDomain, server_id: str, disk: DiskSpec, subject: str) -> None:
+        flags = 0
+        persistent = parse_domain_xml(domain.XMLDesc(INACTIVE))
+        if _find_same(persistent.disks.get(disk.alias), disk, subject) is None:
+            flags |= CONFIG
+        if domain.isActive():
+            wait_for_monitor(domain, subject)
+            self._clear_once(domain, server_id, subject)
+            if _find_same(parse_domain_xml(domain.XMLDesc(0)).disks.get(disk.alias), disk, subject) is None:
+                flags |= LIVE
+        if flags:
+            # Both at once where both lack it: libvirt plugs the running guest first and writes the definition after, in one
+            # job, and an attempt that died between the two is completed by the next.
+            domain.attachDeviceFlags(self._build_disk(disk, persistent.bus), flags)
+
+    def unplug_disk(self, server_id: str, alias: str) -> bool:
+        """See the port."""
+        subject = f"Server {server_id}, disk {alias}"
+        with _translating(subject):
+            domain = self._find(server_id)
+            if domain is None:
+                return True
+            if domain.isActive() and not self._unplug_live(domain, alias, subject):
+                return False
+            # Only now: had the definition lost the disk first, a refusal by the guest would leave it half gone.
+            if alias in parse_domain_xml(domain.XMLDesc(INACTIVE)).disks:
+                _detach(domain, alias, CONFIG)
+            return alias not in parse_domain_xml(domain.XMLDesc(INACTIVE)).disks
+
+    def _unplug_live(self, domain: libvirt.virDomain, alias: str, subject: str) -> bool:
+        """Ask the running guest to let go; True when nothing of the disk is left in QEMU."""
+        wait_for_monitor(domain, subject)
+        if alias in parse_domain_xml(domain.XMLDesc(0)).disks:
+            # By alias, since this returns at once. The other call waits five seconds, and its 0 means nothing either.
+            _detach(domain, alias, LIVE)
+            return False
+        look = look_at_disks(domain)
+        if alias in look.xml.disks:
+            return False
+        if look.ghosts or look.orphans:
+            return clear_leftovers(domain, look)
+        return True
+
+    def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
+        """See the port."""
+        subject = f"Server {server_id}, disk {alias}"
+        with _translating(subject):
+            domain = self._need(server_id)
+            if not domain.isActive():
+                return
+            wait_for_monitor(domain, subject)
+            look = look_at_disks(domain)
+            disk = look.xml.disks.get(alias)
+            if disk is None:
+                raise StepNever(f"{subject}: the running guest has no such disk.")
+            # libvirt would shrink the file without a question: an older request must not undo a newer one.
+            seen = look.formats[look.xml.nodes[alias]]
+            size = max(size_bytes, _measure_file(disk.source_path)) if seen.driver == "raw" else size_bytes
+            if size > seen.size_bytes:
+                domain.blockResize(disk.target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+    def _clear_once(self, domain: libvirt.virDomain, server_id: str, subject: str) -> None:
+        start = (server_id, domain.ID())
+        with self._lock:
+            if start in self._cleared:
+                return
+        if not clear_leftovers(domain, look_at_disks(domain)):
+            raise StepRetry(f"{subject}: the guest still holds a disk that an earlier attempt left.")
+        self._forget_cleared(server_id)
+        with self._lock:
+            self._cleared.add(start)
+
+    def _forget_cleared(self, server_id: str) -> None:
+        with self._lock:
+            self._cleared = {start for start in self._cleared if start[0] != server_id}
+
+    def _build_disk(self, disk: DiskSpec, bus: VolumeBus) -> str:
+        path = Path(disk.source_path)
+        block_device = path.exists() and stat.S_ISBLK(path.stat().st_mode)
+        return build_disk_xml(disk, bus, cache=self._choose_cache(path), block_device=block_device)
+
+    def _choose_cache(self, path: Path) -> str:
+        """The cache mode for a file, decided once for each directory."""
+        if path.parent not in self._cache_modes and path.exists():
+            self._cache_modes[path.parent] = root_disk.choose_cache_mode(path)
+        return self._cache_modes.get(path.parent, root_disk.CACHE_DIRECT)
+
+    def _find_dir(self, server_id: str) -> Path:
+        return self._servers_dir / _check_id(server_id)
+
+    def _find(self, server_id: str) -> libvirt.virDomain | None:
+        try:
+            return self._connection.lookupByUUIDString(_check_id(server_id))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+
+    def _need(self, server_id: str) -> libvirt.virDomain:
+        domain = self._find(server_id)
+        if domain is None:
+            raise StepNever(f"Server {server_id}: it has no domain on this host.")
+        return domain
+
+
+@contextlib.contextmanager
+def _translating(subject: str) -> Iterator[None]:
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise translate_error(error, subject) from error
+    except QemuRefused as error:
+        raise StepRetry(f"{subject}: QEMU refuses for now.") from error
+
+
+def _check_id(server_id: str) -> str:
+    """Ids become paths and names, so only a UUID in its usual form will do."""
+    try:
+        if str(uuid.UUID(server_id)) == server_id:
+            return server_id
+    except ValueError:
+        pass
+    raise StepNever("A server id must be a UUID in lower case.")
+
+
+def _detach(domain: libvirt.virDomain, alias: str, flags: int) -> None:
+    try:
+        domain.detachDeviceAlias(alias, flags)
+    except libvirt.libvirtError as error:
+        if not is_device_missing(error):
+            raise
+
+
+def _find_same(found: DiskView | None, disk: DiskSpec, subject: str) -> DiskView | None:
+    """The disk found under the alias, if any; StepNever when it is another volume's."""
+    if found is not None and (found.source_path, found.serial) != (disk.source_path, disk.serial):
+        raise StepNever(f"{subject}: another volume is plugged under {disk.alias}.")
+    return found
+
+
+def _measure_file(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _view(domain: libvirt.virDomain, server_id: str, look: DiskLook | None = None) -> ServerView:
+    state, reason = domain.state()
+    persistent = tuple(parse_domain_xml(domain.XMLDesc(INACTIVE)).disks.values()) if domain.isPersistent() else ()
+    if not domain.isActive():
+        crashed = state == libvirt.VIR_DOMAIN_CRASHED or STOP_REASONS.get(reason) == "crashed"
+        return ServerView(
+            server_id=server_id,
+            power=PowerState.CRASHED if crashed else PowerState.SHUTOFF,
+            boot_id="",
+            live=(),
+            persistent=persistent,
+            stop_reason="crashed" if crashed else STOP_REASONS.get(reason, "unknown"),
+        )
+    xml = look.xml if look is not None else parse_domain_xml(domain.XMLDesc(0))
+    formats = look.formats if look is not None else {}
+    paused = state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED)
+    return ServerView(
+        server_id=server_id,
+        power=PowerState.PAUSED if paused else PowerState.RUNNING,
+        boot_id=xml.boot_id,
+        live=tuple(_add_size(disk, formats.get(xml.nodes.get(disk.alias, 0))) for disk in xml.disks.values()),
+        persistent=persistent,
+        orphans=(*sorted(look.ghosts), *look.orphans) if look is not None else (),
+    )
+
+
+def _add_size(disk: DiskView, node: FormatNode | None) -> DiskView:
+    return disk if node is None else msgspec.structs.replace(disk, size_bytes=node.size_bytes)

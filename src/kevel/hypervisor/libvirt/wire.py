@@ -1,0 +1,157 @@
+"""What the driver and its child process say to each other: length-prefixed msgpack over a socket pair.
+
+The driver sends one Request an act; the child sends one Reply to each, and Events in between.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from kevel.hypervisor.base import DiskSpec, DomainSpec, Event
+
+#: Longer frames mean that the two sides do not understand each other. A census of 10,000 servers is about 10 MB.
+FRAME_BYTES_MAX = 64 << 20
+LENGTH_BYTES = 4
+
+
+class Accel(enum.Enum):
+    """How guests run; AUTO: KVM where it is real, TCG elsewhere."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the child needs to know before it opens libvirt. Paths are absolute."""
+
+    uri: str
+    data_dir: str
+    accel: Accel
+
+
+class Act(msgspec.Struct, frozen=True, tag=True):
+    """One call of the port."""
+
+
+class Define(Act, frozen=True, tag=True):
+    """define_server."""
+
+    server_id: str
+    spec: DomainSpec
+
+
+class Start(Act, frozen=True, tag=True):
+    """start_server."""
+
+    server_id: str
+
+
+class AskShutdown(Act, frozen=True, tag=True):
+    """ask_shutdown."""
+
+    server_id: str
+
+
+class AskReboot(Act, frozen=True, tag=True):
+    """ask_reboot."""
+
+    server_id: str
+
+
+class PowerOff(Act, frozen=True, tag=True):
+    """power_off."""
+
+    server_id: str
+
+
+class Undefine(Act, frozen=True, tag=True):
+    """undefine_server."""
+
+    server_id: str
+
+
+class Observe(Act, frozen=True, tag=True):
+    """observe_server."""
+
+    server_id: str
+
+
+class ObserveAll(Act, frozen=True, tag=True):
+    """observe_all."""
+
+
+class Plug(Act, frozen=True, tag=True):
+    """plug_disk."""
+
+    server_id: str
+    disk: DiskSpec
+
+
+class Unplug(Act, frozen=True, tag=True):
+    """unplug_disk."""
+
+    server_id: str
+    alias: str
+
+
+class Resize(Act, frozen=True, tag=True):
+    """resize_disk."""
+
+    server_id: str
+    alias: str
+    size_bytes: int
+
+
+ServerAct = Define | Start | AskShutdown | AskReboot | PowerOff | Undefine | Observe | Plug | Unplug | Resize
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """An act to be done; the reply carries the same number."""
+
+    number: int
+    act: ServerAct | ObserveAll
+
+
+class Failure(enum.Enum):
+    """Which error the driver raises."""
+
+    RETRY = "retry"
+    NEVER = "never"
+    UNKNOWN = "unknown"
+    SETUP = "setup"
+    BUG = "bug"
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to a request, or (number 0) to the settings. Either a value, or a failure with its sentence."""
+
+    number: int
+    value: msgspec.Raw = msgspec.Raw(b"\xc0")
+    failure: Failure | None = None
+    #: For the user.
+    sentence: str = ""
+    #: For the log only: libvirt's own words, or a traceback.
+    detail: str = ""
+
+
+class Notice(msgspec.Struct, frozen=True, tag=True):
+    """An event of the hypervisor."""
+
+    event: Event
+
+
+def encode_frame(message: Settings | Request | Reply | Notice) -> bytes:
+    """A message as bytes, its length in front."""
+    body = msgspec.msgpack.encode(message)
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+def read_length(prefix: bytes) -> int:
+    """The length of the body that follows. Raises ValueError when it is beyond the limit."""
+    length = int.from_bytes(prefix, "big")
+    if length > FRAME_BYTES_MAX:
+        raise ValueError(f"frame of {length} bytes is longer than {FRAME_BYTES_MAX}")
+    return length
