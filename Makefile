@@ -20,8 +20,8 @@ test: setup ## everything that CI runs: lint, types, layers, tests
 bench: setup ## measure attach and detach against bare libvirt, and the API with the simulated host
 	@$(python) -m benchmarks
 
-docs: setup ## draw the diagrams in docs/ from the tables in the code
-	@$(python) scripts/draw_diagrams.py
+docs: setup ## draw the ladder in docs/ from its table in the code
+	@$(python) scripts/draw_ladder.py
 
 lock: setup ## lock requirements/*.txt anew from pyproject.toml; LOCK_FLAGS=--upgrade takes newer versions
 	@scripts/lock.sh $(LOCK_FLAGS)

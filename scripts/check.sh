@@ -16,6 +16,7 @@ bin=.venv/bin
 check 'ruff check' $bin/ruff check .
 check 'ruff format' $bin/ruff format --check .
 check 'mypy' $bin/mypy
+check 'drawn docs' $bin/python scripts/draw_ladder.py --check
 check 'lint-imports' $bin/lint-imports --no-logo
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'failed before the tests: %s\n' "$(IFS=,; echo "${failed[*]}")"
