@@ -1,1 +1,1 @@
-"""The libvirt driver: QEMU guests through libvirt, which runs in a child process so that its hangs and crashes stay there."""
+"""The libvirt driver: QEMU guests, through a libvirt in a child process, so that its hangs and crashes stay there."""

@@ -1,8 +1,9 @@
 """What QEMU itself holds of a domain's disks, asked through its monitor: behind every call that went before.
 
-libvirt's XML is what libvirt remembers. A libvirt that was killed in mid-attach remembers nothing of it, while QEMU keeps what
-had been done: block nodes without a device (an orphan: the next attach may meet "Duplicate nodes"), or even the device itself (a
-ghost: the guest has the disk, the XML does not). Both are found here by comparing the two, and removed.
+libvirt's XML is what libvirt remembers. A libvirt that was killed in mid-attach remembers nothing of it, while QEMU
+keeps what had been done: block nodes without a device (an orphan: the next attach may meet "Duplicate nodes"), or even
+the device itself (a ghost: the guest has the disk, the XML does not). Both are found here by comparing the two, and
+removed.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class DiskLook(NamedTuple):
 def wait_for_monitor(domain: libvirt.virDomain, subject: str) -> None:
     """Return when QEMU's monitor is free; raise StepRetry when it stays occupied.
 
-    A call into an occupied monitor would wait for whatever occupies it, without a bound: a QEMU that hangs would cost us the
-    child process again and again. libvirt answers this question without asking QEMU.
+    A call into an occupied monitor would wait for whatever occupies it, without a bound: a QEMU that hangs would cost
+    us the child process again and again. libvirt answers this question without asking QEMU.
     """
     deadline = time.monotonic() + MONITOR_WAIT_S
     while domain.controlInfo()[0] != libvirt.VIR_DOMAIN_CONTROL_OK:
@@ -62,8 +63,9 @@ def wait_for_monitor(domain: libvirt.virDomain, subject: str) -> None:
 
 def ask_monitor(domain: libvirt.virDomain, command: str, **arguments: object) -> Any:
     """One QMP command. Raises libvirtError when it cannot be asked, QemuRefused when QEMU says no."""
-    reply = json.loads(libvirt_qemu.qemuMonitorCommand(
-        domain, json.dumps({"execute": command, "arguments": arguments}), libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_DEFAULT))
+    request = json.dumps({"execute": command, "arguments": arguments})
+    flags = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_DEFAULT
+    reply = json.loads(libvirt_qemu.qemuMonitorCommand(domain, request, flags))
     if "error" in reply:
         raise QemuRefused(reply["error"].get("class", ""), reply["error"].get("desc", ""))
     return reply["return"]
@@ -79,8 +81,8 @@ def look_at_disks(domain: libvirt.virDomain) -> DiskLook:
     for _ in range(LOOKS_MAX - 1):
         if not look.ghosts and not look.orphans:
             break
-        # The XML was read after QEMU was asked, so a disk that libvirt was just removing looks like an orphan. Asking again
-        # comes behind that removal.
+        # The XML was read after QEMU was asked, so a disk that libvirt was just removing looks like an orphan. Asking
+        # again comes behind that removal.
         again = _look_once(domain)
         if again == look:
             break
@@ -129,7 +131,7 @@ def clear_leftovers(domain: libvirt.virDomain, look: DiskLook) -> bool:
 
 
 def _ask_quietly(domain: libvirt.virDomain, command: str, **arguments: object) -> None:
-    """Ask for a removal whose effect is looked at afterwards, so a refusal (in use, already gone, already asked) tells no more."""
+    """Ask for a removal whose effect is looked at afterwards: a refusal (in use, gone, already asked) tells no more."""
     try:
         ask_monitor(domain, command, **arguments)
     except QemuRefused:

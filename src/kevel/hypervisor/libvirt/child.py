@@ -63,7 +63,7 @@ class Child:
         return self._process.pid
 
     async def call(self, act: wire.ServerAct | wire.ObserveAll, limit_s: float) -> msgspec.Raw:
-        """Have an act done. Raises StepUnknown, with the process dead, when it ends or is overdue before it has answered."""
+        """Have an act done. Raises StepUnknown, with the process dead, when it dies or is overdue before it answers."""
         if self.dead.is_set():
             raise StepRetry("The connection to libvirt is being restored.")
         number = next(self._numbers)
@@ -75,7 +75,7 @@ class Child:
                 return await answer
         except TimeoutError:
             name = type(act).__name__
-            log.error("libvirt call is overdue, its process is ended", act=name, limit_s=limit_s, pid=self.pid)
+            log.warning("libvirt call is overdue, its process is ended", act=name, limit_s=limit_s, pid=self.pid)
             await self.kill()
             raise StepUnknown(f"The hypervisor did not answer within {limit_s:g} s.") from None
         finally:
@@ -117,8 +117,8 @@ class Child:
                 self._receive(FROM_CHILD.decode(await self._reader.readexactly(length)))
         except (OSError, asyncio.IncompleteReadError):
             pass  # it has hung up, so it is ending
-        except (ValueError, msgspec.MsgspecError) as error:
-            log.error("libvirt process sends nonsense, it is ended", error=str(error), pid=self.pid)
+        except (ValueError, msgspec.MsgspecError):
+            log.exception("libvirt process sends nonsense, it is ended", pid=self.pid)
         finally:
             await self._bury()
 
@@ -144,7 +144,8 @@ class Child:
             answer.set_result(message.value)
             return
         if message.detail:
-            log.warning("libvirt call failed", outcome=message.failure.value, said=message.detail, told=message.sentence)
+            outcome = message.failure.value
+            log.warning("libvirt call failed", outcome=outcome, said=message.detail, told=message.sentence)
         answer.set_exception(ERRORS[message.failure](message.sentence))
 
 
@@ -177,6 +178,7 @@ async def start_child(settings: wire.Settings, listener: Callable[[Event], None]
 
 def open_log(data_dir: Path) -> BinaryIO:
     """The file that takes what libvirt prints."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = data_dir / "libvirt-worker.log"
     too_long = path.exists() and path.stat().st_size > LOG_BYTES_MAX
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if too_long else os.O_APPEND), 0o600), "wb")

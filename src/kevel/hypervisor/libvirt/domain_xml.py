@@ -84,11 +84,13 @@ def build_disk_xml(disk: DiskSpec, bus: VolumeBus, *, cache: str, block_device: 
     """A volume as a disk element. Raises StepNever when the unit is outside the bus."""
     units_max = SCSI_VOLUMES_MAX if bus is VolumeBus.SCSI else VIRTIO_VOLUMES_MAX
     if not 1 <= disk.unit <= units_max:
-        raise StepNever(f"Unit {disk.unit} of volume {disk.serial} is outside 1 to {units_max}: the server has no more room.")
+        raise StepNever(
+            f"Volume {disk.serial}: unit {disk.unit} is outside 1 to {units_max}, the server has no more room."
+        )
     element = ET.Element("disk", type="block" if block_device else "file", device="disk")
     _add_driver(element, disk.source_format, cache)
     _add(element, "source", **{"dev" if block_device else "file": disk.source_path})
-    # The empty element ends the chain here: neither libvirt nor QEMU reads a backing file's name out of guest-made bytes.
+    # The empty element ends the chain here: neither libvirt nor QEMU takes a backing file's name out of the file.
     _add(element, "backingStore")
     _add(element, "target", dev=disk.target, bus=bus.value)
     _add(element, "serial", disk.serial)
@@ -148,8 +150,11 @@ def parse_domain_xml(text: str) -> DomainView:
         disks=disks,
         nodes=nodes,
         # Backing files and targets of copies carry an index too: whatever the XML names is not left over.
-        known_nodes=frozenset(int(source.attrib["index"]) for source in domain.iter() if "index" in source.attrib
-                              and source.tag in ("source", "mirror", "backingStore")),
+        known_nodes=frozenset(
+            int(source.attrib["index"])
+            for source in domain.iter()
+            if "index" in source.attrib and source.tag in ("source", "mirror", "backingStore")
+        ),
     )
 
 
@@ -214,10 +219,18 @@ def _build_root_disk(path: str, spec: DomainSpec, cache: str) -> ET.Element:
 
 
 def _add_driver(disk: ET.Element, image_format: str, cache: str) -> None:
-    # error_policy report: the files are local, so an I/O error is the disk's own (full, broken) and waiting cures nothing;
-    # a paused guest would also look stuck to its user. (A network back end would say "stop".)
-    _add(disk, "driver", name="qemu", type=image_format, cache=cache, discard="unmap", error_policy="report",
-         rerror_policy="report")
+    # error_policy report: the files are local, so an I/O error is the disk's own (full, broken) and waiting cures
+    # nothing; a paused guest would also look stuck to its user. (A network back end would say "stop".)
+    _add(
+        disk,
+        "driver",
+        name="qemu",
+        type=image_format,
+        cache=cache,
+        discard="unmap",
+        error_policy="report",
+        rerror_policy="report",
+    )
 
 
 def _add_console(devices: ET.Element, files: ServerFiles) -> None:

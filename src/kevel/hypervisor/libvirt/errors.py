@@ -24,20 +24,41 @@ class Rule(NamedTuple):
 
 
 RULES = (
-    Rule(None, r"No more available PCI slots|No more available PCI addresses", StepNever,
-         "there is no free slot for another volume; detach one first"),
+    Rule(
+        None,
+        r"No more available PCI slots|No more available PCI addresses",
+        StepNever,
+        "there is no free slot for another volume; detach one first",
+    ),
     Rule(None, r"Duplicate nodes with node-name", StepRetry, "QEMU still holds what an earlier attempt left"),
-    Rule(None, r"guest is busy|already in the process of unplug", StepRetry,
-         "the guest is still busy with an earlier removal"),
+    Rule(
+        None,
+        r"guest is busy|already in the process of unplug",
+        StepRetry,
+        "the guest is still busy with an earlier removal",
+    ),
     Rule(None, r"Failed to get .* lock", StepRetry, "the volume is still open in another guest"),
-    Rule(None, r"target '?\S+'? (duplicated|already exists)|already contains a disk with that address|double use|"
-               r"Duplicate ID", StepNever, "the device name or unit number is taken by another disk"),
+    Rule(
+        None,
+        r"target '?\S+'? (duplicated|already exists)|already contains a disk with that address|double use|"
+        r"Duplicate ID",
+        StepNever,
+        "the device name or unit number is taken by another disk",
+    ),
     Rule(libvirt.VIR_ERR_SYSTEM_ERROR, r"Cannot access storage file", StepNever, "the disk's file cannot be opened"),
     Rule(None, r"Could not open '.*': No such file", StepNever, "the disk's file cannot be opened"),
-    Rule(None, r"End of file from qemu monitor|monitor unexpectedly|process exited", StepRetry,
-         "the guest's process ended during the call"),
-    Rule(None, r"client socket is closed|End of file while reading data|Cannot write data: Broken pipe", StepUnknown,
-         "the connection to libvirt was lost during the call"),
+    Rule(
+        None,
+        r"End of file from qemu monitor|monitor unexpectedly|process exited",
+        StepRetry,
+        "the guest's process ended during the call",
+    ),
+    Rule(
+        None,
+        r"client socket is closed|End of file while reading data|Cannot write data: Broken pipe",
+        StepUnknown,
+        "the connection to libvirt was lost during the call",
+    ),
     Rule(libvirt.VIR_ERR_RPC, r"", StepUnknown, "the connection to libvirt was lost during the call"),
     Rule(libvirt.VIR_ERR_NO_DOMAIN, r"", StepNever, "there is no such domain"),
     Rule(libvirt.VIR_ERR_OPERATION_INVALID, r"domain is not running", StepRetry, "the guest is not running any more"),

@@ -61,7 +61,6 @@ class LibvirtHypervisor:
         """See the port."""
         data_dir = Path(self._settings.data_dir)
         check_data_dir(data_dir)
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._listener = listener
         self._child, facts = await start_child(self._settings, listener)
         self._keeper = asyncio.create_task(self._keep_child())
@@ -126,8 +125,11 @@ class LibvirtHypervisor:
         await self._call(wire.Resize(server_id, alias, size_bytes))
 
     async def _call(self, act: wire.ServerAct, limit_s: float | None = None) -> msgspec.Raw:
-        """Do an act when it is its turn on the server. A caller who goes away does not end it: it keeps its turn until it is
-        settled, so that no other act on that server meets it."""
+        """Do an act when it is its turn on the server.
+
+        A caller who goes away does not end it: it keeps its turn until it is settled, so no other act on that server
+        meets it.
+        """
         task = asyncio.create_task(self._call_in_turn(act, limit_s or self._call_limit_s))
         self._calls.add(task)
         task.add_done_callback(self._forget_call)
@@ -183,7 +185,7 @@ class LibvirtHypervisor:
             try:
                 self._child, _ = await start_child(self._settings, self._listener)
             except (KevelError, OSError) as error:
-                log.error("libvirt process cannot be started, trying again", error=str(error), again_in_s=delay_s)
+                log.warning("libvirt process cannot be started, trying again", error=str(error), again_in_s=delay_s)
                 continue
             self._announce()
 
@@ -193,6 +195,7 @@ def check_data_dir(data_dir: Path) -> None:
     length = len(str(data_dir).encode())
     if length > DATA_DIR_BYTES_MAX:
         raise SetupError(
-            f"The data directory's path is {length} bytes long ({data_dir}); unix sockets allow {SOCKET_PATH_BYTES_MAX} bytes, "
-            f"of which the hypervisor needs {len(LONGEST_SOCKET)}: use a path of at most {DATA_DIR_BYTES_MAX} bytes."
+            f"The data directory's path is {length} bytes long ({data_dir}). Unix sockets allow "
+            f"{SOCKET_PATH_BYTES_MAX} bytes, of which the hypervisor needs {len(LONGEST_SOCKET)}: "
+            f"use a path of at most {DATA_DIR_BYTES_MAX} bytes."
         )

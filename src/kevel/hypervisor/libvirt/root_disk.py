@@ -20,8 +20,8 @@ QCOW2_EXTERNAL_DATA = 1 << 2
 #: A guest can write to its console without end; beyond this the log is cut to its tail.
 CONSOLE_LOG_BYTES_MAX = 8 << 20
 CONSOLE_LOG_BYTES_KEPT = 1 << 20
-#: A directory whose files cannot be opened with O_DIRECT (tmpfs of older kernels, some FUSE and overlay mounts) gets this mode:
-#: the guest's flushes still reach the disk, only the host's page cache lies between.
+#: A directory whose files cannot be opened with O_DIRECT (tmpfs of older kernels, some FUSE and overlay mounts) gets
+#: this mode: the guest's flushes still reach the disk, only the host's page cache lies between.
 CACHE_BUFFERED = "writeback"
 CACHE_DIRECT = "none"
 
@@ -65,7 +65,8 @@ def make_root_disk(spec: DomainSpec, path: Path) -> None:
 def copy_sparse(source: Path, target: Path) -> None:
     """Copy a file, holes as holes. The target is made anew, readable by its owner only."""
     target.unlink(missing_ok=True)
-    with source.open("rb") as reader, open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writer:
+    target.touch(mode=0o600, exist_ok=False)
+    with source.open("rb") as reader, target.open("wb") as writer:
         size = os.fstat(reader.fileno()).st_size
         writer.truncate(size)
         position = 0
@@ -86,7 +87,9 @@ def copy_sparse(source: Path, target: Path) -> None:
 
 def grow_root_disk(path: Path, spec: DomainSpec) -> None:
     """Make the disk `root_bytes` large. Raises StepNever when the image is larger than that."""
-    too_small = StepNever(f"Server {spec.server_id}: the root disk of {spec.root_bytes} bytes is smaller than the image.")
+    too_small = StepNever(
+        f"Server {spec.server_id}: the root disk of {spec.root_bytes} bytes is smaller than the image."
+    )
     if spec.root_bytes == 0:
         return
     if spec.image_format == "raw":
@@ -95,7 +98,7 @@ def grow_root_disk(path: Path, spec: DomainSpec) -> None:
         os.truncate(path, spec.root_bytes)
         return
     command = ["qemu-img", "resize", "-q", "-f", spec.image_format, str(path), str(spec.root_bytes)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=RESIZE_TIMEOUT_S, check=False)  # noqa: S603
+    result = subprocess.run(command, capture_output=True, text=True, timeout=RESIZE_TIMEOUT_S, check=False)
     if "shrink" in result.stderr:
         raise too_small
     if result.returncode != 0:
@@ -125,17 +128,15 @@ def choose_cache_mode(path: Path) -> str:
 
 def trim_console_log(path: Path) -> None:
     """Cut a console log that has grown too long to its tail. QEMU appends, so it may go on writing meanwhile."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
-    except FileNotFoundError:
+    if not path.exists():
         return
-    with open(descriptor, "r+b", buffering=0) as file:
+    with path.open("a+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if size > CONSOLE_LOG_BYTES_MAX:
             file.seek(size - CONSOLE_LOG_BYTES_KEPT)
             tail = file.read(CONSOLE_LOG_BYTES_KEPT)
             file.truncate(0)
-            file.write(tail or b"")
+            file.write(tail)
 
 
 def remove_server_dir(path: Path) -> None:

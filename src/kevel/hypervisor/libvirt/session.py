@@ -1,9 +1,8 @@
-"""The acts of the port, done on an open libvirt connection. Runs in the child process, one act at a time for each server."""
+"""The acts of the port on an open libvirt connection. Runs in the child process, one act at a time for each server."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 import threading
 import uuid
@@ -27,6 +26,7 @@ from kevel.hypervisor.libvirt.blocks import (
 from kevel.hypervisor.libvirt.domain_xml import (
     NAME_PREFIX,
     SCSI_VOLUMES_MAX,
+    DomainView,
     build_disk_xml,
     build_domain_xml,
     mark_boot,
@@ -40,7 +40,6 @@ CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
 INACTIVE = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 #: How long an agent in a guest may take to take an order. libvirt's own bound is a minute, longer than a call may last.
 AGENT_TIMEOUT_S = 5
-PLUG_TRIES_MAX = 2
 
 STOP_REASONS = {
     libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "shutdown",
@@ -61,8 +60,8 @@ class Session:
         self._servers_dir = servers_dir
         self._kvm = kvm
         self._dir_mode = dir_mode
-        #: Starts of guests whose leftovers have been looked for since this process began. Only an attempt that died, with this
-        #: process or in QEMU, leaves any; so a plug need not look each time.
+        #: Starts of guests whose leftovers have been looked for since this process began. Only an attempt that died,
+        #: with this process or in QEMU, leaves any; so a plug need not look each time.
         self._cleared: set[tuple[str, int]] = set()
         self._cache_modes: dict[Path, str] = {}
         self._lock = threading.Lock()
@@ -122,8 +121,11 @@ class Session:
                     domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
 
     def ask_reboot(self, server_id: str) -> None:
-        """See the port. Only by the agent: of a pressed button nobody could say whether it was heard, and libvirt would turn the
-        guest's next shutdown, whenever that comes, into a reboot."""
+        """See the port. Only the agent is asked.
+
+        Of a pressed button nobody could say whether it was heard, and libvirt would turn the guest's next shutdown,
+        whenever that comes, into a reboot.
+        """
         with _translating(f"Server {server_id}"):
             domain = self._need(server_id)
             if not domain.isActive():
@@ -176,8 +178,10 @@ class Session:
             return _view(domain, server_id, look_at_disks(domain))
 
     def observe_all(self) -> list[ServerView]:
-        """See the port. Asks libvirt only, never QEMU, so that one hung guest does not hide the others; leftovers in QEMU are
-        seen by observe_server."""
+        """See the port. Asks libvirt only, never QEMU, so that one hung guest does not hide the others.
+
+        Leftovers in QEMU are seen by observe_server.
+        """
         views = []
         with _translating("The census"):
             for domain in self._connection.listAllDomains(0):
@@ -194,32 +198,29 @@ class Session:
     def plug_disk(self, server_id: str, disk: DiskSpec) -> None:
         """See the port."""
         subject = f"Server {server_id}, volume {disk.serial}"
-        for attempt in range(PLUG_TRIES_MAX):
-            with _translating(subject):
-                domain = self._need(server_id)
-                try:
-                    self._plug_once(domain, server_id, disk, subject)
-                    return
-                except libvirt.libvirtError as error:
-                    # QEMU may have kept a part of the attempt; the next one looks first. Here at once, if that is what the
-                    # error says, for a name that is taken is freed by looking.
-                    self._forget_cleared(server_id)
-                    if attempt == PLUG_TRIES_MAX - 1 or "Duplicate nodes" not in str(error):
-                        raise
+        with _translating(subject):
+            domain = self._need(server_id)
+            try:
+                self._plug_once(domain, server_id, disk, subject)
+            except libvirt.libvirtError as error:
+                # QEMU may have kept a part of the attempt, so the next one looks first; at once, if the error says that
+                # a leftover was in the way.
+                self._forget_cleared(server_id)
+                if "Duplicate nodes" not in str(error):
+                    raise
+                self._plug_once(domain, server_id, disk, subject)
 
     def _plug_once(self, domain: libvirt.virDomain, server_id: str, disk: DiskSpec, subject: str) -> None:
-        flags = 0
         persistent = parse_domain_xml(domain.XMLDesc(INACTIVE))
-        if _find_same(persistent.disks.get(disk.alias), disk, subject) is None:
-            flags |= CONFIG
+        flags = 0 if _has_disk(persistent, disk, subject) else CONFIG
         if domain.isActive():
             wait_for_monitor(domain, subject)
             self._clear_once(domain, server_id, subject)
-            if _find_same(parse_domain_xml(domain.XMLDesc(0)).disks.get(disk.alias), disk, subject) is None:
+            if not _has_disk(parse_domain_xml(domain.XMLDesc(0)), disk, subject):
                 flags |= LIVE
         if flags:
-            # Both at once where both lack it: libvirt plugs the running guest first and writes the definition after, in one
-            # job, and an attempt that died between the two is completed by the next.
+            # Both at once where both lack it: libvirt plugs the running guest first and writes the definition after, in
+            # one job, and an attempt that died between the two is completed by the next.
             domain.attachDeviceFlags(self._build_disk(disk, persistent.bus), flags)
 
     def unplug_disk(self, server_id: str, alias: str) -> bool:
@@ -340,16 +341,17 @@ def _detach(domain: libvirt.virDomain, alias: str, flags: int) -> None:
             raise
 
 
-def _find_same(found: DiskView | None, disk: DiskSpec, subject: str) -> DiskView | None:
-    """The disk found under the alias, if any; StepNever when it is another volume's."""
+def _has_disk(xml: DomainView, disk: DiskSpec, subject: str) -> bool:
+    """Whether the domain has the disk; StepNever when its alias names another volume there."""
+    found = xml.disks.get(disk.alias)
     if found is not None and (found.source_path, found.serial) != (disk.source_path, disk.serial):
         raise StepNever(f"{subject}: another volume is plugged under {disk.alias}.")
-    return found
+    return found is not None
 
 
 def _measure_file(path: str) -> int:
     try:
-        return os.stat(path).st_size
+        return Path(path).stat().st_size
     except OSError:
         return 0
 

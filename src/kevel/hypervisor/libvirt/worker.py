@@ -1,8 +1,8 @@
 """The child process that libvirt lives in.
 
-In embed mode libvirt is a whole QEMU driver inside the process that opened it: its calls can hang without end, and a crash of
-it ends the process. So it gets a process of its own, whose death costs a restart and nothing else: guests are not its
-children, and the next one finds them. It ends at once when its parent is gone.
+In embed mode libvirt is a whole QEMU driver inside the process that opened it: its calls can hang without end, and a
+crash of it ends the process. So it gets a process of its own, whose death costs a restart and nothing else: guests are
+not its children, and the next one finds them. It ends at once when its parent is gone.
 """
 
 from __future__ import annotations
@@ -77,8 +77,7 @@ class Line:
         prefix = self._reader.read(wire.LENGTH_BYTES)
         if len(prefix) < wire.LENGTH_BYTES:
             end_process()
-        body = self._reader.read(wire.read_length(prefix))
-        return body
+        return self._reader.read(wire.read_length(prefix))
 
 
 def end_process() -> NoReturn:
@@ -116,27 +115,28 @@ def do_act(session: Session, act: wire.ServerAct | wire.ObserveAll) -> object:
     """Call the session's method for an act."""
     match act:
         case wire.Define(spec=spec):
-            return session.define_server(spec)
+            session.define_server(spec)
         case wire.Start(server_id=server_id):
-            return session.start_server(server_id)
+            session.start_server(server_id)
         case wire.AskShutdown(server_id=server_id):
-            return session.ask_shutdown(server_id)
+            session.ask_shutdown(server_id)
         case wire.AskReboot(server_id=server_id):
-            return session.ask_reboot(server_id)
+            session.ask_reboot(server_id)
         case wire.PowerOff(server_id=server_id):
-            return session.power_off(server_id)
+            session.power_off(server_id)
         case wire.Undefine(server_id=server_id):
-            return session.undefine_server(server_id)
+            session.undefine_server(server_id)
         case wire.Observe(server_id=server_id):
             return session.observe_server(server_id)
         case wire.ObserveAll():
             return session.observe_all()
         case wire.Plug(server_id=server_id, disk=disk):
-            return session.plug_disk(server_id, disk)
+            session.plug_disk(server_id, disk)
         case wire.Unplug(server_id=server_id, alias=alias):
             return session.unplug_disk(server_id, alias)
         case wire.Resize(server_id=server_id, alias=alias, size_bytes=size_bytes):
-            return session.resize_disk(server_id, alias, size_bytes)
+            session.resize_disk(server_id, alias, size_bytes)
+    return None
 
 
 def describe_failure(number: int, error: Exception) -> wire.Reply:
@@ -165,7 +165,8 @@ def open_session(settings: wire.Settings, line: Line) -> tuple[Session, HostFact
         connection = open_connection(uri)
     listen_to_events(connection, line.send)
     # A libvirt of the system's may run QEMU as another user, who must be able to pass through to the files.
-    session = Session(connection, data_dir / "servers", kvm=choose_kvm(settings.accel), dir_mode=0o700 if embedded else 0o711)
+    dir_mode = 0o700 if embedded else 0o711
+    session = Session(connection, data_dir / "servers", kvm=choose_kvm(settings.accel), dir_mode=dir_mode)
     return session, session.describe_host()
 
 
@@ -188,16 +189,19 @@ def start_event_loop() -> None:
 
 @contextlib.contextmanager
 def pinned_to_one_cpu() -> Iterator[None]:
-    """Stay on one CPU inside, so that CPUID gives libvirt the same answer as the last time; where CPUs differ it would otherwise
-    probe QEMU anew, which takes 5 to 10 s. Afterwards every thread may run everywhere again."""
+    """Stay on one CPU inside, so that CPUID gives libvirt the same answer as the last time.
+
+    Where CPUs differ it would otherwise probe QEMU anew, which takes 5 to 10 s. Afterwards every thread may run
+    everywhere again.
+    """
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     try:
         yield
     finally:
-        for thread in os.listdir("/proc/self/task"):
+        for thread in Path("/proc/self/task").iterdir():
             with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(int(thread), allowed)
+                os.sched_setaffinity(int(thread.name), allowed)
 
 
 def open_connection(uri: str) -> libvirt.virConnect:
@@ -219,8 +223,8 @@ def explain_open_failure(text: str) -> SetupError:
     """What a user can do about libvirt's refusal to open."""
     if re.search(r"Failed to parse (user|group) 'libvirt-qemu'", text):
         return SetupError(
-            "libvirt needs the user and group libvirt-qemu when it runs as root. Make them: "
-            "groupadd --system libvirt-qemu; useradd --system -g libvirt-qemu -d /var/lib/libvirt -s /usr/sbin/nologin -M libvirt-qemu"
+            "libvirt needs the user and group libvirt-qemu when it runs as root. Make them: groupadd --system "
+            "libvirt-qemu; useradd --system -g libvirt-qemu -d /var/lib/libvirt -s /usr/sbin/nologin -M libvirt-qemu"
         )
     if "no connection driver available" in text:
         return SetupError("libvirt's QEMU driver is not installed: install the package libvirt-daemon.")
@@ -251,8 +255,11 @@ def listen_to_events(connection: libvirt.virConnect, send: Callable[[wire.Notice
 
 
 def choose_kvm(accel: wire.Accel) -> bool:
-    """Whether guests run under KVM. An open /dev/kvm proves nothing: inside some virtual machines it opens and then crawls, so
-    the CPU must also say that it can."""
+    """Whether guests run under KVM.
+
+    An open /dev/kvm proves nothing: inside some virtual machines it opens and then crawls. So the CPU must also say
+    that it can.
+    """
     if accel is not wire.Accel.AUTO:
         return accel is wire.Accel.KVM
     flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
