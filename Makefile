@@ -28,4 +28,4 @@ lock: setup ## lock requirements/*.txt anew from pyproject.toml; LOCK_FLAGS=--up
 
 clean: ## remove what set-up and the tests made in this clone; Debian's packages stay
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis src/kevel.egg-info
-	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
