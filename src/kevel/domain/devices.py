@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from kevel.domain.errors import Conflict, Invalid
 
@@ -24,6 +25,17 @@ def disk_letters(index: int) -> str:
         index, rest = divmod(index - 1, 26)
         letters = string.ascii_lowercase[rest] + letters
     return letters
+
+
+def volume_bus(image: Mapping[str, Any]) -> str:
+    """The bus of a server's volumes: its image's hw_disk_bus where that is "virtio", else "scsi"."""
+    properties = image.get("properties") or {}
+    return "virtio" if properties.get("hw_disk_bus") == "virtio" else "scsi"
+
+
+def device_prefix(image: Mapping[str, Any]) -> str:
+    """How the bus of a server's volumes begins its device names."""
+    return "vd" if volume_bus(image) == "virtio" else "sd"
 
 
 def choose_device(requested: str | None, *, prefix: str, taken: Collection[str], root_device: str) -> str:

@@ -18,7 +18,7 @@ Rules of the port, checked by the conformance kit (`tests/conformance/hypervisor
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -56,6 +56,8 @@ class DomainSpec(msgspec.Struct, frozen=True, kw_only=True):
     initrd_path: str | None = None
     cmdline: str = ""
     volume_bus: VolumeBus = VolumeBus.SCSI
+    #: Extra specs of the flavor that begin with "sim:", for the simulated host.
+    traits: Mapping[str, str] = {}
 
 
 class DiskSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +132,8 @@ class EventKind(enum.Enum):
 
     DISK_REMOVED = "disk_removed"
     LIFECYCLE = "lifecycle"
+    #: The guest has rebooted from inside.
+    REBOOTED = "rebooted"
     RECONNECTED = "reconnected"
 
 

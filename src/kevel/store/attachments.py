@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 from sqlalchemy import bindparam, select
 
-from kevel.domain.ladder import Rung
+from kevel.domain.ladder import Goal, Rung
 from kevel.domain.model import Attachment, Path
 from kevel.store.schema.attachments import attachments, paths
 from kevel.store.transactions import Tx, as_struct, row_columns
@@ -126,3 +126,14 @@ def paths_in_control(tx: Tx) -> list[str]:
     """Ids of unreleased paths that the control plane holds: what its worker has to look at after a start."""
     statement = select(paths.c.id).where(paths.c.live == 1, paths.c.hands == "control", paths.c.rung > Rung.RELEASED)
     return list(tx.execute(statement).scalars())
+
+
+def expired(tx: Tx, before_at: int, rows_max: int) -> list[Attachment]:
+    """Open attachments whose request is past its deadline and not yet reached nor given up, oldest first."""
+    reached = select(paths.c.id).where(
+        paths.c.attachment_id == attachments.c.id, paths.c.rung == Rung.PLUGGED, attachments.c.goal == Goal.ATTACHED
+    )
+    statement = _OPEN.where(
+        attachments.c.deadline_at < before_at, attachments.c.reason.is_(None), ~reached.exists()
+    ).limit(rows_max)
+    return [as_struct(Attachment, row) for row in tx.execute(statement)]

@@ -26,6 +26,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 _COLUMNS = row_columns(hosts, Host)
 _ALL = select(*_COLUMNS).order_by(hosts.c.name)
+_ONE = select(*_COLUMNS).where(hosts.c.name == bindparam("of_host"))
 _RAISE = (
     update(hosts)
     .where(hosts.c.name == bindparam("of_host"))
@@ -62,6 +63,11 @@ def raise_version(tx: Tx, name: str) -> int:
     """The version to stamp on a change that concerns the host; its agent is woken after the commit."""
     tx.wake("host", name)
     return int(tx.execute(_RAISE, {"of_host": name}).scalar_one())
+
+
+def load_host(tx: Tx, name: str) -> Host:
+    """The host of that name, which rows refer to and so exists."""
+    return as_struct(Host, tx.execute(_ONE, {"of_host": name}).one())
 
 
 def list_hosts(tx: Tx) -> list[Host]:

@@ -1,0 +1,107 @@
+"""The agents' side of the control plane: registration, assignments, reports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+
+from kevel.control.runtime import Runtime
+from kevel.control.secrets import Sealer
+from kevel.domain.assignments import Assignments, PathReport, ServerReport
+from kevel.domain.ladder import Rung
+from kevel.domain.limits import Limits
+from kevel.storage.base import Backend
+from kevel.store.assignments import changes_for_host
+from kevel.store.hosts import Host, list_hosts, register_host, touch_host
+from kevel.store.path_moves import apply_path_report
+from kevel.store.server_rows import apply_server_report
+from kevel.store.transactions import Tx, Wake
+
+log = structlog.get_logger(__name__)
+
+#: A poll without news is answered after this long, so that a dead agent is noticed.
+POLL_WAIT_S: Final = 30.0
+
+
+class Hosts:
+    """What an agent calls. In one process it calls these methods; over HTTPS a thin layer will."""
+
+    def __init__(self, runtime: Runtime, backends: Mapping[str, Backend], sealer: Sealer, limits: Limits) -> None:
+        self._runtime = runtime
+        self._sealer = sealer
+        self._limits = limits
+        self._effect_free: dict[str, frozenset[Rung]] = {
+            name: backend.effect_free for name, backend in backends.items()
+        }
+        self._news: dict[str, asyncio.Event] = {}
+        runtime.store.subscribe(self._hear)
+
+    def _hear(self, wakes: Sequence[Wake]) -> None:
+        for wake in wakes:
+            if wake.kind == "host" and (news := self._news.get(wake.key)) is not None:
+                news.set()
+
+    async def register(self, host: str, *, availability_zone: str, facts: Mapping[str, Any]) -> int:
+        """Enter the host's agent; its epoch. Reports of earlier epochs are refused from now on."""
+        at = self._runtime.clock.now_us()
+        return await self._runtime.store.write(
+            register_host, name=host, availability_zone=availability_zone, facts=dict(facts), at=at
+        )
+
+    async def changes(self, host: str, since: int) -> Assignments:
+        """What changed after that version; waits for news, a bounded time, when nothing has."""
+        news = self._news.setdefault(host, asyncio.Event())
+        news.clear()
+        found = await self._read_changes(host, since)
+        if found.version > since:
+            return found
+        try:
+            await asyncio.wait_for(news.wait(), POLL_WAIT_S)
+        except TimeoutError:
+            await self._runtime.store.write(touch_host, host, self._runtime.clock.now_us())
+            return found
+        return await self._read_changes(host, since)
+
+    async def _read_changes(self, host: str, since: int) -> Assignments:
+        return await self._runtime.store.read(
+            changes_for_host, host, since, self._sealer.open, self._effect_free
+        )
+
+    async def report(
+        self, host: str, epoch: int, servers: Sequence[ServerReport], paths: Sequence[PathReport]
+    ) -> None:
+        """Record what the agent saw; outdated reports change nothing."""
+        await self._runtime.store.write(self._apply, host, epoch, servers, paths, self._runtime.clock.now_us())
+
+    def _apply(
+        self,
+        tx: Tx,
+        host: str,
+        epoch: int,
+        servers: Sequence[ServerReport],
+        paths: Sequence[PathReport],
+        at: int,
+    ) -> None:
+        refusal_deadline_at = at + int(self._limits.attach_timeout_s * 1e6)
+        for server in servers:
+            if not apply_server_report(tx, host, epoch, server, at):
+                log.info("outdated report", server=server.server_id, epoch=epoch)
+        for path in paths:
+            taken = apply_path_report(
+                tx,
+                host,
+                epoch,
+                path,
+                at=at,
+                refusal_deadline_at=refusal_deadline_at,
+                effect_free=self._effect_free,
+            )
+            if not taken:
+                log.info("outdated report", path=path.path_id, epoch=epoch)
+
+    async def list(self) -> list[Host]:
+        """All hosts, for the compute API's services and hypervisors."""
+        return await self._runtime.store.read(list_hosts)

@@ -1,0 +1,145 @@
+"""The worker that moves paths on the rungs that the control plane holds, and watches deadlines of silent hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+import structlog
+
+from kevel.control.attachments import export_of
+from kevel.control.runtime import Runtime
+from kevel.control.secrets import Sealer
+from kevel.domain.errors import StepNever, StepRetry, StepUnknown
+from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
+from kevel.domain.limits import Limits
+from kevel.domain.model import Attachment, Path, Reason, ServerGoal, Volume
+from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
+from kevel.storage.base import Backend, ConnectionInfo
+from kevel.store.attachments import expired, load_attachment, load_path, paths_in_control
+from kevel.store.path_moves import give_up, keep_waiting, move_path
+from kevel.store.servers import load_server
+from kevel.store.transactions import Tx
+from kevel.store.volumes import load_volume
+
+log = structlog.get_logger(__name__)
+
+#: A host gets this long beyond a deadline to report it itself.
+GRACE_S: Final = 15.0
+#: Attachments looked at in one pass over the deadlines.
+EXPIRED_MAX: Final = 200
+ACTOR: Final = "control"
+
+
+class Sight(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a look reads of a path, in one snapshot."""
+
+    path: Path
+    attachment: Attachment
+    volume: Volume
+    server_wanted: bool
+
+
+class PathWorker:
+    """Looks at paths for `kevel.runtime.reconciler`."""
+
+    def __init__(self, runtime: Runtime, backends: Mapping[str, Backend], sealer: Sealer, limits: Limits) -> None:
+        self._runtime = runtime
+        self._backends = backends
+        self._sealer = sealer
+        self._limits = limits
+
+    async def unfinished(self) -> list[str]:
+        """Paths that the control plane holds: looked at after a start and by every sweep."""
+        return await self._runtime.store.read(paths_in_control)
+
+    async def look(self, path_id: str) -> Outcome:
+        """Make the next step of one path, if it is the control plane's."""
+        sight = await self._runtime.store.read(_see, path_id)
+        path = sight.path
+        backend = self._backends[sight.volume.backend]
+        target = target_rung(sight.attachment.goal, server_wanted=sight.server_wanted)
+        step = next_step(path.rung, path.hands, target, backend.effect_free)
+        if path.hands is not Hands.CONTROL or step is None:
+            return DONE
+        started = self._runtime.clock.now_us()
+        try:
+            info = await self._act(step, sight, backend)
+        except StepNever as error:
+            await self._give_up(sight, "export_refused", error.message)
+            return DONE if sight.attachment.goal is Goal.ATTACHED else Retry(error.message)
+        except (StepRetry, StepUnknown) as error:
+            return await self._try_later(sight, error.message)
+        took_us = self._runtime.clock.now_us() - started
+        sealed = None if info is None else self._sealer.seal(path.id, info)
+        await self._runtime.store.write(
+            move_path,
+            path,
+            rung=step.rung,
+            hands=step.hands,
+            actor=ACTOR,
+            at=self._runtime.clock.now_us(),
+            connection_info=sealed,
+            took_us=took_us,
+        )
+        return DONE if step.rung is Rung.RELEASED else Again(0)
+
+    async def _act(self, step: Step, sight: Sight, backend: Backend) -> ConnectionInfo | None:
+        export = export_of(sight.volume, sight.path)
+        info: ConnectionInfo | None = None
+        for act in step.acts:
+            if act == "export_volume":
+                info = await backend.export_volume(export)
+            elif act == "revoke_export":
+                await backend.revoke_export(export)
+            elif act != "release_claim":
+                raise AssertionError(f"{act} is not the control plane's")
+        return info
+
+    async def _try_later(self, sight: Sight, message: str) -> Outcome:
+        attachment = sight.attachment
+        if attachment.goal is Goal.ATTACHED and self._runtime.clock.now_us() > attachment.deadline_at:
+            await self._give_up(sight, "export_timeout", message)
+        return Retry(message)
+
+    async def _give_up(self, sight: Sight, code: str, message: str) -> None:
+        at = self._runtime.clock.now_us()
+        reason = Reason(code=code, message=message, at=at)
+        deadline_at = at + int(self._limits.detach_timeout_s * 1e6)
+        await self._runtime.store.write(
+            give_up, sight.attachment, reason, at=at, actor=ACTOR, deadline_at=deadline_at
+        )
+
+    async def watch_deadlines(self) -> None:
+        """End requests whose host has stayed silent beyond their deadline (L1); the host's path stays as it is."""
+        at = self._runtime.clock.now_us()
+        late = await self._runtime.store.read(expired, at - int(GRACE_S * 1e6), EXPIRED_MAX)
+        for attachment in late:
+            await self._runtime.store.write(_expire, attachment.id, attachment.goal_revision, at, self._limits)
+
+
+def _expire(tx: Tx, attachment_id: str, goal_revision: int, at: int, limits: Limits) -> None:
+    attachment = load_attachment(tx, attachment_id)
+    if attachment is None or attachment.goal_revision != goal_revision or attachment.closed_at is not None:
+        return
+    message = f"The server's host has not answered within the request's deadline; the {attachment.goal.value} state "
+    message += "is still pursued and will be reached when it answers."
+    reason = Reason(code="host_silent", message=message, at=at)
+    if attachment.goal is Goal.ATTACHED:
+        give_up(tx, attachment, reason, at=at, actor=ACTOR, deadline_at=at + int(limits.detach_timeout_s * 1e6))
+    else:
+        keep_waiting(tx, attachment, reason, at=at)
+
+
+def _see(tx: Tx, path_id: str) -> Sight:
+    path = load_path(tx, path_id)
+    if path is None:
+        raise AssertionError(f"path {path_id} has no row")
+    attachment = load_attachment(tx, path.attachment_id)
+    volume = load_volume(tx, path.volume_id)
+    server = None if path.server_id is None else load_server(tx, path.server_id)
+    if attachment is None or volume is None:
+        raise AssertionError(f"path {path_id} has no attachment or volume")
+    wanted = server is None or server.goal is not ServerGoal.DELETED
+    return Sight(path=path, attachment=attachment, volume=volume, server_wanted=wanted)

@@ -1,0 +1,44 @@
+"""Every wait and bound that an operator may change, with its default. Times in seconds unless the name says otherwise."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `[limits]` table of the configuration file."""
+
+    #: An attach that has not plugged its disk by then is rolled back.
+    attach_timeout_s: float = 120.0
+    #: A detach that the guest has not answered by then ends, with the attachment whole.
+    detach_timeout_s: float = 60.0
+    #: How often a silent guest is asked again to let go of a disk.
+    unplug_ask_again_s: float = 3.0
+    #: How often a disk that was asked to go is looked at, besides events.
+    unplug_look_s: float = 0.5
+    #: Building, starting and rebooting a server.
+    server_timeout_s: float = 300.0
+    #: What a guest gets to shut itself down before its power is cut.
+    shutdown_grace_s: float = 30.0
+    #: What a guest gets to reboot itself before it is rebooted hard.
+    reboot_grace_s: float = 30.0
+    #: Creating, growing or deleting a volume.
+    volume_timeout_s: float = 600.0
+    #: What a hypervisor call may take before the agent stops waiting for it (the call still counts as under way).
+    effect_wait_s: float = 20.0
+    #: A hypervisor call that has not ended by then ends with the death of the process that made it.
+    effect_limit_s: float = 45.0
+    #: How often rows and reality are looked at although nobody asked.
+    sweep_every_s: float = 10.0
+    #: How long a token is good for.
+    token_lifetime_s: float = 3600.0
+    #: Volumes may be provisioned up to this many times the pool's size.
+    overcommit_ratio: float = 20.0
+    #: The largest image that may be uploaded.
+    image_bytes_max: int = 64 * 1024**3
+    #: An upload of which nothing has come for so long ends.
+    upload_idle_s: float = 60.0
+    #: Images that one project may have.
+    images_per_project_max: int = 1000
+    #: Rows in one page of a list.
+    page_rows_max: int = 1000

@@ -1,0 +1,1 @@
+"""The agent that converges one hypervisor host to its assignments. It never sees the database."""

@@ -1,0 +1,209 @@
+"""One look at one path that this host holds: climb, step down, or make sure that it stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kevel.domain.assignments import Failure, PathAssignment, PathReport
+from kevel.domain.errors import StepError, StepNever, StepUnknown
+from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
+from kevel.domain.model import Reason, ServerRung
+from kevel.hypervisor.base import DiskSpec, PowerState
+from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
+from kevel.storage.base import LocalDisk, VolumeFile
+
+if TYPE_CHECKING:
+    from kevel.host.agent import Agent
+
+#: How often a disk is asked for again whose guest has refused for good.
+REFUSED_LOOK_S: Final = 15.0
+
+
+class PathLooks:
+    """Looks at paths for `kevel.runtime.reconciler`. Forgetting what it remembers costs time only."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        #: When a guest was last asked to let go, by path (microseconds).
+        self._asked: dict[str, int] = {}
+        #: The goal revision for which a final failure has been reported, by path.
+        self._given_up: dict[str, int] = {}
+        self._last_told: dict[str, str] = {}
+
+    async def look(self, path_id: str) -> Outcome:
+        """One look; see the port in `kevel.runtime.reconciler`."""
+        path = self._agent.paths.get(path_id)
+        if path is None or path.hands is not Hands.HOST:
+            self._forget(path_id)
+            return DONE
+        server = self._agent.servers.get(path.server_id)
+        if path.server_wanted and (server is None or server.rung < ServerRung.DEFINED):
+            return DONE  # the server's own look comes first, and wakes its paths
+        if not path.server_wanted and not self._agent.server_looks.is_undefined(path.server_id):
+            return DONE  # the domain goes first, so nothing waits for an unplug
+        target = target_rung(path.goal, server_wanted=path.server_wanted)
+        step = next_step(path.rung, path.hands, target, path.effect_free)
+        try:
+            if step is None:
+                return await self._check(path)
+            return await (self._climb(path, step) if target > path.rung else self._step_down(path, step))
+        except StepError as error:
+            return await self._fail(path, error)
+
+    async def _climb(self, path: PathAssignment, step: Step) -> Outcome:
+        started = self._agent.clock.now_us()
+        disk: LocalDisk | None = None
+        for act in step.acts:
+            if act == "connect_volume":
+                disk = await self._connect(path)
+            elif act == "plug_disk":
+                disk = disk or await self._connect(path)
+                spec = _disk_spec(path, disk)
+                plug = self._agent.hypervisor.plug_disk(path.server_id, spec)
+                await self._agent.effects.run(path.server_id, plug)
+        plugged = path.volume_bytes if step.rung is Rung.PLUGGED else None
+        await self._moved(path, step.rung, step.hands, started, plugged_bytes=plugged)
+        return DONE
+
+    async def _step_down(self, path: PathAssignment, step: Step) -> Outcome:
+        started = self._asked.get(path.id) or self._agent.clock.now_us()
+        for act in step.acts:
+            if act == "unplug_disk" and not await self._unplug(path):
+                if self._agent.clock.now_us() > path.deadline_at and path.server_wanted:
+                    return await self._refused(path)
+                return Again(self._agent.limits.unplug_look_s)
+            if act == "disconnect_volume" and path.connection_info is not None:
+                connector = self._agent.connectors[path.connection_info["driver_volume_type"]]
+                await connector.disconnect_volume(_volume_file(path), path.connection_info)
+        await self._moved(path, step.rung, step.hands, started, plugged_bytes=None)
+        return DONE
+
+    async def _unplug(self, path: PathAssignment) -> bool:
+        """Ask, or look whether the guest has answered; True when the disk has been seen to be gone."""
+        agent, alias = self._agent, _alias(path)
+        now = agent.clock.now_us()
+        asked = self._asked.get(path.id)
+        if asked is not None and alias not in agent.removed and now - asked < agent.limits.unplug_ask_again_s * 1e6:
+            view = await agent.effects.run(path.server_id, agent.hypervisor.observe_server(path.server_id))
+            if view is not None and view.live_disk(alias) is not None:
+                return False
+        else:
+            self._asked[path.id] = now
+        agent.removed.discard(alias)
+        return await agent.effects.run(path.server_id, agent.hypervisor.unplug_disk(path.server_id, alias))
+
+    async def _check(self, path: PathAssignment) -> Outcome:
+        """A path that stands where it should: is the disk really there, and does the guest know its size?"""
+        agent = self._agent
+        self._asked.pop(path.id, None)
+        if path.id not in agent.suspect and path.plugged_bytes == path.volume_bytes:
+            return DONE
+        agent.suspect.discard(path.id)
+        alias = _alias(path)
+        view = await agent.effects.run(path.server_id, agent.hypervisor.observe_server(path.server_id))
+        runs = view is not None and view.power in (PowerState.RUNNING, PowerState.PAUSED)
+        whole = view is not None and view.persistent_disk(alias) is not None
+        whole = whole and (not runs or (view is not None and view.live_disk(alias) is not None))
+        started = agent.clock.now_us()
+        if not whole:
+            if view is None:
+                return DONE  # no domain: the server's look will say so, and its paths follow
+            # A late answer to an old unplug, or a guest that lost the disk: lower the rung and climb again.
+            await self._moved(path, Rung.CONNECTED, Hands.HOST, started, plugged_bytes=None)
+            return DONE
+        if path.plugged_bytes != path.volume_bytes:
+            resize = agent.hypervisor.resize_disk(path.server_id, alias, path.volume_bytes)
+            await agent.effects.run(path.server_id, resize)
+            await self._moved(path, path.rung, path.hands, started, plugged_bytes=path.volume_bytes)
+        return DONE
+
+    async def _connect(self, path: PathAssignment) -> LocalDisk:
+        if path.connection_info is None:
+            raise AssertionError(f"path {path.id} is exported without connection_info")
+        connector = self._agent.connectors[path.connection_info["driver_volume_type"]]
+        return await connector.connect_volume(_volume_file(path), path.connection_info)
+
+    async def _moved(
+        self, path: PathAssignment, rung: Rung, hands: Hands, started: int, *, plugged_bytes: int | None
+    ) -> None:
+        self._forget(path.id)
+        took_us = self._agent.clock.now_us() - started
+        report = PathReport(
+            path_id=path.id,
+            revision=path.revision,
+            goal_revision=path.goal_revision,
+            rung=rung,
+            hands=hands,
+            plugged_bytes=plugged_bytes,
+            took_us=took_us,
+        )
+        await self._agent.report_path(report, moved=True)
+
+    async def _refused(self, path: PathAssignment) -> Outcome:
+        message = "The guest has not released the disk, though it was asked several times; it may be busy, paused, or "
+        message += "without a driver for hot-plug. The disk stays attached."
+        if not path.established:
+            message = message.replace("The disk stays attached.", "It is asked again, and at its next reboot.")
+        await self._tell(path, "guest_refused", message, final=True)
+        return Again(REFUSED_LOOK_S)
+
+    async def _fail(self, path: PathAssignment, error: StepError) -> Outcome:
+        climbing = path.goal is Goal.ATTACHED
+        final = isinstance(error, StepNever)
+        late = self._agent.clock.now_us() > path.deadline_at
+        if late and not path.established and climbing:
+            final = True
+        if isinstance(error, StepUnknown):
+            code = "hypervisor_silent"
+        else:
+            code = "plug_failed" if climbing else "unplug_failed"
+        await self._tell(path, code, error.message, final=final or (late and not climbing))
+        return Again(REFUSED_LOOK_S) if final else Retry(error.message)
+
+    async def _tell(self, path: PathAssignment, code: str, message: str, *, final: bool) -> None:
+        """Report a failure, each once: what is known already is no news."""
+        if final and self._given_up.get(path.id) == path.goal_revision:
+            return
+        if not final and self._last_told.get(path.id) == message:
+            return
+        self._last_told[path.id] = message
+        if final:
+            self._given_up[path.id] = path.goal_revision
+        reason = Reason(code=code, message=message, at=self._agent.clock.now_us())
+        report = PathReport(
+            path_id=path.id,
+            revision=path.revision,
+            goal_revision=path.goal_revision,
+            rung=path.rung,
+            hands=path.hands,
+            plugged_bytes=path.plugged_bytes,
+            failure=Failure(reason=reason, final=final),
+        )
+        await self._agent.report_path(report, moved=False)
+
+    def _forget(self, path_id: str) -> None:
+        self._asked.pop(path_id, None)
+        self._given_up.pop(path_id, None)
+        self._last_told.pop(path_id, None)
+
+
+def _alias(path: PathAssignment) -> str:
+    return f"ua-{path.attachment_id}"
+
+
+def _volume_file(path: PathAssignment) -> VolumeFile:
+    return VolumeFile(volume_id=path.volume_id, size_bytes=path.volume_bytes, format=path.volume_format)
+
+
+def _disk_spec(path: PathAssignment, disk: LocalDisk) -> DiskSpec:
+    return DiskSpec(
+        alias=_alias(path),
+        serial=path.volume_id,
+        source_path=disk.path,
+        source_format=disk.format,
+        size_bytes=disk.size_bytes,
+        target=path.device.removeprefix("/dev/"),
+        unit=path.unit,
+        read_only=path.read_only,
+        shareable=path.shareable,
+    )

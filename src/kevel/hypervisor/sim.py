@@ -1,0 +1,218 @@
+"""A simulated hypervisor: servers that are rows in memory, for tests and for people without QEMU.
+
+Its guests can be told how to behave, by extra specs of the flavor:
+
+    sim:plug     refuse | slow:SECONDS | lie     (lie: says the disk is in, though it is not)
+    sim:unplug   refuse | slow:SECONDS | lie     (lie: announces the removal, and keeps the disk)
+    sim:shutdown refuse                          (ignores a request to shut down or reboot)
+
+Guests outlive a clean stop of Kevel (they are written to `sim.json`), and die with a killed one, as guests do on a host
+that loses power.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from kevel.domain.errors import StepNever, StepRetry
+from kevel.hypervisor.base import (
+    DiskSpec,
+    DiskView,
+    DomainSpec,
+    Event,
+    EventKind,
+    HostFacts,
+    PowerState,
+    ServerView,
+)
+
+#: Like the units of a virtio-scsi bus; small enough to be reached in a test.
+VOLUMES_MAX = 255
+HOST_VCPUS = 64
+HOST_MEMORY_MIB = 262_144
+
+
+class SimServer(msgspec.Struct, kw_only=True):
+    """The ground truth of one simulated server."""
+
+    spec: DomainSpec
+    power: PowerState = PowerState.SHUTOFF
+    boots: int = 0
+    stop_reason: str = ""
+    live: dict[str, DiskSpec] = {}
+    persistent: dict[str, DiskSpec] = {}
+
+    def trait(self, name: str) -> tuple[str, float]:
+        """How the guest behaves: the word, and seconds for "slow"."""
+        word, _, seconds = self.spec.traits.get(f"sim:{name}", "").partition(":")
+        return word, float(seconds or 0)
+
+
+class SimHypervisor:
+    """`kevel.hypervisor.base.Hypervisor`, simulated. `state_path` None: nothing outlives the object."""
+
+    def __init__(self, state_path: Path | None = None) -> None:
+        self._state_path = state_path
+        self._servers: dict[str, SimServer] = {}
+        self._listener: Callable[[Event], None] = lambda event: None
+        self._timers: set[asyncio.TimerHandle] = set()
+
+    async def open(self, listener: Callable[[Event], None]) -> HostFacts:
+        self._listener = listener
+        if self._state_path is not None and self._state_path.exists():
+            self._servers = msgspec.json.decode(self._state_path.read_bytes(), type=dict[str, SimServer])
+            self._state_path.unlink()
+        return HostFacts(
+            hypervisor_type="SIM",
+            hypervisor_version=1_000_000,
+            hostname="sim",
+            vcpus=HOST_VCPUS,
+            memory_mib=HOST_MEMORY_MIB,
+            max_volumes=VOLUMES_MAX,
+        )
+
+    async def close(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        if self._state_path is not None:
+            self._state_path.write_bytes(msgspec.json.encode(self._servers))
+
+    async def define_server(self, spec: DomainSpec) -> None:
+        known = self._servers.get(spec.server_id)
+        if known is None:
+            self._servers[spec.server_id] = SimServer(spec=spec)
+        else:
+            known.spec = spec
+
+    async def start_server(self, server_id: str) -> None:
+        server = self._find(server_id)
+        if server.power is PowerState.RUNNING:
+            return
+        server.power, server.stop_reason = PowerState.RUNNING, ""
+        server.boots += 1
+        server.live = dict(server.persistent)
+        self._tell(EventKind.LIFECYCLE, server_id)
+
+    async def ask_shutdown(self, server_id: str) -> None:
+        server = self._find(server_id)
+        if server.trait("shutdown")[0] != "refuse":
+            self._later(0, self._end, server_id, "shutdown")
+
+    async def ask_reboot(self, server_id: str) -> None:
+        server = self._find(server_id)
+        if server.power is not PowerState.RUNNING:
+            raise StepRetry("The guest does not run.")
+        if server.trait("shutdown")[0] != "refuse":
+            self._later(0, self._tell, EventKind.REBOOTED, server_id)
+
+    async def power_off(self, server_id: str) -> None:
+        self._end(server_id, "destroyed")
+
+    async def undefine_server(self, server_id: str) -> None:
+        self._end(server_id, "destroyed")
+        self._servers.pop(server_id, None)
+
+    async def observe_server(self, server_id: str) -> ServerView | None:
+        server = self._servers.get(server_id)
+        return None if server is None else _view(server)
+
+    async def observe_all(self) -> list[ServerView]:
+        return [_view(server) for server in self._servers.values()]
+
+    async def plug_disk(self, server_id: str, disk: DiskSpec) -> None:
+        server = self._find(server_id)
+        word, seconds = server.trait("plug")
+        if word == "refuse":
+            raise StepNever("The simulated guest takes no more disks.")
+        if word == "slow":
+            await asyncio.sleep(seconds)
+        if word == "lie":
+            return
+        clash = next((one for one in server.persistent.values() if one.unit == disk.unit), None)
+        if clash is not None and clash.alias != disk.alias:
+            raise StepNever(f"Unit {disk.unit} of the server's bus is taken.")
+        if server.power is PowerState.RUNNING:
+            server.live[disk.alias] = disk
+        server.persistent[disk.alias] = disk
+
+    async def unplug_disk(self, server_id: str, alias: str) -> bool:
+        server = self._servers.get(server_id)
+        if server is None:
+            return True
+        if alias in server.live:
+            word, seconds = server.trait("unplug")
+            if word == "lie":
+                self._later(0, self._tell, EventKind.DISK_REMOVED, server_id, alias)
+            elif word != "refuse":
+                self._later(seconds, self._let_go, server_id, alias)
+            return False
+        server.persistent.pop(alias, None)
+        return True
+
+    async def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
+        server = self._find(server_id)
+        for disks in (server.live, server.persistent):
+            if alias in disks:
+                grown = max(size_bytes, disks[alias].size_bytes)
+                disks[alias] = msgspec.structs.replace(disks[alias], size_bytes=grown)
+
+    def crash_guest(self, server_id: str) -> None:
+        """What an out-of-memory killer does to a guest's process; for tests."""
+        self._end(server_id, "crashed")
+
+    def _find(self, server_id: str) -> SimServer:
+        server = self._servers.get(server_id)
+        if server is None:
+            raise StepNever("The server has no domain on this host.")
+        return server
+
+    def _end(self, server_id: str, why: str) -> None:
+        server = self._servers.get(server_id)
+        if server is None or server.power is PowerState.SHUTOFF:
+            return
+        server.power, server.stop_reason, server.live = PowerState.SHUTOFF, why, {}
+        self._tell(EventKind.LIFECYCLE, server_id)
+
+    def _let_go(self, server_id: str, alias: str) -> None:
+        server = self._servers.get(server_id)
+        if server is not None and server.live.pop(alias, None) is not None:
+            self._tell(EventKind.DISK_REMOVED, server_id, alias)
+
+    def _tell(self, kind: EventKind, server_id: str, alias: str = "") -> None:
+        self._listener(Event(kind=kind, server_id=server_id, alias=alias))
+
+    def _later(self, after_s: float, fn: Callable[..., None], *args: object) -> None:
+        loop = asyncio.get_running_loop()
+
+        def fire() -> None:
+            self._timers.discard(timer)
+            fn(*args)
+
+        timer = loop.call_later(after_s, fire)
+        self._timers.add(timer)
+
+
+def _view(server: SimServer) -> ServerView:
+    runs = server.power is PowerState.RUNNING
+    return ServerView(
+        server_id=server.spec.server_id,
+        power=server.power,
+        boot_id=str(server.boots) if runs else "",
+        live=tuple(_disk_view(disk) for disk in server.live.values()),
+        persistent=tuple(_disk_view(disk) for disk in server.persistent.values()),
+        stop_reason=server.stop_reason,
+    )
+
+
+def _disk_view(disk: DiskSpec) -> DiskView:
+    return DiskView(
+        alias=disk.alias,
+        serial=disk.serial,
+        source_path=disk.source_path,
+        target=disk.target,
+        size_bytes=disk.size_bytes,
+    )

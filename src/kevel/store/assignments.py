@@ -1,0 +1,133 @@
+"""What a host's agent has to know, read in one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
+from sqlalchemy import Row, bindparam, or_, select
+
+from kevel.domain.assignments import Assignments, PathAssignment, ServerAssignment
+from kevel.domain.ladder import Rung
+from kevel.domain.model import GIB, ServerGoal
+from kevel.store.schema.attachments import attachments, paths
+from kevel.store.schema.servers import hosts, servers
+from kevel.store.schema.volumes import volumes
+from kevel.store.transactions import Tx
+
+#: Opens a path's sealed connection_info; pure.
+OpenInfo = Callable[[str, bytes], dict[str, Any]]
+
+_VERSION = select(hosts.c.version).where(hosts.c.name == bindparam("of_host"))
+_PATHS = (
+    select(
+        paths.c.id,
+        paths.c.attachment_id,
+        paths.c.volume_id,
+        paths.c.server_id,
+        paths.c.generation,
+        paths.c.rung,
+        paths.c.hands,
+        paths.c.revision,
+        attachments.c.goal,
+        attachments.c.goal_revision,
+        attachments.c.goal_by,
+        attachments.c.deadline_at,
+        attachments.c.established,
+        servers.c.goal.label("server_goal"),
+        paths.c.connection_info,
+        volumes.c.size_gib,
+        volumes.c.format,
+        paths.c.plugged_bytes,
+        attachments.c.device,
+        attachments.c.unit,
+        volumes.c.readonly,
+        volumes.c.multiattach,
+        volumes.c.backend,
+    )
+    .join(attachments, attachments.c.id == paths.c.attachment_id)
+    .join(servers, servers.c.id == paths.c.server_id)
+    .join(volumes, volumes.c.id == paths.c.volume_id)
+    .where(paths.c.host == bindparam("of_host"), paths.c.host_version > bindparam("since"))
+    .where(or_(paths.c.live == 1, bindparam("since") > 0))
+)
+_SERVERS = select(
+    servers.c.id,
+    servers.c.goal,
+    servers.c.goal_revision,
+    servers.c.deadline_at,
+    servers.c.rung,
+    servers.c.revision,
+    servers.c.wanted_boot,
+    servers.c.boot,
+    servers.c.boot_kind,
+    servers.c.launched_at,
+    servers.c.flavor,
+    servers.c.image,
+).where(
+    servers.c.host == bindparam("of_host"),
+    servers.c.host_version > bindparam("since"),
+    or_(servers.c.deleted_at.is_(None), bindparam("since") > 0),
+)
+
+
+def changes_for_host(
+    tx: Tx, host: str, since: int, open_info: OpenInfo, effect_free: Mapping[str, Container[Rung]]
+) -> Assignments:
+    """Everything of the host that changed after that version; all that is live for version 0."""
+    version = int(tx.execute(_VERSION, {"of_host": host}).scalar_one())
+    if version <= since:
+        return Assignments(version=version, servers=(), paths=())
+    values = {"of_host": host, "since": since}
+    return Assignments(
+        version=version,
+        servers=tuple(_server(row) for row in tx.execute(_SERVERS, values)),
+        paths=tuple(_path(row, open_info, effect_free) for row in tx.execute(_PATHS, values)),
+    )
+
+
+def _server(row: Row[Any]) -> ServerAssignment:
+    return ServerAssignment(
+        id=row.id,
+        goal=row.goal,
+        goal_revision=row.goal_revision,
+        deadline_at=row.deadline_at,
+        rung=row.rung,
+        revision=row.revision,
+        wanted_boot=row.wanted_boot,
+        boot=row.boot,
+        boot_kind=row.boot_kind,
+        launched=row.launched_at is not None,
+        flavor=row.flavor,
+        image=row.image,
+    )
+
+
+def _path(row: Row[Any], open_info: OpenInfo, effect_free: Mapping[str, Container[Rung]]) -> PathAssignment:
+    free = effect_free[row.backend]
+    info = None if row.connection_info is None else open_info(row.id, row.connection_info)
+    return PathAssignment(
+        id=row.id,
+        attachment_id=row.attachment_id,
+        volume_id=row.volume_id,
+        server_id=row.server_id,
+        generation=row.generation,
+        rung=row.rung,
+        hands=row.hands,
+        revision=row.revision,
+        goal=row.goal,
+        goal_revision=row.goal_revision,
+        goal_by=row.goal_by,
+        deadline_at=row.deadline_at,
+        established=row.established,
+        server_wanted=row.server_goal is not ServerGoal.DELETED,
+        connection_info=info,
+        volume_bytes=row.size_gib * GIB,
+        volume_format=row.format,
+        plugged_bytes=row.plugged_bytes,
+        device=row.device,
+        unit=row.unit,
+        read_only=row.readonly,
+        shareable=row.multiattach,
+        effect_free=tuple(rung for rung in Rung if rung in free),
+    )

@@ -1,0 +1,505 @@
+"""The moves of attachments and their paths: the only writers of goals, rungs and hands.
+
+Each function reads what it decides by inside its own transaction, writes by compare-and-set, and journals in the same
+transaction (S12). What follows from a move - an attachment that is now established, closed, or given up - follows here
+and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, insert, update
+
+from kevel.domain.assignments import PathReport
+from kevel.domain.errors import StaleWrite
+from kevel.domain.ladder import HANDOVER, Goal, Hands, Rung, Step, next_step
+from kevel.domain.model import Actor, Attachment, Path, Reason, ServerGoal, Volume
+from kevel.store.actions import finish_action, start_action
+from kevel.store.attachments import live_paths, load_attachment, load_path
+from kevel.store.hosts import current_epoch, raise_version
+from kevel.store.journal import Entry, append
+from kevel.store.schema.attachments import attachments, claims, paths
+from kevel.store.schema.volumes import volumes
+from kevel.store.server_rows import close_server_if_left
+from kevel.store.servers import load_server
+from kevel.store.transactions import Tx
+from kevel.store.volumes import begin_delete, load_volume
+
+#: Seals the connection_info of an effect-free export; pure, so a transaction may call it.
+SealExport = Callable[[Volume, Path], bytes]
+
+_SET_GOAL = (
+    update(attachments)
+    .where(attachments.c.id == bindparam("of_id"), attachments.c.goal_revision == bindparam("was_revision"))
+    .values(
+        goal=bindparam("new_goal"),
+        goal_revision=attachments.c.goal_revision + 1,
+        goal_request_id=bindparam("new_request_id"),
+        goal_by=bindparam("new_by"),
+        goal_at=bindparam("new_at"),
+        deadline_at=bindparam("new_deadline_at"),
+        reason=bindparam("new_reason"),
+    )
+)
+_MOVE_PATH = (
+    update(paths)
+    .where(paths.c.id == bindparam("of_id"), paths.c.revision == bindparam("was_revision"))
+    .values(
+        rung=bindparam("new_rung"),
+        hands=bindparam("new_hands"),
+        revision=paths.c.revision + 1,
+        connection_info=bindparam("new_info"),
+        plugged_bytes=bindparam("new_plugged_bytes"),
+        last_error=None,
+        changed_at=bindparam("new_at"),
+        live=bindparam("new_live"),
+        host_version=bindparam("new_host_version"),
+    )
+)
+_ESTABLISH = (
+    update(attachments)
+    .where(attachments.c.id == bindparam("of_id"))
+    .values(established=True, attached_at=bindparam("new_at"), reason=bindparam("new_reason"))
+)
+_CLOSE = update(attachments).where(attachments.c.id == bindparam("of_id"))
+_CLOSE = _CLOSE.values(closed_at=bindparam("new_at"), live=None)
+_RELEASE = update(claims).where(claims.c.volume_id == bindparam("of_volume"), claims.c.holder == bindparam("of_holder"))
+_RELEASE = _RELEASE.where(claims.c.live == 1).values(released_at=bindparam("new_at"), live=None)
+_STAMP = update(paths).where(paths.c.id == bindparam("of_id")).values(host_version=bindparam("new_host_version"))
+_ERROR = (
+    update(paths)
+    .where(paths.c.id == bindparam("of_id"), paths.c.revision == bindparam("was_revision"))
+    .values(last_error=bindparam("new_error"))
+)
+_NEXT_GENERATION = (
+    update(volumes)
+    .where(volumes.c.id == bindparam("of_id"))
+    .values(generation=volumes.c.generation + 1)
+    .returning(volumes.c.generation)
+)
+_INSERT_CLAIM = insert(claims)
+_INSERT_ATTACHMENT = insert(attachments)
+_INSERT_PATH = insert(paths)
+
+
+class NewAttachment(msgspec.Struct, frozen=True, kw_only=True):
+    """What `open_attachment` writes, checked by the caller in the same transaction."""
+
+    attachment_id: str
+    claim_id: str
+    path_id: str
+    server_id: str
+    host: str
+    device: str
+    unit: int
+    tag: str | None
+    delete_on_termination: bool
+    deadline_at: int
+
+
+def open_attachment(
+    tx: Tx, new: NewAttachment, volume: Volume, *, actor: Actor, at: int, seal_export: SealExport | None
+) -> Attachment:
+    """Claim the volume and set the goal "attached"; with `seal_export`, pass the effect-free export as well.
+
+    Raises IntegrityError when somebody else holds the volume (index one_holder); callers look before.
+    """
+    generation = int(tx.execute(_NEXT_GENERATION, {"of_id": volume.id}).scalar_one())
+    claim = {"id": new.claim_id, "volume_id": volume.id, "holder": new.server_id, "shared": volume.multiattach}
+    tx.execute(_INSERT_CLAIM, claim | {"live": 1, "claimed_at": at, "released_at": None})
+    attachment = Attachment(
+        id=new.attachment_id,
+        volume_id=volume.id,
+        server_id=new.server_id,
+        project_id=volume.project_id,
+        goal=Goal.ATTACHED,
+        goal_revision=1,
+        goal_request_id=actor.request_id,
+        goal_by="user",
+        goal_at=at,
+        deadline_at=new.deadline_at,
+        established=False,
+        device=new.device,
+        unit=new.unit,
+        tag=new.tag,
+        delete_on_termination=new.delete_on_termination,
+        boot_index=None,
+        reason=None,
+        created_at=at,
+        attached_at=None,
+        closed_at=None,
+    )
+    tx.execute(_INSERT_ATTACHMENT, msgspec.structs.asdict(attachment) | {"claim_id": new.claim_id, "live": 1})
+    path = Path(
+        id=new.path_id,
+        attachment_id=new.attachment_id,
+        volume_id=volume.id,
+        server_id=new.server_id,
+        host=new.host,
+        generation=generation,
+        rung=Rung.RESERVED,
+        hands=Hands.CONTROL,
+        revision=1,
+        connection_info=None,
+        plugged_bytes=None,
+        last_error=None,
+        changed_at=at,
+    )
+    if seal_export is not None:
+        info = seal_export(volume, path)
+        path = msgspec.structs.replace(path, rung=Rung.EXPORTED, hands=Hands.HOST, connection_info=info)
+    values = msgspec.structs.asdict(path) | {"live": 1, "host_version": raise_version(tx, new.host)}
+    tx.execute(_INSERT_PATH, values)
+    append(tx, _goal_entry(attachment, "none", actor=_name(actor), at=at, detail={"device": new.device}))
+    _journal_rungs(tx, path, Rung.RELEASED, path.rung, actor=_name(actor), request_id=actor.request_id, at=at)
+    start_action(
+        tx, server_id=new.server_id, subject_id=new.attachment_id, action="attach_volume", actor=actor, at=at
+    )
+    if path.hands is Hands.CONTROL:
+        tx.wake("path", path.id)
+    return attachment
+
+
+def set_goal(
+    tx: Tx,
+    attachment: Attachment,
+    goal: Goal,
+    *,
+    by: str,
+    request_id: str,
+    actor: str,
+    at: int,
+    deadline_at: int,
+    reason: Reason | None,
+) -> None:
+    """Turn the attachment round, by compare-and-set on the goal's revision; whoever holds its paths is woken."""
+    values = {
+        "of_id": attachment.id,
+        "was_revision": attachment.goal_revision,
+        "new_goal": goal,
+        "new_request_id": request_id,
+        "new_by": by,
+        "new_at": at,
+        "new_deadline_at": deadline_at,
+        "new_reason": reason,
+    }
+    if tx.execute(_SET_GOAL, values).rowcount != 1:
+        raise StaleWrite
+    moved = msgspec.structs.replace(
+        attachment, goal=goal, goal_revision=attachment.goal_revision + 1, goal_request_id=request_id
+    )
+    detail: dict[str, Any] = {"by": by}
+    if reason is not None:
+        detail["reason"] = reason.code
+    append(tx, _goal_entry(moved, attachment.goal.value, actor=actor, at=at, detail=detail))
+    for path in live_paths(tx, attachment.id):
+        tx.execute(_STAMP, {"of_id": path.id, "new_host_version": raise_version(tx, path.host)})
+        if path.hands is Hands.CONTROL:
+            tx.wake("path", path.id)
+
+
+def ask_detach(tx: Tx, attachment: Attachment, *, actor: Actor, at: int, deadline_at: int) -> None:
+    """A user's detach: in the middle of an attach it only changes the goal."""
+    if attachment.server_id is None:
+        raise AssertionError("a managed attachment has a server")
+    finish_action(
+        tx,
+        subject_id=attachment.id,
+        action="attach_volume",
+        at=at,
+        error="The volume was detached again before the attach was complete.",
+    )
+    start_action(
+        tx,
+        server_id=attachment.server_id,
+        subject_id=attachment.id,
+        action="detach_volume",
+        actor=actor,
+        at=at,
+    )
+    set_goal(
+        tx,
+        attachment,
+        Goal.DETACHED,
+        by="user",
+        request_id=actor.request_id,
+        actor=_name(actor),
+        at=at,
+        deadline_at=deadline_at,
+        reason=None,
+    )
+
+
+def set_delete_on_termination(tx: Tx, attachment_id: str, value: bool) -> None:
+    """Decide whether the volume goes with its server."""
+    tx.execute(update(attachments).where(attachments.c.id == attachment_id).values(delete_on_termination=value))
+
+
+def move_path(
+    tx: Tx,
+    path: Path,
+    *,
+    rung: Rung,
+    hands: Hands,
+    actor: str,
+    at: int,
+    connection_info: bytes | None = None,
+    plugged_bytes: int | None = None,
+    took_us: int | None = None,
+) -> None:
+    """Record where the path stands now and who holds it, and what follows from it.
+
+    `connection_info` replaces the stored one when given; it is forgotten when the export is. Raises StaleWrite when the
+    path has moved since it was read.
+    """
+    attachment = load_attachment(tx, path.attachment_id)
+    if attachment is None:
+        raise AssertionError(f"path {path.id} has no attachment")
+    values = {
+        "of_id": path.id,
+        "was_revision": path.revision,
+        "new_rung": rung,
+        "new_hands": hands,
+        "new_info": (connection_info or path.connection_info) if rung >= Rung.EXPORTED else None,
+        "new_plugged_bytes": plugged_bytes if rung is Rung.PLUGGED else None,
+        "new_at": at,
+        "new_live": None if rung is Rung.RELEASED else 1,
+        "new_host_version": raise_version(tx, path.host),
+    }
+    if tx.execute(_MOVE_PATH, values).rowcount != 1:
+        raise StaleWrite
+    moved = msgspec.structs.replace(path, revision=path.revision + 1, hands=hands, plugged_bytes=plugged_bytes)
+    request_id = attachment.goal_request_id
+    if rung is path.rung:
+        what, before, after = "hands", path.hands.value, hands.value
+        if hands is path.hands:
+            what, before, after = "size", str(path.plugged_bytes), str(plugged_bytes)
+        _journal(tx, moved, what, before, after, actor=actor, request_id=request_id, at=at, took_us=took_us)
+    else:
+        _journal_rungs(tx, moved, path.rung, rung, actor=actor, request_id=request_id, at=at, took_us=took_us)
+    if hands is Hands.CONTROL and rung is not Rung.RELEASED:
+        tx.wake("path", path.id)
+    if rung is Rung.PLUGGED:
+        _settle_plugged(tx, attachment, at)
+    elif rung is Rung.RELEASED:
+        _close_attachment(tx, attachment, at)
+
+
+def _settle_plugged(tx: Tx, attachment: Attachment, at: int) -> None:
+    """The guest has the disk: from now on no failure gives it away, unless its own rollback is under way already."""
+    if not attachment.established and attachment.goal_by != "rollback":
+        reason = attachment.reason if attachment.goal is Goal.DETACHED else None
+        tx.execute(_ESTABLISH, {"of_id": attachment.id, "new_at": at, "new_reason": reason})
+    if attachment.goal is Goal.ATTACHED:
+        finish_action(tx, subject_id=attachment.id, action="attach_volume", at=at)
+
+
+def _close_attachment(tx: Tx, attachment: Attachment, at: int) -> None:
+    """Nothing is left: the attachment closes, its claim goes, and whoever waited for that is told."""
+    tx.execute(_CLOSE, {"of_id": attachment.id, "new_at": at})
+    tx.execute(_RELEASE, {"of_volume": attachment.volume_id, "of_holder": attachment.server_id, "new_at": at})
+    finish_action(tx, subject_id=attachment.id, action="detach_volume", at=at)
+    if attachment.server_id is None:
+        return
+    server = load_server(tx, attachment.server_id)
+    if server is not None and server.goal is ServerGoal.DELETED:
+        volume = load_volume(tx, attachment.volume_id)
+        if attachment.delete_on_termination and volume is not None and volume.deleted_at is None:
+            begin_delete(tx, volume, request_id=attachment.goal_request_id, at=at)
+        close_server_if_left(tx, server, at)
+
+
+def apply_path_report(
+    tx: Tx,
+    host: str,
+    epoch: int,
+    report: PathReport,
+    *,
+    at: int,
+    refusal_deadline_at: int,
+    effect_free: Mapping[str, Container[Rung]],
+) -> bool:
+    """What a host's agent saw of one path. False: outdated, and nothing was changed (S6, S11).
+
+    `effect_free` has the rungs without effects by back end; they are passed in this transaction.
+    """
+    path = load_path(tx, report.path_id)
+    if path is None or path.host != host or current_epoch(tx, host) != epoch:
+        return False
+    if path.revision != report.revision or path.hands is not Hands.HOST:
+        return False
+    if (path.rung, path.hands) != (report.rung, report.hands) or path.plugged_bytes != report.plugged_bytes:
+        _move_reported(tx, path, report, at, effect_free)
+        path = load_path(tx, report.path_id)
+        if path is None:
+            raise AssertionError("a path's row is never deleted")
+    if report.failure is not None:
+        _note_failure(tx, path, report, at, refusal_deadline_at)
+    return True
+
+
+def _move_reported(
+    tx: Tx, path: Path, report: PathReport, at: int, effect_free: Mapping[str, Container[Rung]]
+) -> None:
+    rung = report.rung
+    if report.hands is Hands.CONTROL:
+        step = _free_step(tx, path, effect_free)
+        rung = rung if step is None else step.rung
+    move_path(
+        tx,
+        path,
+        rung=rung,
+        hands=report.hands,
+        actor=f"host:{path.host}",
+        at=at,
+        plugged_bytes=report.plugged_bytes,
+        took_us=report.took_us,
+    )
+    if report.plugged_bytes is not None and path.rung is Rung.PLUGGED:
+        finish_action(tx, subject_id=path.id, action="extend_volume", at=at)
+
+
+def _free_step(tx: Tx, path: Path, effect_free: Mapping[str, Container[Rung]]) -> Step | None:
+    """The control plane's next step after a hand-back, where it needs no act outside the record."""
+    attachment = load_attachment(tx, path.attachment_id)
+    volume = load_volume(tx, path.volume_id)
+    if attachment is None or volume is None or attachment.goal is not Goal.DETACHED:
+        return None
+    free = effect_free[volume.backend]
+    return next_step(HANDOVER, Hands.CONTROL, Rung.RELEASED, free) if HANDOVER in free else None
+
+
+def _note_failure(tx: Tx, path: Path, report: PathReport, at: int, refusal_deadline_at: int) -> None:
+    """Keep the reason; a final failure may turn the attachment round, once for each request."""
+    failure = report.failure
+    if failure is None:
+        return
+    tx.execute(_ERROR, {"of_id": path.id, "was_revision": path.revision, "new_error": failure.reason})
+    attachment = load_attachment(tx, path.attachment_id)
+    if attachment is None:
+        raise AssertionError(f"path {path.id} has no attachment")
+    detail = {"code": failure.reason.code, "final": failure.final}
+    rung = path.rung.name.lower()
+    actor = f"host:{path.host}"
+    _journal(tx, path, "error", rung, rung, actor=actor, request_id=attachment.goal_request_id, at=at, detail=detail)
+    if failure.final and report.goal_revision == attachment.goal_revision:
+        give_up(tx, attachment, failure.reason, at=at, actor=actor, deadline_at=refusal_deadline_at)
+
+
+def keep_waiting(tx: Tx, attachment: Attachment, reason: Reason, *, at: int) -> None:
+    """Say why the goal is not reached, end the user's waiting, and leave the goal as it is."""
+    action = "attach_volume" if attachment.goal is Goal.ATTACHED else "detach_volume"
+    finish_action(tx, subject_id=attachment.id, action=action, at=at, error=reason.message)
+    tx.execute(update(attachments).where(attachments.c.id == attachment.id).values(reason=reason))
+
+
+def give_up(tx: Tx, attachment: Attachment, reason: Reason, *, at: int, actor: str, deadline_at: int) -> None:
+    """The request behind the goal has failed for good: close its action, and turn round where that is safe.
+
+    A new attachment rolls back. An established one keeps its goal, and a user's detach that the guest refused ends with
+    the goal "attached" again. A rollback or a server's delete that is refused stays as it is and waits. So one request
+    causes at most one automatic flip.
+    """
+    keep_waiting(tx, attachment, reason, at=at)
+    attached = attachment.goal is Goal.ATTACHED
+    if attachment.goal_by != "user" or attachment.established is attached:
+        return
+    goal, by = (Goal.DETACHED, "rollback") if attached else (Goal.ATTACHED, "refusal")
+    set_goal(
+        tx,
+        attachment,
+        goal,
+        by=by,
+        request_id=attachment.goal_request_id,
+        actor=actor,
+        at=at,
+        deadline_at=deadline_at,
+        reason=reason,
+    )
+
+
+def _name(actor: Actor) -> str:
+    return f"user:{actor.user_id}"
+
+
+def _goal_entry(attachment: Attachment, before: str, *, actor: str, at: int, detail: dict[str, Any]) -> Entry:
+    return Entry(
+        at=at,
+        subject="attachment",
+        subject_id=attachment.id,
+        what="goal",
+        before=before,
+        after=attachment.goal.value,
+        revision=attachment.goal_revision,
+        actor=actor,
+        request_id=attachment.goal_request_id,
+        volume_id=attachment.volume_id,
+        server_id=attachment.server_id,
+        attachment_id=attachment.id,
+        detail=detail,
+    )
+
+
+def _journal(
+    tx: Tx,
+    path: Path,
+    what: str,
+    before: str,
+    after: str,
+    *,
+    actor: str,
+    request_id: str,
+    at: int,
+    took_us: int | None = None,
+    detail: dict[str, Any] | None = None,
+) -> None:
+    entry = Entry(
+        at=at,
+        subject="path",
+        subject_id=path.id,
+        what=what,
+        before=before,
+        after=after,
+        revision=path.revision,
+        generation=path.generation,
+        actor=actor,
+        request_id=request_id,
+        volume_id=path.volume_id,
+        server_id=path.server_id,
+        attachment_id=path.attachment_id,
+        took_us=took_us,
+        detail=detail,
+    )
+    append(tx, entry)
+
+
+def _journal_rungs(
+    tx: Tx,
+    path: Path,
+    before: Rung,
+    after: Rung,
+    *,
+    actor: str,
+    request_id: str,
+    at: int,
+    took_us: int | None = None,
+) -> None:
+    """One line a rung, also for rungs passed without an effect; the acts' duration stands on the last of them."""
+    step = 1 if after > before else -1
+    crossed = [Rung(number) for number in range(before, after + step, step)]
+    for source, target in zip(crossed, crossed[1:], strict=False):
+        _journal(
+            tx,
+            path,
+            "rung",
+            source.name.lower(),
+            target.name.lower(),
+            actor=actor,
+            request_id=request_id,
+            at=at,
+            took_us=took_us if target is after else None,
+            detail={"hands": path.hands.value} if target is after else None,
+        )

@@ -1,0 +1,48 @@
+"""What users ask of a server as a whole, attachments included."""
+
+from __future__ import annotations
+
+from kevel.domain.ladder import Goal
+from kevel.domain.model import Actor, Server, ServerGoal
+from kevel.store.actions import finish_action, start_action
+from kevel.store.attachments import open_of_server
+from kevel.store.path_moves import set_goal
+from kevel.store.server_rows import change_goal, want_boot
+from kevel.store.transactions import Tx
+
+__all__ = ["set_server_goal", "want_boot"]
+
+_ACTIONS = {ServerGoal.RUNNING: "start", ServerGoal.STOPPED: "stop", ServerGoal.DELETED: "delete"}
+
+
+def set_server_goal(tx: Tx, server: Server, goal: ServerGoal, *, actor: Actor, at: int, deadline_at: int) -> Server:
+    """Start, stop or delete: record the action and the goal. Deleting turns the server's attachments round as well.
+
+    Raises StaleWrite when the row has moved since it was read.
+    """
+    user = f"user:{actor.user_id}"
+    start_action(tx, server_id=server.id, subject_id=server.id, action=_ACTIONS[goal], actor=actor, at=at)
+    more = {"fault": None} if goal is ServerGoal.RUNNING else {}
+    server = change_goal(
+        tx, server, goal, actor=user, request_id=actor.request_id, at=at, deadline_at=deadline_at, **more
+    )
+    if goal is not ServerGoal.DELETED:
+        return server
+    for attachment in open_of_server(tx, server.id):
+        finish_action(
+            tx, subject_id=attachment.id, action="attach_volume", at=at, error="The server was deleted meanwhile."
+        )
+        if attachment.goal is Goal.DETACHED:
+            continue
+        set_goal(
+            tx,
+            attachment,
+            Goal.DETACHED,
+            by="server",
+            request_id=actor.request_id,
+            actor=user,
+            at=at,
+            deadline_at=deadline_at,
+            reason=None,
+        )
+    return server

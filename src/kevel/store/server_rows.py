@@ -1,0 +1,189 @@
+"""The moves of servers: the only writers of their goals, rungs and boots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, func, select, update
+
+from kevel.domain.assignments import ServerReport
+from kevel.domain.errors import StaleWrite
+from kevel.domain.model import Actor, BootKind, Reason, Server, ServerGoal, ServerRung
+from kevel.store.actions import finish_action, start_action
+from kevel.store.hosts import current_epoch, raise_version
+from kevel.store.journal import Entry, append
+from kevel.store.schema.attachments import paths
+from kevel.store.schema.servers import servers
+from kevel.store.servers import load_server
+from kevel.store.transactions import Tx
+
+_LIVE_PATHS = select(func.count()).select_from(paths).where(paths.c.server_id == bindparam("of_id"), paths.c.live == 1)
+
+
+def _write(tx: Tx, server: Server, **values: Any) -> Server:
+    """Change the row by compare-and-set; every change concerns its host."""
+    values["revision"] = server.revision + 1
+    statement = update(servers).where(servers.c.id == server.id, servers.c.revision == server.revision)
+    written = tx.execute(statement.values(**values, host_version=raise_version(tx, server.host)))
+    if written.rowcount != 1:
+        raise StaleWrite
+    return msgspec.structs.replace(server, **values)
+
+
+def _journal(
+    tx: Tx, server: Server, what: str, before: str, after: str, *, actor: str, at: int, **more: Any
+) -> None:
+    append(
+        tx,
+        Entry(
+            at=at,
+            subject="server",
+            subject_id=server.id,
+            server_id=server.id,
+            what=what,
+            before=before,
+            after=after,
+            revision=server.revision,
+            actor=actor,
+            request_id=server.goal_request_id,
+            **more,
+        ),
+    )
+
+
+def change_goal(
+    tx: Tx, server: Server, goal: ServerGoal, *, actor: str, request_id: str, at: int, deadline_at: int, **more: Any
+) -> Server:
+    """Set what is wanted of the server from now on."""
+    before = server.goal.value
+    server = _write(
+        tx,
+        server,
+        goal=goal,
+        goal_revision=server.goal_revision + 1,
+        goal_request_id=request_id,
+        deadline_at=deadline_at,
+        updated_at=at,
+        **more,
+    )
+    _journal(tx, server, "goal", before, goal.value, actor=actor, at=at)
+    return server
+
+
+def want_boot(tx: Tx, server: Server, kind: BootKind, *, actor: Actor, at: int, deadline_at: int) -> Server:
+    """Ask for one more boot; a hard one also starts a server that failed or does not run."""
+    start_action(tx, server_id=server.id, subject_id=server.id, action="reboot", actor=actor, at=at)
+    return change_goal(
+        tx,
+        server,
+        ServerGoal.RUNNING,
+        actor=f"user:{actor.user_id}",
+        request_id=actor.request_id,
+        at=at,
+        deadline_at=deadline_at,
+        wanted_boot=server.wanted_boot + 1,
+        boot_kind=kind,
+        fault=None,
+    )
+
+
+def close_server_if_left(tx: Tx, server: Server, at: int) -> None:
+    """Make a deleted server a tombstone once nothing of it is on its host and no path is left."""
+    if server.goal is not ServerGoal.DELETED or server.rung is not ServerRung.PLACED:
+        return
+    if tx.execute(_LIVE_PATHS, {"of_id": server.id}).scalar_one():
+        return
+    server = _write(tx, server, rung=ServerRung.GONE, deleted_at=at, terminated_at=at, updated_at=at)
+    _journal(tx, server, "rung", "placed", "gone", actor="control", at=at)
+    finish_action(tx, subject_id=server.id, action="delete", at=at)
+
+
+def apply_server_report(tx: Tx, host: str, epoch: int, report: ServerReport, at: int) -> bool:
+    """What a host's agent saw of one server. False: outdated, and nothing was changed (S6, S11)."""
+    server = load_server(tx, report.server_id)
+    if server is None or server.host != host or current_epoch(tx, host) != epoch:
+        return False
+    if server.revision != report.revision or server.deleted_at is not None:
+        return False
+    actor = f"host:{host}"
+    if (server.rung, server.boot) != (report.rung, report.boot):
+        server = _move(tx, server, report, actor=actor, at=at)
+    if report.goal_revision == server.goal_revision:
+        if report.failure is None:
+            # Only the agent can say that nothing of a deleted server is on its host, and it has just said so.
+            close_server_if_left(tx, server, at)
+        if report.ended is not None and server.goal is ServerGoal.RUNNING:
+            _follow_guest(tx, server, report.ended, actor=actor, at=at)
+        elif report.failure is not None:
+            _note_failure(tx, server, report, actor=actor, at=at)
+    return True
+
+
+def _move(tx: Tx, server: Server, report: ServerReport, *, actor: str, at: int) -> Server:
+    before = server.rung
+    values: dict[str, Any] = {"rung": report.rung, "boot": report.boot, "updated_at": at}
+    if report.rung is ServerRung.RUNNING:
+        values["fault"] = None
+        values["launched_at"] = server.launched_at or at
+    moved = _write(tx, server, **values)
+    if before is not report.rung:
+        _journal(tx, moved, "rung", before.name.lower(), report.rung.name.lower(), actor=actor, at=at,
+                 took_us=report.took_us)
+    if report.boot > server.boot:
+        _journal(tx, moved, "boot", str(server.boot), str(report.boot), actor=actor, at=at, took_us=report.took_us)
+    _finish_reached(tx, moved, at)
+    return moved
+
+
+def _finish_reached(tx: Tx, server: Server, at: int) -> None:
+    if server.rung is ServerRung.RUNNING:
+        names = ("create", "start", "reboot") if server.boot >= server.wanted_boot else ("create", "start")
+    elif server.rung is ServerRung.DEFINED and server.goal is ServerGoal.STOPPED:
+        names = ("stop",)
+    else:
+        names = ()
+    for name in names:
+        finish_action(tx, subject_id=server.id, action=name, at=at)
+
+
+def _follow_guest(tx: Tx, server: Server, why: Reason, *, actor: str, at: int) -> None:
+    """The guest ended by itself: like Nova, take that for the wish to have it stopped, and keep the reason."""
+    _fail_open_actions(tx, server, why.message, at)
+    change_goal(
+        tx,
+        server,
+        ServerGoal.STOPPED,
+        actor=actor,
+        request_id=server.goal_request_id,
+        at=at,
+        deadline_at=at,
+        wanted_boot=server.boot,
+    )
+
+
+def _note_failure(tx: Tx, server: Server, report: ServerReport, *, actor: str, at: int) -> None:
+    """A final failure ends the request: the server keeps what it has, shows the fault, and waits to be asked again."""
+    failure = report.failure
+    if failure is None or not failure.final:
+        return
+    _fail_open_actions(tx, server, failure.reason.message, at)
+    if server.goal is ServerGoal.DELETED:
+        return
+    goal = ServerGoal.RUNNING if server.rung is ServerRung.RUNNING else ServerGoal.STOPPED
+    change_goal(
+        tx,
+        server,
+        goal,
+        actor=actor,
+        request_id=server.goal_request_id,
+        at=at,
+        deadline_at=at,
+        fault=failure.reason,
+        wanted_boot=server.boot,
+    )
+
+
+def _fail_open_actions(tx: Tx, server: Server, message: str, at: int) -> None:
+    for name in ("create", "start", "stop", "reboot", "delete"):
+        finish_action(tx, subject_id=server.id, action=name, at=at, error=message)
