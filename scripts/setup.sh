@@ -28,7 +28,8 @@ stop() { # stop CODE TEXT...
 run_step() {
     local log=$logs/$1.log
     shift
-    "$@" >"$log" 2>&1 </dev/null && return
+    # Without the lock's descriptor: a service that a package starts must not keep the lock.
+    "$@" >"$log" 2>&1 </dev/null 9>&- && return
     tail -n 20 "$log" >&2
     stop 1 "failed: $*" "the whole output is in $log"
 }
