@@ -148,6 +148,19 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     changed_at: int
 
 
+class ServerExtras(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a server's users see of how it was asked for and locked."""
+
+    #: Shared by the servers of one request, and the server's place among them.
+    reservation_id: str = ""
+    launch_index: int = 0
+    #: The availability zone that the user asked for; None: any.
+    pinned_zone: str | None = None
+    lock_reason: str | None = None
+    #: Locked from outside its project: its owners cannot unlock it.
+    locked_by_admin: bool = False
+
+
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """A server's row."""
 
@@ -179,6 +192,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     launched_at: int | None
     terminated_at: int | None
     deleted_at: int | None
+    extras: ServerExtras = ServerExtras()
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from sqlalchemy import (
     Text,
 )
 
-from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
+from kevel.domain.model import BootKind, Reason, ServerExtras, ServerGoal, ServerRung
 from kevel.store.schema.base import Json, Number, Word, metadata
 
 hosts = Table(
@@ -54,7 +54,7 @@ servers = Table(
     "servers",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("project_id", Text, nullable=False, index=True),
+    Column("project_id", Text, nullable=False),
     Column("user_id", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("description", Text),
@@ -81,6 +81,7 @@ servers = Table(
     Column("launched_at", BigInteger),
     Column("terminated_at", BigInteger),
     Column("deleted_at", BigInteger),
+    Column("extras", Json(ServerExtras), nullable=False, default=ServerExtras()),
     Column("host_version", BigInteger, nullable=False),
     CheckConstraint("goal IN ('running', 'stopped', 'deleted')", name="goal"),
     CheckConstraint("rung BETWEEN 0 AND 3", name="rung"),
@@ -89,6 +90,7 @@ servers = Table(
     CheckConstraint("(deleted_at IS NULL) = (rung > 0)", name="tombstone"),
     CheckConstraint("deleted_at IS NULL OR goal = 'deleted'", name="deleted_on_purpose"),
     Index("ix_servers_host_version", "host", "host_version"),
+    Index("ix_servers_project_id_created_at", "project_id", "created_at"),
 )
 
 server_actions = Table(
