@@ -1,0 +1,90 @@
+"""Image rows. A file is named by its row before it is made, and until it has been seen to be gone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+from sqlalchemy import bindparam, func, insert, or_, select, update
+
+from kevel.domain.errors import Conflict, NotFound
+from kevel.domain.images import Image, ImageStatus, Visibility
+from kevel.store.schema.images import images
+from kevel.store.transactions import Tx, as_struct, row_columns
+
+_COLUMNS = row_columns(images, Image)
+_SEEN = images.c.status != ImageStatus.DELETED
+_IMAGE = select(*_COLUMNS).where(images.c.id == bindparam("of_id"), _SEEN)
+_BY_NAME = select(*_COLUMNS).where(images.c.name == bindparam("of_name"), _SEEN).order_by(images.c.created_at)
+_ANY_ID = select(images.c.id).where(images.c.id == bindparam("of_id"))
+_COUNT = select(func.count()).select_from(images).where(images.c.project_id == bindparam("of_project"), _SEEN)
+_UPDATE = update(images).where(images.c.id == bindparam("of_id"))
+
+
+def load_image(tx: Tx, image_id: str) -> Image | None:
+    """The image; None when there is none or it was deleted."""
+    row = tx.execute(_IMAGE, {"of_id": image_id}).first()
+    return None if row is None else as_struct(Image, row)
+
+
+def find_image(tx: Tx, *, name: str, project_id: str) -> Image | None:
+    """The project's oldest image of that name."""
+    found = (as_struct(Image, row) for row in tx.execute(_BY_NAME, {"of_name": name}))
+    return next((image for image in found if image.project_id == project_id), None)
+
+
+def list_images(tx: Tx, *, project_id: str | None) -> list[Image]:
+    """All images that the project owns or may see (None: all images of all projects)."""
+    statement = select(*_COLUMNS).where(_SEEN)
+    if project_id is not None:
+        shown = images.c.visibility.in_((Visibility.PUBLIC, Visibility.COMMUNITY))
+        statement = statement.where(or_(images.c.project_id == project_id, shown))
+    return [as_struct(Image, row) for row in tx.execute(statement)]
+
+
+def count_images(tx: Tx, project_id: str) -> int:
+    """How many images the project owns."""
+    return int(tx.execute(_COUNT, {"of_project": project_id}).scalar_one())
+
+
+def insert_image(tx: Tx, image: Image) -> None:
+    """Enter a new image. Raises Conflict when its id is or was another's."""
+    if tx.execute(_ANY_ID, {"of_id": image.id}).first() is not None:
+        raise Conflict(f"Image ID {image.id} already exists.")
+    tx.execute(insert(images), msgspec.structs.asdict(image))
+
+
+def update_image(tx: Tx, image: Image) -> None:
+    """Write the image as it is now; the transaction has read it."""
+    values = msgspec.structs.asdict(image)
+    tx.execute(_UPDATE.values({key: value for key, value in values.items() if key != "id"}), {"of_id": image.id})
+
+
+def load_upload(tx: Tx, begun: Image) -> Image:
+    """The image as it is now, still filled by the upload that it began with. Raises NotFound when that is not so."""
+    image = load_image(tx, begun.id)
+    if image is None or image.status is not ImageStatus.SAVING or image.file != begun.file:
+        raise NotFound(f"The image {begun.id} was deleted while it was uploaded.")
+    return image
+
+
+def forget_file(tx: Tx, file: str) -> None:
+    """The file has been seen to be gone: its image waits for bytes again, or is a mere tombstone."""
+    tx.execute(
+        update(images)
+        .where(images.c.file == file, images.c.status == ImageStatus.SAVING)
+        .values(status=ImageStatus.QUEUED, file=None)
+    )
+    tx.execute(update(images).where(images.c.file == file, images.c.status == ImageStatus.DELETED).values(file=None))
+
+
+def list_doomed_files(tx: Tx) -> list[str]:
+    """Files of uploads that never ended and of deleted images."""
+    doomed = images.c.status.in_((ImageStatus.SAVING, ImageStatus.DELETED))
+    return list(tx.execute(select(images.c.file).where(doomed, images.c.file.is_not(None))).scalars())
+
+
+def find_unknown_files(tx: Tx, files: Collection[str]) -> list[str]:
+    """Those of the files that no record names."""
+    known = set(tx.execute(select(images.c.file).where(images.c.file.is_not(None))).scalars())
+    return sorted(set(files) - known)
