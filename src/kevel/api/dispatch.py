@@ -15,7 +15,7 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from kevel.api.errors import error_body
-from kevel.api.operations import NOBODY, Api, Call, Caller, Operation, Policy, Reply, Version
+from kevel.api.operations import VERSIONS_PATH, NOBODY, Api, Call, Caller, Operation, Policy, Reply, Version
 from kevel.control.services import Services
 from kevel.domain.errors import (
     CallerError,
@@ -117,6 +117,8 @@ class ApiApp:
         return await operation.handler(call), operation.success
 
     def _split_project(self, path: str) -> tuple[str, str | None]:
+        if path.rstrip("/") in (self.api.root, f"{self.api.root}/versions"):
+            return VERSIONS_PATH, None
         path = path.removeprefix(self.api.prefix) or "/"
         if self.api.project_in_path and (match := _PROJECT.fullmatch(path)):
             return match[2], match[1]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from kevel.domain.errors import Forbidden
+from kevel.domain.model import Actor
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -101,6 +102,17 @@ class Call:
     base_url: str
     request: Request
 
+    @property
+    def actor(self) -> Actor:
+        """The caller as transactions know it; Forbidden without a project."""
+        caller = self.caller
+        return Actor(
+            user_id=caller.user_id,
+            project_id=caller.project,
+            request_id=caller.request_id,
+            is_admin=caller.is_admin,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
@@ -157,6 +169,10 @@ class ErrorStyle(enum.Enum):
     IDENTITY = "identity"
 
 
+#: The path of the row that answers for the API's root ("/compute"), which lists its versions.
+VERSIONS_PATH = "/@versions"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Api:
     """One API: its place, its microversions and its table."""
@@ -176,5 +192,8 @@ class Api:
     project_in_path: bool = False
     #: Names of the headers that carry the request's id.
     request_id_headers: tuple[str, ...] = ("x-openstack-request-id",)
-    #: Message of the error for a project id in the path that is not the token's.
-    extra_headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def root(self) -> str:
+        """Where discovery begins: "/compute" for "/compute/v2.1"."""
+        return self.prefix.rpartition("/")[0]

@@ -71,6 +71,12 @@ def open_of_server(tx: Tx, server_id: str) -> list[Attachment]:
     return [as_struct(Attachment, row) for row in tx.execute(_OPEN_OF_SERVER, {"of_server": server_id})]
 
 
+def all_of_server(tx: Tx, server_id: str) -> list[Attachment]:
+    """Every attachment that the server has had, oldest first."""
+    statement = select(*ATTACHMENT_COLUMNS).where(attachments.c.server_id == server_id)
+    return [as_struct(Attachment, row) for row in tx.execute(statement.order_by(attachments.c.created_at))]
+
+
 def open_of_volume(tx: Tx, volume_id: str) -> list[AttachmentView]:
     """The volume's open attachments with their paths, oldest first."""
     found = [as_struct(Attachment, row) for row in tx.execute(_OPEN_OF_VOLUME, {"of_volume": volume_id})]

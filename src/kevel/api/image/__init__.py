@@ -1,0 +1,1 @@
+"""The image API v2: `operations.API` is its table."""
