@@ -73,6 +73,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str]
     bootable: bool
     readonly: bool
+    #: Somebody has set `readonly`, to either value: Cinder shows the flag from then on.
+    readonly_asked: bool = False
     multiattach: bool
     #: Set once the back end has made it.
     made: bool
@@ -88,7 +90,7 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Exclusive work on one volume."""
 
-    id: str
+    id: int
     volume_id: str
     kind: OperationKind
     #: What the kind needs: {"size_gib": 2} for extending.

@@ -3,8 +3,8 @@
 Rules, checked by the conformance kit (`tests/conformance/storage.py`):
 
 * Acts are idempotent; "already so" is success, and removing what is absent is success (S7).
-* Names come from ids: a volume's from its id, an export's from its path's id and generation. A revoked name is never made
-  again.
+* Names come from ids: a volume's from its id, an export's from its path's id and generation. A revoked name is never
+  made again.
 * Outcomes: return = done; StepRetry, StepNever, StepUnknown as in `kevel.domain.errors`.
 * A failed creation leaves nothing. A new volume reads as zeros.
 * A format is a stored fact that the caller passes; a volume's bytes are never probed (S15).
@@ -78,7 +78,10 @@ class Backend(Protocol):
         ...
 
     async def grow_volume(self, volume: VolumeFile) -> None:
-        """Make the volume at least `volume.size_bytes` large; never shrinks. Safe while a guest uses it."""
+        """Make the volume at least `volume.size_bytes` large; never shrinks.
+
+        A raw volume may be in use meanwhile. A qcow2 volume may not: whoever has it open owns its tables.
+        """
         ...
 
     async def delete_volume(self, volume: VolumeFile) -> None:

@@ -1,0 +1,87 @@
+"""The back end `directory`: volumes are files of one directory, which the host reaches as local files.
+
+A file cannot be cut off from a process that has it open, so this back end revokes nothing (S5): a volume becomes free
+when its guest's process has let go of it. Export and connection have no effect; their rungs are passed in the record.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from kevel.domain.errors import SetupError, StepNever
+from kevel.domain.ladder import Rung
+from kevel.runtime.ports import Executor
+from kevel.storage.base import Capacity, ConnectionInfo, Export, LocalDisk, VolumeFile
+from kevel.storage.volume_files import VolumeFiles, name_file
+
+_FORMATS: Final = ("raw", "qcow2")
+
+
+class DirectoryBackend:
+    """Sparse raw or qcow2 files. `kevel.storage.base.Backend` says what each call promises."""
+
+    effect_free = frozenset({Rung.EXPORTED, Rung.CONNECTED})
+    can_revoke = False
+
+    def __init__(self, name: str, root: Path, executor: Executor, *, volume_format: str = "raw") -> None:
+        self.name = name
+        self.volume_format = volume_format
+        self._files = VolumeFiles(root)
+        self._executor = executor
+
+    async def open(self) -> None:
+        if self.volume_format not in _FORMATS:
+            raise SetupError(f"The volume format {self.volume_format!r} is unknown; it has to be raw or qcow2.")
+        if self.volume_format == "qcow2" and shutil.which("qemu-img") is None:
+            raise SetupError("qcow2 volumes need qemu-img; install it (Debian: qemu-utils) or choose the format raw.")
+        await self._executor.run(self._files.open)
+
+    async def create_volume(self, volume: VolumeFile) -> None:
+        await self._executor.run(self._files.create, volume)
+
+    async def grow_volume(self, volume: VolumeFile) -> None:
+        await self._executor.run(self._files.grow, volume)
+
+    async def delete_volume(self, volume: VolumeFile) -> None:
+        await self._executor.run(self._files.remove, volume.volume_id)
+
+    async def list_volumes(self) -> list[str]:
+        return await self._executor.run(self._files.list_ids)
+
+    async def capacity(self) -> Capacity:
+        return await self._executor.run(self._files.capacity)
+
+    def describe_export(self, export: Export) -> ConnectionInfo:
+        return _describe(export.volume)
+
+    async def export_volume(self, export: Export) -> ConnectionInfo:
+        await self._executor.run(self._files.prove, export.volume)
+        return _describe(export.volume)
+
+    async def revoke_export(self, export: Export) -> None:
+        return None
+
+
+class DirectoryConnector:
+    """The host's side: the same directory, proved file by file."""
+
+    def __init__(self, root: Path, executor: Executor) -> None:
+        self._files = VolumeFiles(root)
+        self._executor = executor
+
+    async def connect_volume(self, volume: VolumeFile, info: ConnectionInfo) -> LocalDisk:
+        if info != _describe(volume):
+            raise StepNever(f"The connection_info of volume {volume.volume_id} does not describe its file.")
+        size_bytes = await self._executor.run(self._files.prove, volume)
+        path = self._files.root / name_file(volume.volume_id)
+        return LocalDisk(path=str(path), format=volume.format, size_bytes=size_bytes)
+
+    async def disconnect_volume(self, volume: VolumeFile, info: ConnectionInfo) -> None:
+        return None
+
+
+def _describe(volume: VolumeFile) -> ConnectionInfo:
+    """Relative names only: the directory may be moved, and device and inode numbers with it."""
+    return {"driver_volume_type": "file", "data": {"name": name_file(volume.volume_id), "format": volume.format}}
