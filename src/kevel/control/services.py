@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kevel.control.attachments import Attachments
 from kevel.control.flavors import Flavors
+from kevel.control.hosts import Hosts
 from kevel.control.identity import Identity
 from kevel.control.images import Images
 from kevel.control.runtime import Runtime
@@ -26,3 +27,4 @@ class Services:
     volumes: Volumes
     volume_types: VolumeTypes
     attachments: Attachments
+    hosts: Hosts

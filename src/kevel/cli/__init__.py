@@ -1,0 +1,1 @@
+"""The `kevel` command: the place where the parts are joined."""

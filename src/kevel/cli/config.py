@@ -1,0 +1,56 @@
+"""The configuration file (TOML) and its defaults. Flags of the command line win over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from kevel.domain.errors import SetupError
+from kevel.domain.limits import Limits
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be configured."""
+
+    data: str = "kevel-data"
+    listen: str = "127.0.0.1:8774"
+    hypervisor: Literal["libvirt", "sim"] = "libvirt"
+    #: libvirt's URI; empty: its in-process driver in the data directory.
+    libvirt_uri: str = ""
+    #: How guests are run: "auto" takes KVM only where the processor really has it.
+    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    #: This host's name, as `openstack hypervisor list` shows it.
+    host: str = "local"
+    availability_zone: str = "nova"
+    region: str = "RegionOne"
+    #: Format of new volumes' files.
+    volume_format: Literal["raw", "qcow2"] = "raw"
+    #: Files of the tiny guest; registered as the image `tiny` when they exist.
+    guest: str = ".cache/guest"
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    limits: Limits = Limits()
+
+
+def read_config(path: Path | None) -> Config:
+    """The file's configuration, or the defaults. Raises SetupError naming the key and what would be right."""
+    if path is None:
+        return Config()
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SetupError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
+    try:
+        return msgspec.toml.decode(raw, type=Config)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SetupError(f"The configuration file {path} is wrong: {error}.") from error
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """HOST:PORT, also [IPv6]:PORT. Raises SetupError."""
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise SetupError(f"{listen!r} is no address to listen on; it has to look like 127.0.0.1:8774.")
+    return host, int(port)

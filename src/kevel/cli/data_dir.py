@@ -1,0 +1,137 @@
+"""The data directory: locked before anything in it is opened, private to its user, all paths in it relative."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from kevel.control.secrets import KEY_BYTES
+from kevel.domain.errors import SetupError
+
+PRIVATE_FILE: Final = 0o600
+PRIVATE_DIRECTORY: Final = 0o700
+
+
+class DataDir:
+    """One data directory, held by one process for as long as this object is open."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._lock_fd: int | None = None
+
+    def open(self) -> None:
+        """Make the directory if it is not there, and lock it.
+
+        Raises SetupError when it cannot be used or another process holds it; nothing in it has been touched then.
+        """
+        try:
+            self.root.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        except OSError as error:
+            raise SetupError(f"The data directory {self.root} cannot be used: {error.strerror}.") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = _read_holder(fd)
+            os.close(fd)
+            message = f"The data directory {self.root} is in use by another kevel{holder}; stop that one first, or use "
+            raise SetupError(message + "another directory with --data.") from error
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        self._lock_fd = fd
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.root / "kevel.db"
+
+    @property
+    def ballast(self) -> Path:
+        """Space kept back for a full disk."""
+        return self.root / "ballast"
+
+    def subdirectory(self, name: str) -> Path:
+        """A private directory below, made if it is not there."""
+        path = self.root / name
+        path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        return path
+
+    def sealing_key(self) -> bytes:
+        """The key that connection secrets are sealed with; made once."""
+        key = _read_or_make(self.root / "secret.key", lambda: secrets.token_bytes(KEY_BYTES))
+        if len(key) != KEY_BYTES:
+            raise SetupError(f"{self.root / 'secret.key'} is damaged: it holds {len(key)} bytes, not {KEY_BYTES}.")
+        return key
+
+    def admin_password(self) -> str:
+        """The password that the first admin gets; made once, and written before the database has the user."""
+        return _read_or_make(self.root / "admin-password", lambda: secrets.token_urlsafe(18).encode()).decode().strip()
+
+    def write_credentials(self, url: str) -> None:
+        """Write `openrc` and `clouds.yaml` for the admin, for clients of this machine."""
+        password = self.admin_password()
+        write_private(self.root / "openrc", _OPENRC.format(url=url, password=password).encode())
+        write_private(self.root / "clouds.yaml", _CLOUDS.format(url=url, password=password).encode())
+
+
+_OPENRC: Final = """\
+export OS_AUTH_URL={url}/identity/v3
+export OS_IDENTITY_API_VERSION=3
+export OS_USERNAME=admin
+export OS_PASSWORD='{password}'
+export OS_PROJECT_NAME=admin
+export OS_USER_DOMAIN_NAME=Default
+export OS_PROJECT_DOMAIN_NAME=Default
+export OS_REGION_NAME=RegionOne
+"""
+_CLOUDS: Final = """\
+clouds:
+  kevel:
+    auth:
+      auth_url: {url}/identity/v3
+      username: admin
+      password: '{password}'
+      project_name: admin
+      user_domain_name: Default
+      project_domain_name: Default
+    region_name: RegionOne
+    identity_api_version: 3
+"""
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write the file whole or not at all, readable by its owner only."""
+    temporary = path.with_name(f".{path.name}.new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
+    with os.fdopen(fd, "wb") as file:
+        os.fchmod(file.fileno(), PRIVATE_FILE)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def _read_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        content = make()
+        write_private(path, content)
+        return content
+    except OSError as error:
+        raise SetupError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _read_holder(fd: int) -> str:
+    pid = os.pread(fd, 32, 0).decode(errors="replace").strip()
+    return f" (process {pid})" if pid.isdigit() else ""

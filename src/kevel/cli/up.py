@@ -1,0 +1,299 @@
+"""`kevel up`: everything in one process, on SQLite, with one local host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvicorn
+import uvloop
+
+from kevel.api.app import KevelApp
+from kevel.cli.config import Config, split_listen
+from kevel.cli.data_dir import DataDir
+from kevel.control.attachments import Attachments
+from kevel.control.flavors import Flavors
+from kevel.control.hosts import Hosts
+from kevel.control.identity import Identity
+from kevel.control.images import Images
+from kevel.control.paths import PathWorker
+from kevel.control.runtime import Runtime
+from kevel.control.secrets import Sealer
+from kevel.control.servers import Servers
+from kevel.control.services import Services
+from kevel.control.volume_types import VolumeTypes
+from kevel.control.volume_worker import VolumeWorker
+from kevel.control.volumes import Volumes
+from kevel.domain.errors import SetupError
+from kevel.host.agent import Agent, HostConfig
+from kevel.hypervisor.base import Hypervisor
+from kevel.hypervisor.libvirt import LibvirtHypervisor
+from kevel.hypervisor.sim import SimHypervisor
+from kevel.runtime.ports import SystemClock, SystemIds, ThreadExecutor
+from kevel.runtime.reconciler import Reconciler
+from kevel.storage.directory import DirectoryBackend, DirectoryConnector
+from kevel.store.ballast import Ballast
+from kevel.store.migrate import upgrade_schema
+from kevel.store.sqlite import SqliteStore, check_database, make_engine
+from kevel.store.transactions import Wake
+
+log = structlog.get_logger(__name__)
+
+FILE_THREADS_MAX: Final = 8
+LOOKS_MAX: Final = 32
+#: What open connections get when Kevel stops.
+DRAIN_S: Final = 3
+
+
+@dataclass
+class Kevel:
+    """A running Kevel: what the tests and `run_up` hold on to."""
+
+    services: Services
+    app: KevelApp
+    agent: Agent
+    url: str
+    #: Set when the process must stop: a signal, or a lost store.
+    stop: asyncio.Event
+    failure: BaseException | None = None
+
+
+def make_hypervisor(config: Config, data: DataDir) -> Hypervisor:
+    """The driver that the configuration names."""
+    if config.hypervisor == "sim":
+        return SimHypervisor(data.root / "sim.json")
+    return LibvirtHypervisor(
+        data.root, uri=config.libvirt_uri, accel=config.accel, call_limit_s=config.limits.effect_limit_s
+    )
+
+
+def bind(listen: str) -> socket.socket:
+    """The listening socket. Raises SetupError when the address cannot be had."""
+    host, port = split_listen(listen)
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise SetupError(f"Kevel cannot listen on {listen}: {error.strerror}.") from error
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(1024)
+    except OSError as error:
+        sock.close()
+        message = f"Kevel cannot listen on {listen}: {error.strerror}. Choose another address with --listen."
+        raise SetupError(message) from error
+    return sock
+
+
+@contextlib.asynccontextmanager
+async def running(
+    config: Config, data: DataDir, url: str, hypervisor: Hypervisor | None = None
+) -> AsyncIterator[Kevel]:
+    """Join the parts on a locked data directory, start them, and stop them in the opposite order."""
+    stop = asyncio.Event()
+    kevel: Kevel | None = None
+
+    def lose_store(error: BaseException) -> None:
+        if kevel is not None:
+            kevel.failure = error
+        stop.set()
+
+    async with contextlib.AsyncExitStack() as stack:
+        engine = make_engine(data.database)
+        if data.database.exists():
+            check_database(engine, data.database)
+        upgrade_schema(engine)
+        ballast = Ballast(data.ballast)
+        if not ballast.fill():
+            log.warning("no space for the ballast; free some disk space", path=str(data.ballast))
+        store = SqliteStore(engine, ballast, lose_store)
+        stack.push_async_callback(store.close)
+        executor = ThreadExecutor("files", FILE_THREADS_MAX)
+        stack.callback(executor.close)
+        runtime = Runtime(store=store, clock=SystemClock(), ids=SystemIds(), executor=executor)
+
+        sealer, limits = Sealer(data.sealing_key()), config.limits
+        volumes_dir = data.subdirectory("volumes")
+        backend = DirectoryBackend(volumes_dir, executor, volume_format=config.volume_format)
+        await backend.open()
+        backends = {backend.name: backend}
+        connectors = {"file": DirectoryConnector(volumes_dir, executor)}
+        hosts = Hosts(runtime, backends, sealer, limits)
+        services = Services(
+            runtime=runtime,
+            identity=Identity(runtime, limits),
+            images=Images(runtime, data.root),
+            flavors=Flavors(runtime),
+            servers=Servers(runtime, limits),
+            volumes=Volumes(runtime, backends, limits),
+            volume_types=VolumeTypes(runtime),
+            attachments=Attachments(runtime, backends, sealer, limits),
+            hosts=hosts,
+        )
+        await _bootstrap(services, config, data, url)
+
+        path_worker = PathWorker(runtime, backends, sealer, limits)
+        volume_worker = VolumeWorker(runtime, backends)
+        looks = {
+            "path": Reconciler("path", path_worker.look, runtime.ids, parallel_max=LOOKS_MAX),
+            "volume": Reconciler("volume", volume_worker.look, runtime.ids, parallel_max=LOOKS_MAX),
+        }
+        for reconciler in looks.values():
+            stack.push_async_callback(reconciler.close)
+        store.subscribe(_waker(looks))
+        agent = Agent(
+            HostConfig(
+                name=config.host, availability_zone=config.availability_zone, data_dir=data.root, limits=limits
+            ),
+            hypervisor or make_hypervisor(config, data),
+            connectors,
+            hosts,
+            clock=runtime.clock,
+            ids=runtime.ids,
+        )
+        stack.push_async_callback(agent.close)
+        await agent.start()
+        sweep = asyncio.create_task(_sweep(looks, path_worker, volume_worker, ballast, limits.sweep_every_s))
+        stack.push_async_callback(_cancel, sweep)
+        kevel = Kevel(services=services, app=KevelApp(services), agent=agent, url=url, stop=stop)
+        yield kevel
+
+
+def _waker(looks: dict[str, Reconciler]) -> Callable[[Sequence[Wake]], None]:
+    def hear(wakes: Sequence[Wake]) -> None:
+        for wake in wakes:
+            reconciler = looks.get(wake.kind)
+            if reconciler is not None:
+                reconciler.wake(wake.key)
+
+    return hear
+
+
+async def _bootstrap(services: Services, config: Config, data: DataDir, url: str) -> None:
+    """What every Kevel has from the start; idempotent."""
+    await services.identity.bootstrap(password=data.admin_password(), url=url, region=config.region)
+    await services.volume_types.bootstrap()
+    await services.flavors.bootstrap()
+    guest = Path(config.guest)
+    if (guest / "tiny.img").exists():
+        await services.images.bootstrap_tiny(
+            kernel=guest / "vmlinuz", ramdisk=guest / "initrd.img", disk=guest / "tiny.img"
+        )
+    data.write_credentials(url)
+
+
+async def _sweep(
+    looks: dict[str, Reconciler],
+    paths: PathWorker,
+    volumes: VolumeWorker,
+    ballast: Ballast,
+    every_s: float,
+) -> None:
+    """Look at everything unfinished, at the start and then periodically: whoever missed a wake-up is found here."""
+    while True:
+        try:
+            for path_id in await paths.unfinished():
+                looks["path"].wake(path_id)
+            for volume_id in await volumes.unfinished():
+                looks["volume"].wake(volume_id)
+            await paths.watch_deadlines()
+            if not ballast.is_held():
+                ballast.fill()
+        except Exception:
+            log.exception("sweep failed")
+        await asyncio.sleep(every_s)
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: `run_up` has it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+async def serve(kevel: Kevel, sock: socket.socket) -> None:
+    """Answer requests until `kevel.stop` is set."""
+    server = _Server(
+        uvicorn.Config(
+            kevel.app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    stopping = asyncio.create_task(kevel.stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    stopping.cancel()
+    await serving
+
+
+def run_up(config: Config, announce: Callable[[Kevel, DataDir], None]) -> int:
+    """Run until a signal; the process's exit code. Raises SetupError when Kevel cannot start."""
+    _set_up_logging(config.log_level)
+    data = DataDir(Path(config.data))
+    data.open()
+    try:
+        sock = bind(config.listen)
+        host, port = split_listen(config.listen)
+        port = sock.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{'127.0.0.1' if host == '0.0.0.0' else shown}:{port}"  # noqa: S104 - compared, not bound
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            return runner.run(_run(config, data, sock, url, announce))
+    finally:
+        data.close()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    return uvloop.new_event_loop()
+
+
+async def _run(
+    config: Config, data: DataDir, sock: socket.socket, url: str, announce: Callable[[Kevel, DataDir], None]
+) -> int:
+    async with running(config, data, url) as kevel:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, kevel.stop.set)
+        announce(kevel, data)
+        await serve(kevel, sock)
+    if kevel.failure is not None:
+        raise SetupError("The database could not be written; Kevel has stopped. Start it again: it recovers by itself.")
+    return 0
+
+
+def _set_up_logging(level: str) -> None:
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=number, format="%(levelname)s %(name)s: %(message)s")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
