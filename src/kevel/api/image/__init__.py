@@ -1,1 +1,5 @@
-"""The image API v2: `operations.API` is its table."""
+"""The image API v2."""
+
+from kevel.api.image.operations import API
+
+__all__ = ["API"]

@@ -52,13 +52,19 @@ def show_image(image: Image) -> dict[str, Any]:
     }
 
 
-def _text(words: str, *, nullable: bool = False, read_only: bool = False, chars_max: int | None = None) -> dict[str, Any]:
+def _text(
+    words: str, *, nullable: bool = False, read_only: bool = False, chars_max: int | None = None
+) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": ["null", "string"] if nullable else "string", "description": words}
     return schema | _limits(read_only, "maxLength", chars_max)
 
 
 def _number(words: str, *, nullable: bool = False, read_only: bool = False, most: int | None = None) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": ["null", "integer"] if nullable else "integer", "description": words, "minimum": 0}
+    schema: dict[str, Any] = {
+        "type": ["null", "integer"] if nullable else "integer",
+        "description": words,
+        "minimum": 0,
+    }
     return schema | _limits(read_only, "maximum", most)
 
 
@@ -76,7 +82,8 @@ IMAGE_SCHEMA: Final[dict[str, Any]] = {
         | {"enum": [status.value for status in ImageStatus if status is not ImageStatus.DELETED]},
         "visibility": _text("Who sees it besides its owner") | {"enum": [one.value for one in Visibility]},
         "owner": _text("The project that owns it", chars_max=255),
-        "disk_format": _text("What its bytes are", nullable=True) | {"enum": [None, *(one.value for one in DiskFormat)]},
+        "disk_format": _text("What its bytes are", nullable=True)
+        | {"enum": [None, *(one.value for one in DiskFormat)]},
         "container_format": _text("What its bytes are packed in", nullable=True)
         | {"enum": [None, *(one.value for one in ContainerFormat)]},
         "size": _number("Size of its bytes", nullable=True, read_only=True),

@@ -1,0 +1,434 @@
+"""Flavors and their extra specs, as the compute API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from kevel.api.operations import Call, Operation, Policy, Reply, Version
+from kevel.domain.errors import Invalid, NotFound
+from kevel.domain.flavors import Flavor
+
+#: Flavors in one answer; more are on the next page.
+PAGE_FLAVORS_MAX: Final = 1000
+
+_DESCRIPTIONS: Final = Version(2, 55)
+_EXTRA_SPECS_INLINE: Final = Version(2, 61)
+#: From here on swap is always a number, and unknown query parameters are refused.
+_STRICTER: Final = Version(2, 75)
+#: From here on without what only ever had one value.
+_TRIMMED: Final = Version(2, 102)
+
+_LIST_PARAMETERS: Final = frozenset(("limit", "marker", "is_public", "sort_key", "sort_dir", "minRam", "minDisk"))
+_SORT_FIELDS: Final[Mapping[str, str]] = {
+    "flavorid": "id",
+    "id": "id",
+    "name": "name",
+    "memory_mb": "ram_mib",
+    "vcpus": "vcpus",
+    "root_gb": "disk_gib",
+    "ephemeral_gb": "ephemeral_gib",
+    "swap": "swap_mib",
+    "is_public": "is_public",
+    "description": "description",
+}
+_TRUE: Final = frozenset(("1", "t", "true", "on", "y", "yes"))
+_FALSE: Final = frozenset(("0", "f", "false", "off", "n", "no"))
+
+#: Clients send numbers as texts, too.
+_Number = int | str
+_Flag = bool | int | str
+
+
+class NewFlavor(msgspec.Struct, forbid_unknown_fields=True):
+    """The flavor in the body of a creation."""
+
+    name: str
+    ram: _Number
+    vcpus: _Number
+    disk: _Number
+    id: int | str | None = None
+    ephemeral: _Number = msgspec.field(default=0, name="OS-FLV-EXT-DATA:ephemeral")
+    swap: _Number = 0
+    rxtx_factor: float | str = 1.0
+    is_public: _Flag = msgspec.field(default=True, name="os-flavor-access:is_public")
+
+
+class DescribedFlavor(NewFlavor, forbid_unknown_fields=True):
+    """The same from 2.55 on."""
+
+    description: str | None = None
+
+
+class TrimmedFlavor(msgspec.Struct, forbid_unknown_fields=True):
+    """The same from 2.102 on."""
+
+    name: str
+    ram: _Number
+    vcpus: _Number
+    disk: _Number
+    id: int | str | None = None
+    ephemeral: _Number = msgspec.field(default=0, name="OS-FLV-EXT-DATA:ephemeral")
+    swap: _Number = 0
+    is_public: _Flag = msgspec.field(default=True, name="os-flavor-access:is_public")
+    description: str | None = None
+
+
+class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a creation."""
+
+    flavor: NewFlavor
+
+
+class DescribedCreateBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a creation from 2.55 on."""
+
+    flavor: DescribedFlavor
+
+
+class TrimmedCreateBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a creation from 2.102 on."""
+
+    flavor: TrimmedFlavor
+
+
+class FlavorChange(msgspec.Struct, forbid_unknown_fields=True):
+    """What may change of a flavor."""
+
+    description: str | None
+
+
+class UpdateBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a change."""
+
+    flavor: FlavorChange
+
+
+class ExtraSpecsBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body that sets extra specs."""
+
+    extra_specs: Annotated[dict[str, str], msgspec.Meta(min_length=1)]
+
+
+async def list_flavors(call: Call) -> Reply:
+    """Ids, names and links of a page of flavors."""
+    return await _list(call, "flavors", _show_summary)
+
+
+async def list_flavor_details(call: Call) -> Reply:
+    """A page of whole flavors."""
+    return await _list(call, "flavors/detail", show_flavor)
+
+
+async def show_one(call: Call) -> Reply:
+    """One flavor."""
+    flavor = await _get(call)
+    return Reply(body={"flavor": show_flavor(call, flavor)})
+
+
+async def create_flavor(call: Call) -> Reply:
+    """A new flavor; answers with 200."""
+    asked = call.body.flavor
+    if _read_float(getattr(asked, "rxtx_factor", 1.0)) != 1.0:
+        raise Invalid("rxtx_factor has no effect here: leave it out, or make it 1.0.")
+    flavor = Flavor(
+        id="" if asked.id in (None, "", "auto") else str(asked.id),
+        name=asked.name,
+        vcpus=_read_number("vcpus", asked.vcpus),
+        ram_mib=_read_number("ram", asked.ram),
+        disk_gib=_read_number("disk", asked.disk),
+        ephemeral_gib=_read_number("OS-FLV-EXT-DATA:ephemeral", asked.ephemeral),
+        swap_mib=_read_number("swap", asked.swap),
+        is_public=_read_flag("os-flavor-access:is_public", asked.is_public),
+        description=getattr(asked, "description", None),
+        extra_specs={},
+    )
+    flavor = await call.services.flavors.create(flavor)
+    return Reply(body={"flavor": show_flavor(call, flavor)})
+
+
+async def update_flavor(call: Call) -> Reply:
+    """Change a flavor's description."""
+    flavor = await call.services.flavors.describe(call.path["flavor_id"], call.body.flavor.description)
+    return Reply(body={"flavor": show_flavor(call, flavor)})
+
+
+async def delete_flavor(call: Call) -> Reply:
+    """Remove a flavor."""
+    await call.services.flavors.delete(call.path["flavor_id"])
+    return Reply()
+
+
+async def list_extra_specs(call: Call) -> Reply:
+    """A flavor's extra specs."""
+    flavor = await _get(call)
+    return Reply(body={"extra_specs": flavor.extra_specs})
+
+
+async def show_extra_spec(call: Call) -> Reply:
+    """One extra spec."""
+    flavor = await _get(call)
+    name = call.path["key"]
+    if name not in flavor.extra_specs:
+        raise NotFound(f"Flavor {flavor.id} has no extra specs with key {name[:255]}.")
+    return Reply(body={name: flavor.extra_specs[name]})
+
+
+async def create_extra_specs(call: Call) -> Reply:
+    """Set extra specs and leave the others."""
+    specs = call.body.extra_specs
+    await call.services.flavors.add_extra_specs(call.path["flavor_id"], specs)
+    return Reply(body={"extra_specs": specs})
+
+
+async def update_extra_spec(call: Call) -> Reply:
+    """Set one extra spec, named in the path and in the body."""
+    if list(call.body) != [call.path["key"]]:
+        raise Invalid("The body has to hold the extra spec that the path names, and no other.")
+    await call.services.flavors.add_extra_specs(call.path["flavor_id"], call.body)
+    return Reply(body=call.body)
+
+
+async def delete_extra_spec(call: Call) -> Reply:
+    """Remove one extra spec."""
+    await call.services.flavors.remove_extra_spec(call.path["flavor_id"], call.path["key"])
+    return Reply()
+
+
+def show_flavor(call: Call, flavor: Flavor) -> dict[str, Any]:
+    """The whole flavor as the request's microversion shows it."""
+    shown = {
+        **_show_summary(call, flavor),
+        "ram": flavor.ram_mib,
+        "disk": flavor.disk_gib,
+        "vcpus": flavor.vcpus,
+        "swap": flavor.swap_mib or (0 if call.version >= _STRICTER else ""),
+        "OS-FLV-EXT-DATA:ephemeral": flavor.ephemeral_gib,
+        "os-flavor-access:is_public": flavor.is_public,
+    }
+    if call.version < _TRIMMED:
+        shown |= {"OS-FLV-DISABLED:disabled": False, "rxtx_factor": 1.0}
+    if call.version >= _EXTRA_SPECS_INLINE:
+        shown["extra_specs"] = flavor.extra_specs
+    return shown
+
+
+def _show_summary(call: Call, flavor: Flavor) -> dict[str, Any]:
+    unversioned = call.base_url.rpartition("/")[0]
+    shown: dict[str, Any] = {
+        "id": flavor.id,
+        "name": flavor.name,
+        "links": [
+            {"rel": "self", "href": f"{call.base_url}/flavors/{flavor.id}"},
+            {"rel": "bookmark", "href": f"{unversioned}/flavors/{flavor.id}"},
+        ],
+    }
+    if call.version >= _DESCRIPTIONS:
+        shown["description"] = flavor.description
+    return shown
+
+
+async def _get(call: Call) -> Flavor:
+    return await call.services.flavors.get(call.path["flavor_id"], is_admin=call.caller.is_admin)
+
+
+async def _list(call: Call, path: str, show: Callable[[Call, Flavor], dict[str, Any]]) -> Reply:
+    query = dict(call.query_items)
+    if call.version >= _STRICTER and (unknown := query.keys() - _LIST_PARAMETERS):
+        raise Invalid(f"Unknown query parameters: {', '.join(sorted(unknown))[:255]}.")
+    found = _select_flavors(await call.services.flavors.list_visible(is_admin=call.caller.is_admin), query, call)
+    start = _find_start(found, query.get("marker"))
+    limit = _read_number("limit", query.get("limit", 0)) or PAGE_FLAVORS_MAX
+    page = found[start : start + min(limit, PAGE_FLAVORS_MAX)]
+    body: dict[str, Any] = {"flavors": [show(call, flavor) for flavor in page]}
+    if start + len(page) < len(found):
+        rest = urlencode({**query, "marker": page[-1].id})
+        body["flavors_links"] = [{"rel": "next", "href": f"{call.base_url}/{path}?{rest}"}]
+    return Reply(body=body)
+
+
+def _select_flavors(flavors: Sequence[Flavor], query: Mapping[str, str], call: Call) -> list[Flavor]:
+    least_ram = _read_number("minRam", query.get("minRam", 0))
+    least_disk = _read_number("minDisk", query.get("minDisk", 0))
+    wanted = _read_is_public(query.get("is_public", "true")) if call.caller.is_admin else True
+    field = _SORT_FIELDS.get(query.get("sort_key", "flavorid"))
+    if field is None:
+        raise Invalid(f"Flavors cannot be sorted so; use one of {', '.join(_SORT_FIELDS)}.")
+    direction = query.get("sort_dir", "asc")
+    if direction not in ("asc", "desc"):
+        raise Invalid("sort_dir has to be asc or desc.")
+    found = [
+        flavor
+        for flavor in flavors
+        if flavor.ram_mib >= least_ram and flavor.disk_gib >= least_disk and wanted in (None, flavor.is_public)
+    ]
+    found.sort(key=_sort_key(field), reverse=direction == "desc")
+    return found
+
+
+def _sort_key(field: str) -> Callable[[Flavor], tuple[bool, Any, str]]:
+    def key(flavor: Flavor) -> tuple[bool, Any, str]:
+        value = getattr(flavor, field)
+        return (value is not None, value, flavor.id)
+
+    return key
+
+
+def _find_start(found: Sequence[Flavor], marker: str | None) -> int:
+    if marker is None:
+        return 0
+    for at, flavor in enumerate(found):
+        if flavor.id == marker:
+            return at + 1
+    raise Invalid(f"The marker {marker[:255]} could not be found.")
+
+
+def _read_number(name: str, value: int | str) -> int:
+    if isinstance(value, int):
+        return value
+    if not (value.isascii() and value.isdigit()) or len(value) > 18:
+        raise Invalid(f"{name} has to be a whole number, not {value[:32]!r}.")
+    return int(value)
+
+
+def _read_float(value: float | str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise Invalid("rxtx_factor has to be a number.") from error
+
+
+def _read_flag(name: str, value: bool | int | str) -> bool:
+    word = str(value).lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise Invalid(f"{name} has to be true or false, not {word[:32]!r}.")
+
+
+def _read_is_public(value: str) -> bool | None:
+    return None if value.lower() == "none" else _read_flag("is_public", value)
+
+
+OPERATIONS: Final = (
+    Operation(
+        name="listFlavors",
+        method="GET",
+        path="/flavors",
+        handler=list_flavors,
+        policy=Policy.READER,
+        errors=(400,),
+    ),
+    Operation(
+        name="listFlavorDetails",
+        method="GET",
+        path="/flavors/detail",
+        handler=list_flavor_details,
+        policy=Policy.READER,
+        errors=(400,),
+    ),
+    Operation(
+        name="showFlavor",
+        method="GET",
+        path="/flavors/{flavor_id}",
+        handler=show_one,
+        policy=Policy.READER,
+        errors=(404,),
+    ),
+    Operation(
+        name="createFlavor",
+        method="POST",
+        path="/flavors",
+        handler=create_flavor,
+        policy=Policy.ADMIN,
+        errors=(400, 409, 413),
+        body=CreateBody,
+        until=Version(2, 54),
+    ),
+    Operation(
+        name="createFlavorWithDescription",
+        method="POST",
+        path="/flavors",
+        handler=create_flavor,
+        policy=Policy.ADMIN,
+        errors=(400, 409, 413),
+        body=DescribedCreateBody,
+        since=_DESCRIPTIONS,
+        until=Version(2, 101),
+    ),
+    Operation(
+        name="createTrimmedFlavor",
+        method="POST",
+        path="/flavors",
+        handler=create_flavor,
+        policy=Policy.ADMIN,
+        errors=(400, 409, 413),
+        body=TrimmedCreateBody,
+        since=_TRIMMED,
+    ),
+    Operation(
+        name="updateFlavor",
+        method="PUT",
+        path="/flavors/{flavor_id}",
+        handler=update_flavor,
+        policy=Policy.ADMIN,
+        errors=(400, 404),
+        body=UpdateBody,
+        since=_DESCRIPTIONS,
+    ),
+    Operation(
+        name="deleteFlavor",
+        method="DELETE",
+        path="/flavors/{flavor_id}",
+        handler=delete_flavor,
+        policy=Policy.ADMIN,
+        success=202,
+        errors=(404,),
+    ),
+    Operation(
+        name="listFlavorExtraSpecs",
+        method="GET",
+        path="/flavors/{flavor_id}/os-extra_specs",
+        handler=list_extra_specs,
+        policy=Policy.READER,
+        errors=(404,),
+    ),
+    Operation(
+        name="createFlavorExtraSpecs",
+        method="POST",
+        path="/flavors/{flavor_id}/os-extra_specs",
+        handler=create_extra_specs,
+        policy=Policy.ADMIN,
+        errors=(400, 404),
+        body=ExtraSpecsBody,
+    ),
+    Operation(
+        name="showFlavorExtraSpec",
+        method="GET",
+        path="/flavors/{flavor_id}/os-extra_specs/{key}",
+        handler=show_extra_spec,
+        policy=Policy.READER,
+        errors=(404,),
+    ),
+    Operation(
+        name="updateFlavorExtraSpec",
+        method="PUT",
+        path="/flavors/{flavor_id}/os-extra_specs/{key}",
+        handler=update_extra_spec,
+        policy=Policy.ADMIN,
+        errors=(400, 404),
+        body=dict[str, str],
+    ),
+    Operation(
+        name="deleteFlavorExtraSpec",
+        method="DELETE",
+        path="/flavors/{flavor_id}/os-extra_specs/{key}",
+        handler=delete_extra_spec,
+        policy=Policy.ADMIN,
+        errors=(404,),
+    ),
+)

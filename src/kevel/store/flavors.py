@@ -1,0 +1,47 @@
+"""Flavor rows."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from kevel.domain.errors import Conflict
+from kevel.domain.flavors import Flavor
+from kevel.store.schema.servers import flavors
+from kevel.store.transactions import Tx, as_struct, row_columns
+
+_COLUMNS = row_columns(flavors, Flavor)
+_FLAVOR = select(*_COLUMNS).where(flavors.c.id == bindparam("of_id"))
+_NAMED = select(flavors.c.id).where(flavors.c.name == bindparam("of_name"))
+_ALL = select(*_COLUMNS).order_by(flavors.c.id)
+
+
+def load_flavor(tx: Tx, flavor_id: str) -> Flavor | None:
+    """The flavor of that id."""
+    row = tx.execute(_FLAVOR, {"of_id": flavor_id}).first()
+    return None if row is None else as_struct(Flavor, row)
+
+
+def list_flavors(tx: Tx) -> list[Flavor]:
+    """All flavors by id, private ones included."""
+    return [as_struct(Flavor, row) for row in tx.execute(_ALL)]
+
+
+def insert_flavor(tx: Tx, flavor: Flavor) -> None:
+    """Enter a new flavor. Raises Conflict when its id or its name is taken."""
+    if load_flavor(tx, flavor.id) is not None:
+        raise Conflict(f"Flavor with ID {flavor.id} already exists.")
+    if tx.execute(_NAMED, {"of_name": flavor.name}).first() is not None:
+        raise Conflict(f"Flavor with name {flavor.name} already exists.")
+    tx.execute(insert(flavors), msgspec.structs.asdict(flavor))
+
+
+def update_flavor(tx: Tx, flavor: Flavor) -> None:
+    """Write what may change of a flavor; the transaction has read it."""
+    statement = update(flavors).where(flavors.c.id == flavor.id)
+    tx.execute(statement.values(description=flavor.description, extra_specs=flavor.extra_specs))
+
+
+def delete_flavor(tx: Tx, flavor_id: str) -> None:
+    """Remove the flavor. Servers keep their copy of it."""
+    tx.execute(delete(flavors).where(flavors.c.id == flavor_id))
