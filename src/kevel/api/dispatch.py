@@ -15,7 +15,7 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from kevel.api.errors import error_body
-from kevel.api.operations import VERSIONS_PATH, NOBODY, Api, Call, Caller, Operation, Policy, Reply, Version
+from kevel.api.operations import NOBODY, VERSIONS_PATH, Api, Call, Caller, Operation, Policy, Reply, Version
 from kevel.control.services import Services
 from kevel.domain.errors import (
     CallerError,
@@ -63,7 +63,7 @@ class ApiApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         request_id = f"req-{self._services.runtime.ids.uuid()}"
-        headers = {name: request_id for name in self.api.request_id_headers}
+        headers = dict.fromkeys(self.api.request_id_headers, request_id)
         try:
             version = self._choose_version(request)
         except CallerError as error:
@@ -175,9 +175,8 @@ class ApiApp:
         if not raw or request.method in ("GET", "HEAD"):
             return None
         media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if media_type != "application/json" and not media_type.endswith("+json"):
-            if not _is_patch(media_type):
-                raise Unsupported(f"The content type {media_type[:64]!r} is not supported; use application/json.")
+        if media_type != "application/json" and not _is_patch(media_type):
+            raise Unsupported(f"The content type {media_type[:64]!r} is not supported; use application/json.")
         try:
             return msgspec.json.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -197,7 +196,8 @@ class ApiApp:
             raise Invalid(f"The microversion {wanted[:32]!r} is malformed; it has to look like {highest}.")
         version = Version(int(match[1]), int(match[2]))
         if not lowest <= version <= highest:
-            raise NotAcceptable(f"Version {version} is not supported by the API. Minimum is {lowest}, maximum {highest}.")
+            message = f"Version {version} is not supported by the API. Minimum is {lowest}, maximum {highest}."
+            raise NotAcceptable(message)
         return version
 
     def _version_headers(self, version: Version | None) -> dict[str, str]:

@@ -77,9 +77,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: Stands in for the caller of a public operation.
-NOBODY = Caller(
-    user_id="", user_name="", user_domain_id="", project_id=None, roles=frozenset(), request_id="req-none"
-)
+NOBODY = Caller(user_id="", user_name="", user_domain_id="", project_id=None, roles=frozenset(), request_id="req-none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,13 +73,16 @@ class DataDir:
             raise SetupError(f"{self.root / 'secret.key'} is damaged: it holds {len(key)} bytes, not {KEY_BYTES}.")
         return key
 
-    def admin_password(self) -> str:
-        """The password that the first admin gets; made once, and written before the database has the user."""
-        return _read_or_make(self.root / "admin-password", lambda: secrets.token_urlsafe(18).encode()).decode().strip()
+    def read_admin_password(self) -> str | None:
+        """The password that Kevel gave the first admin; None when it was never written down."""
+        try:
+            return (self.root / "admin-password").read_text().strip() or None
+        except FileNotFoundError:
+            return None
 
-    def write_credentials(self, url: str) -> None:
-        """Write `openrc` and `clouds.yaml` for the admin, for clients of this machine."""
-        password = self.admin_password()
+    def write_credentials(self, url: str, password: str) -> None:
+        """Write `openrc` and `clouds.yaml` for the admin on this machine, and keep the password for later starts."""
+        write_private(self.root / "admin-password", f"{password}\n".encode())
         write_private(self.root / "openrc", _OPENRC.format(url=url, password=password).encode())
         write_private(self.root / "clouds.yaml", _CLOUDS.format(url=url, password=password).encode())
 

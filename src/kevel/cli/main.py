@@ -67,10 +67,10 @@ def main() -> None:
     try:
         app()
     except SetupError as error:
-        print(f"kevel: {error.message}", file=sys.stderr)  # noqa: T201 - the command's own output
+        print(f"kevel: {error.message}", file=sys.stderr)
         sys.exit(EXIT_SETUP)
     except KevelError as error:
-        print(f"kevel: {error.message}", file=sys.stderr)  # noqa: T201 - the command's own output
+        print(f"kevel: {error.message}", file=sys.stderr)
         sys.exit(1)
 
 

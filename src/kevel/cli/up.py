@@ -34,17 +34,24 @@ from kevel.control.volume_types import VolumeTypes
 from kevel.control.volume_worker import VolumeWorker
 from kevel.control.volumes import Volumes
 from kevel.domain.errors import SetupError
-from kevel.host.agent import Agent, HostConfig
+from kevel.domain.identity import DEFAULT_DOMAIN_ID, Project, User
+from kevel.domain.model import Actor
+from kevel.host.agent import Agent
+from kevel.host.state import HostConfig, HostState
 from kevel.hypervisor.base import Hypervisor
-from kevel.hypervisor.libvirt import LibvirtHypervisor
+from kevel.hypervisor.libvirt.hypervisor import EMBED_URI, LibvirtHypervisor
+from kevel.hypervisor.libvirt.wire import Accel
 from kevel.hypervisor.sim import SimHypervisor
 from kevel.runtime.ports import SystemClock, SystemIds, ThreadExecutor
 from kevel.runtime.reconciler import Reconciler
 from kevel.storage.directory import DirectoryBackend, DirectoryConnector
+from kevel.storage.image_files import ImageFiles
 from kevel.store.ballast import Ballast
+from kevel.store.bootstrap import ADMIN
+from kevel.store.identity import find_named
 from kevel.store.migrate import upgrade_schema
 from kevel.store.sqlite import SqliteStore, check_database, make_engine
-from kevel.store.transactions import Wake
+from kevel.store.transactions import Tx, Wake
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +79,10 @@ def make_hypervisor(config: Config, data: DataDir) -> Hypervisor:
     if config.hypervisor == "sim":
         return SimHypervisor(data.root / "sim.json")
     return LibvirtHypervisor(
-        data.root, uri=config.libvirt_uri, accel=config.accel, call_limit_s=config.limits.effect_limit_s
+        data.root,
+        uri=config.libvirt_uri or EMBED_URI,
+        accel=Accel(config.accel),
+        call_limit_s=config.limits.effect_limit_s,
     )
 
 
@@ -124,23 +134,25 @@ async def running(
 
         sealer, limits = Sealer(data.sealing_key()), config.limits
         volumes_dir = data.subdirectory("volumes")
-        backend = DirectoryBackend(volumes_dir, executor, volume_format=config.volume_format)
+        backend = DirectoryBackend("directory", volumes_dir, executor, volume_format=config.volume_format)
         await backend.open()
         backends = {backend.name: backend}
         connectors = {"file": DirectoryConnector(volumes_dir, executor)}
         hosts = Hosts(runtime, backends, sealer, limits)
+        images, flavors = Images(runtime, ImageFiles(data.root), limits), Flavors(runtime)
+        await images.open()
         services = Services(
             runtime=runtime,
-            identity=Identity(runtime, limits),
-            images=Images(runtime, data.root),
-            flavors=Flavors(runtime),
-            servers=Servers(runtime, limits),
-            volumes=Volumes(runtime, backends, limits),
+            identity=Identity(runtime, token_lifetime_s=int(limits.token_lifetime_s)),
+            images=images,
+            flavors=flavors,
+            servers=Servers(runtime, images, flavors, limits),
+            volumes=Volumes(runtime, backend, limits, host=config.host, availability_zone=config.availability_zone),
             volume_types=VolumeTypes(runtime),
             attachments=Attachments(runtime, backends, sealer, limits),
             hosts=hosts,
         )
-        await _bootstrap(services, config, data, url)
+        await _bootstrap(services, Path(config.guest), data, url)
 
         path_worker = PathWorker(runtime, backends, sealer, limits)
         volume_worker = VolumeWorker(runtime, backends)
@@ -151,16 +163,11 @@ async def running(
         for reconciler in looks.values():
             stack.push_async_callback(reconciler.close)
         store.subscribe(_waker(looks))
-        agent = Agent(
-            HostConfig(
-                name=config.host, availability_zone=config.availability_zone, data_dir=data.root, limits=limits
-            ),
-            hypervisor or make_hypervisor(config, data),
-            connectors,
-            hosts,
-            clock=runtime.clock,
-            ids=runtime.ids,
+        host = HostConfig(
+            name=config.host, availability_zone=config.availability_zone, data_dir=data.root, limits=limits
         )
+        driver = hypervisor or make_hypervisor(config, data)
+        agent = Agent(HostState(host, driver, connectors, hosts, runtime.clock), runtime.ids)
         stack.push_async_callback(agent.close)
         await agent.start()
         sweep = asyncio.create_task(_sweep(looks, path_worker, volume_worker, ballast, limits.sweep_every_s))
@@ -179,17 +186,28 @@ def _waker(looks: dict[str, Reconciler]) -> Callable[[Sequence[Wake]], None]:
     return hear
 
 
-async def _bootstrap(services: Services, config: Config, data: DataDir, url: str) -> None:
+async def _bootstrap(services: Services, guest: Path, data: DataDir, url: str) -> None:
     """What every Kevel has from the start; idempotent."""
-    await services.identity.bootstrap(password=data.admin_password(), url=url, region=config.region)
+    password = await services.identity.bootstrap(url) or data.read_admin_password()
+    data.write_credentials(url, password or await services.identity.restore_admin())
     await services.volume_types.bootstrap()
     await services.flavors.bootstrap()
-    guest = Path(config.guest)
     if (guest / "tiny.img").exists():
         await services.images.bootstrap_tiny(
-            kernel=guest / "vmlinuz", ramdisk=guest / "initrd.img", disk=guest / "tiny.img"
+            await services.runtime.store.read(_admin),
+            kernel=guest / "vmlinuz",
+            ramdisk=guest / "initrd.img",
+            disk=guest / "tiny.img",
         )
-    data.write_credentials(url)
+
+
+def _admin(tx: Tx) -> Actor:
+    """Kevel's first admin, in whose project it registers the tiny guest."""
+    user = find_named(tx, User, domain_id=DEFAULT_DOMAIN_ID, name=ADMIN)
+    project = find_named(tx, Project, domain_id=DEFAULT_DOMAIN_ID, name=ADMIN)
+    if user is None or project is None:
+        raise SetupError("The user or the project `admin` is gone; Kevel registers the tiny guest in it.")
+    return Actor(user_id=user.id, project_id=project.id, request_id="req-start", is_admin=True)
 
 
 async def _sweep(

@@ -1,4 +1,4 @@
-"""Every wait and bound that an operator may change, with its default. Times in seconds unless the name says otherwise."""
+"""Every wait and bound that an operator may change, with its default."""
 
 from __future__ import annotations
 

@@ -6,25 +6,20 @@ It holds nothing that must survive: after a restart it asks for everything, look
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import msgspec
 import structlog
 
-from kevel.domain.assignments import Assignments, PathAssignment, PathReport, ServerAssignment, ServerReport
+from kevel.domain.assignments import Assignments
 from kevel.domain.ladder import Hands
-from kevel.domain.limits import Limits
 from kevel.domain.model import ServerRung
-from kevel.host.effects import Effects
 from kevel.host.path_looks import PathLooks
 from kevel.host.server_looks import ServerLooks
-from kevel.hypervisor.base import Event, EventKind, Hypervisor
-from kevel.runtime.ports import Clock, Ids
+from kevel.host.state import HostState
+from kevel.hypervisor.base import Event, EventKind
+from kevel.runtime.ports import Ids
 from kevel.runtime.reconciler import Reconciler
-from kevel.storage.base import Connector
 
 log = structlog.get_logger(__name__)
 
@@ -36,69 +31,23 @@ POLL_AGAIN_S: Final = 1.0
 DRAIN_S: Final = 5.0
 
 
-class ControlPlane(Protocol):
-    """What the agent calls: in one process directly, else over HTTPS."""
-
-    async def register(self, host: str, *, availability_zone: str, facts: Mapping[str, Any]) -> int: ...
-
-    async def changes(self, host: str, since: int) -> Assignments: ...
-
-    async def report(
-        self, host: str, epoch: int, servers: tuple[ServerReport, ...], paths: tuple[PathReport, ...]
-    ) -> None: ...
-
-
-class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Who this host is."""
-
-    name: str
-    availability_zone: str
-    #: Where images lie; assignments name files relative to it.
-    data_dir: Path
-    limits: Limits
-
-
 class Agent:
     """Converges one host. `start`, then it runs until `close`."""
 
-    def __init__(
-        self,
-        config: HostConfig,
-        hypervisor: Hypervisor,
-        connectors: Mapping[str, Connector],
-        control: ControlPlane,
-        *,
-        clock: Clock,
-        ids: Ids,
-    ) -> None:
-        self.config = config
-        self.limits = config.limits
-        self.hypervisor = hypervisor
-        self.connectors = connectors
-        self.clock = clock
-        self.effects = Effects(config.limits.effect_wait_s)
-        self.servers: dict[str, ServerAssignment] = {}
-        self.paths: dict[str, PathAssignment] = {}
-        #: Aliases of disks that an event says are gone: looked at without asking the guest again.
-        self.removed: set[str] = set()
-        #: Servers that an event says have rebooted.
-        self.rebooted: set[str] = set()
-        #: Servers and paths whose reality may have moved without us.
-        self.suspect: set[str] = set()
-        self._paths_of: defaultdict[str, set[str]] = defaultdict(set)
-        self._control = control
-        self._epoch = 0
-        self.server_looks = ServerLooks(self)
-        self._servers_reconciler = Reconciler("host-server", self.server_looks.look, ids, parallel_max=LOOKS_MAX)
-        self._paths_reconciler = Reconciler("host-path", PathLooks(self).look, ids, parallel_max=LOOKS_MAX)
+    def __init__(self, state: HostState, ids: Ids) -> None:
+        self._state = state
+        self._server_looks = ServerLooks(state)
+        self._servers = Reconciler("host-server", self._server_looks.look, ids, parallel_max=LOOKS_MAX)
+        self._paths = Reconciler("host-path", PathLooks(state).look, ids, parallel_max=LOOKS_MAX)
         self._poll: asyncio.Task[None] | None = None
+        state.wake_server = self._wake
 
     async def start(self) -> None:
         """Open the hypervisor, register, and take over what is assigned. Raises SetupError when the host cannot run."""
-        facts = await self.hypervisor.open(self.hear)
-        described = msgspec.to_builtins(facts)
-        self._epoch = await self._control.register(
-            self.config.name, availability_zone=self.config.availability_zone, facts=described
+        state = self._state
+        facts = await state.hypervisor.open(self.hear)
+        state.epoch = await state.control.register(
+            state.config.name, availability_zone=state.config.availability_zone, facts=msgspec.to_builtins(facts)
         )
         self._poll = asyncio.create_task(self._poll_forever(), name="agent-poll")
 
@@ -107,20 +56,20 @@ class Agent:
         if self._poll is not None:
             self._poll.cancel()
             await asyncio.gather(self._poll, return_exceptions=True)
-        await self._servers_reconciler.close()
-        await self._paths_reconciler.close()
-        await self.effects.drain(DRAIN_S)
-        await self.hypervisor.close()
+        await self._servers.close()
+        await self._paths.close()
+        await self._state.effects.drain(DRAIN_S)
+        await self._state.hypervisor.close()
 
     async def _poll_forever(self) -> None:
         since = 0
         while True:
             try:
-                found = await self._control.changes(self.config.name, since)
+                found = await self._state.control.changes(self._state.config.name, since)
             except asyncio.CancelledError:
                 raise
             except Exception:
-                log.exception("poll failed", host=self.config.name)
+                log.exception("poll failed", host=self._state.config.name)
                 await asyncio.sleep(POLL_AGAIN_S)
                 continue
             first = since == 0
@@ -130,82 +79,57 @@ class Agent:
                 await self._compare()
 
     def _take(self, found: Assignments, *, first: bool) -> None:
-        for server in found.servers:
-            if server.rung is ServerRung.GONE:
-                self._forget_server(server.id)
-                continue
-            self.servers[server.id] = server
-            if first:
-                self.suspect.add(server.id)
-            self.wake_server(server.id)
+        state = self._state
         for path in found.paths:
             if path.hands is not Hands.HOST:
-                self.forget_path(path.id)
+                state.forget_path(path.id)
                 continue
-            self.paths[path.id] = path
-            self._paths_of[path.server_id].add(path.id)
+            state.paths[path.id] = path
+            state.paths_of[path.server_id].add(path.id)
             if first:
-                self.suspect.add(path.id)
-            self._paths_reconciler.wake(path.id)
+                state.suspect.add(path.id)
+            self._paths.wake(path.id)
+        for server in found.servers:
+            if server.rung is ServerRung.GONE:
+                state.forget_server(server.id)
+                self._server_looks.forget(server.id)
+                continue
+            state.servers[server.id] = server
+            if first:
+                state.suspect.add(server.id)
+            self._wake(server.id)
 
     async def _compare(self) -> None:
         """After the first poll: say what runs here that no record names. Nothing is removed for being unknown (L3)."""
         try:
-            views = await self.hypervisor.observe_all()
+            views = await self._state.hypervisor.observe_all()
         except Exception:
-            log.warning("census failed", host=self.config.name, exc_info=True)
+            log.warning("census failed", host=self._state.config.name, exc_info=True)
             return
         for view in views:
-            if view.server_id not in self.servers:
+            if view.server_id not in self._state.servers:
                 log.error("unknown server on this host", server=view.server_id, power=view.power.value)
 
     def hear(self, event: Event) -> None:
         """An event of the hypervisor: only a reason to look."""
+        state = self._state
         if event.kind is EventKind.RECONNECTED:
-            for server_id in list(self.servers):
-                self._suspect_server(server_id)
+            for server_id in list(state.servers):
+                self._suspect(server_id)
             return
         if event.kind is EventKind.DISK_REMOVED:
-            self.removed.add(event.alias)
+            state.removed.add(event.alias)
         elif event.kind is EventKind.REBOOTED:
-            self.rebooted.add(event.server_id)
-        if event.server_id in self.servers:
-            self._suspect_server(event.server_id)
+            state.rebooted.add(event.server_id)
+        if event.server_id in state.servers or state.paths_of.get(event.server_id):
+            self._suspect(event.server_id)
 
-    def _suspect_server(self, server_id: str) -> None:
-        self.suspect.add(server_id)
-        self.suspect.update(self._paths_of[server_id])
-        self.wake_server(server_id)
+    def _suspect(self, server_id: str) -> None:
+        self._state.suspect.add(server_id)
+        self._state.suspect.update(self._state.paths_of[server_id])
+        self._wake(server_id)
 
-    def wake_server(self, server_id: str) -> None:
-        """Look at the server and at its paths."""
-        self._servers_reconciler.wake(server_id)
-        for path_id in self._paths_of[server_id]:
-            self._paths_reconciler.wake(path_id)
-
-    async def report_server(self, report: ServerReport, *, moved: bool) -> None:
-        """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one."""
-        if moved:
-            self.servers.pop(report.server_id, None)
-        await self._control.report(self.config.name, self._epoch, (report,), ())
-
-    async def report_path(self, report: PathReport, *, moved: bool) -> None:
-        """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one."""
-        if moved:
-            self.paths.pop(report.path_id, None)
-        await self._control.report(self.config.name, self._epoch, (), (report,))
-
-    def forget_path(self, path_id: str) -> None:
-        """The path is not this host's any more."""
-        path = self.paths.pop(path_id, None)
-        self.suspect.discard(path_id)
-        for paths in (self._paths_of.values() if path is None else (self._paths_of[path.server_id],)):
-            paths.discard(path_id)
-
-    def _forget_server(self, server_id: str) -> None:
-        self.servers.pop(server_id, None)
-        self._paths_of.pop(server_id, None)
-        self.suspect.discard(server_id)
-        self.rebooted.discard(server_id)
-        self.server_looks.forget(server_id)
-        self.effects.forget(server_id)
+    def _wake(self, server_id: str) -> None:
+        self._servers.wake(server_id)
+        for path_id in self._state.paths_of[server_id]:
+            self._paths.wake(path_id)

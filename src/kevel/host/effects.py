@@ -15,8 +15,8 @@ T = TypeVar("T")
 class Effects:
     """Runs hypervisor calls, one at a time for each server.
 
-    A call that runs past `wait_s` still counts as under way: its caller gets StepUnknown, and the server's next call waits
-    until it is settled, that is, until the driver has ended it.
+    A call that runs past `wait_s` still counts as under way: its caller gets StepUnknown, and the server's next call
+    waits until it is settled, that is, until the driver has ended it.
     """
 
     def __init__(self, wait_s: float) -> None:

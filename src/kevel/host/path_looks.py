@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from kevel.domain.assignments import Failure, PathAssignment, PathReport
 from kevel.domain.errors import StepError, StepNever, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
 from kevel.domain.model import Reason, ServerRung
+from kevel.host.state import HostState
 from kevel.hypervisor.base import DiskSpec, PowerState
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 from kevel.storage.base import LocalDisk, VolumeFile
-
-if TYPE_CHECKING:
-    from kevel.host.agent import Agent
 
 #: How often a disk is asked for again whose guest has refused for good.
 REFUSED_LOOK_S: Final = 15.0
@@ -22,8 +20,8 @@ REFUSED_LOOK_S: Final = 15.0
 class PathLooks:
     """Looks at paths for `kevel.runtime.reconciler`. Forgetting what it remembers costs time only."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
+    def __init__(self, state: HostState) -> None:
+        self._state = state
         #: When a guest was last asked to let go, by path (microseconds).
         self._asked: dict[str, int] = {}
         #: The goal revision for which a final failure has been reported, by path.
@@ -32,14 +30,14 @@ class PathLooks:
 
     async def look(self, path_id: str) -> Outcome:
         """One look; see the port in `kevel.runtime.reconciler`."""
-        path = self._agent.paths.get(path_id)
+        path = self._state.paths.get(path_id)
         if path is None or path.hands is not Hands.HOST:
             self._forget(path_id)
             return DONE
-        server = self._agent.servers.get(path.server_id)
+        server = self._state.servers.get(path.server_id)
         if path.server_wanted and (server is None or server.rung < ServerRung.DEFINED):
             return DONE  # the server's own look comes first, and wakes its paths
-        if not path.server_wanted and not self._agent.server_looks.is_undefined(path.server_id):
+        if not path.server_wanted and path.server_id not in self._state.undefined:
             return DONE  # the domain goes first, so nothing waits for an unplug
         target = target_rung(path.goal, server_wanted=path.server_wanted)
         step = next_step(path.rung, path.hands, target, path.effect_free)
@@ -51,7 +49,7 @@ class PathLooks:
             return await self._fail(path, error)
 
     async def _climb(self, path: PathAssignment, step: Step) -> Outcome:
-        started = self._agent.clock.now_us()
+        started = self._state.clock.now_us()
         disk: LocalDisk | None = None
         for act in step.acts:
             if act == "connect_volume":
@@ -59,52 +57,52 @@ class PathLooks:
             elif act == "plug_disk":
                 disk = disk or await self._connect(path)
                 spec = _disk_spec(path, disk)
-                plug = self._agent.hypervisor.plug_disk(path.server_id, spec)
-                await self._agent.effects.run(path.server_id, plug)
+                plug = self._state.hypervisor.plug_disk(path.server_id, spec)
+                await self._state.effects.run(path.server_id, plug)
         plugged = path.volume_bytes if step.rung is Rung.PLUGGED else None
         await self._moved(path, step.rung, step.hands, started, plugged_bytes=plugged)
         return DONE
 
     async def _step_down(self, path: PathAssignment, step: Step) -> Outcome:
-        started = self._asked.get(path.id) or self._agent.clock.now_us()
+        started = self._asked.get(path.id) or self._state.clock.now_us()
         for act in step.acts:
             if act == "unplug_disk" and not await self._unplug(path):
-                if self._agent.clock.now_us() > path.deadline_at and path.server_wanted:
+                if self._state.clock.now_us() > path.deadline_at and path.server_wanted:
                     return await self._refused(path)
-                return Again(self._agent.limits.unplug_look_s)
+                return Again(self._state.limits.unplug_look_s)
             if act == "disconnect_volume" and path.connection_info is not None:
-                connector = self._agent.connectors[path.connection_info["driver_volume_type"]]
+                connector = self._state.connectors[path.connection_info["driver_volume_type"]]
                 await connector.disconnect_volume(_volume_file(path), path.connection_info)
         await self._moved(path, step.rung, step.hands, started, plugged_bytes=None)
         return DONE
 
     async def _unplug(self, path: PathAssignment) -> bool:
         """Ask, or look whether the guest has answered; True when the disk has been seen to be gone."""
-        agent, alias = self._agent, _alias(path)
-        now = agent.clock.now_us()
+        state, alias = self._state, _alias(path)
+        now = state.clock.now_us()
         asked = self._asked.get(path.id)
-        if asked is not None and alias not in agent.removed and now - asked < agent.limits.unplug_ask_again_s * 1e6:
-            view = await agent.effects.run(path.server_id, agent.hypervisor.observe_server(path.server_id))
+        if asked is not None and alias not in state.removed and now - asked < state.limits.unplug_ask_again_s * 1e6:
+            view = await state.effects.run(path.server_id, state.hypervisor.observe_server(path.server_id))
             if view is not None and view.live_disk(alias) is not None:
                 return False
         else:
             self._asked[path.id] = now
-        agent.removed.discard(alias)
-        return await agent.effects.run(path.server_id, agent.hypervisor.unplug_disk(path.server_id, alias))
+        state.removed.discard(alias)
+        return await state.effects.run(path.server_id, state.hypervisor.unplug_disk(path.server_id, alias))
 
     async def _check(self, path: PathAssignment) -> Outcome:
         """A path that stands where it should: is the disk really there, and does the guest know its size?"""
-        agent = self._agent
+        state = self._state
         self._asked.pop(path.id, None)
-        if path.id not in agent.suspect and path.plugged_bytes == path.volume_bytes:
+        if path.id not in state.suspect and path.plugged_bytes == path.volume_bytes:
             return DONE
-        agent.suspect.discard(path.id)
+        state.suspect.discard(path.id)
         alias = _alias(path)
-        view = await agent.effects.run(path.server_id, agent.hypervisor.observe_server(path.server_id))
+        view = await state.effects.run(path.server_id, state.hypervisor.observe_server(path.server_id))
         runs = view is not None and view.power in (PowerState.RUNNING, PowerState.PAUSED)
         whole = view is not None and view.persistent_disk(alias) is not None
         whole = whole and (not runs or (view is not None and view.live_disk(alias) is not None))
-        started = agent.clock.now_us()
+        started = state.clock.now_us()
         if not whole:
             if view is None:
                 return DONE  # no domain: the server's look will say so, and its paths follow
@@ -112,22 +110,22 @@ class PathLooks:
             await self._moved(path, Rung.CONNECTED, Hands.HOST, started, plugged_bytes=None)
             return DONE
         if path.plugged_bytes != path.volume_bytes:
-            resize = agent.hypervisor.resize_disk(path.server_id, alias, path.volume_bytes)
-            await agent.effects.run(path.server_id, resize)
+            resize = state.hypervisor.resize_disk(path.server_id, alias, path.volume_bytes)
+            await state.effects.run(path.server_id, resize)
             await self._moved(path, path.rung, path.hands, started, plugged_bytes=path.volume_bytes)
         return DONE
 
     async def _connect(self, path: PathAssignment) -> LocalDisk:
         if path.connection_info is None:
             raise AssertionError(f"path {path.id} is exported without connection_info")
-        connector = self._agent.connectors[path.connection_info["driver_volume_type"]]
+        connector = self._state.connectors[path.connection_info["driver_volume_type"]]
         return await connector.connect_volume(_volume_file(path), path.connection_info)
 
     async def _moved(
         self, path: PathAssignment, rung: Rung, hands: Hands, started: int, *, plugged_bytes: int | None
     ) -> None:
         self._forget(path.id)
-        took_us = self._agent.clock.now_us() - started
+        took_us = self._state.clock.now_us() - started
         report = PathReport(
             path_id=path.id,
             revision=path.revision,
@@ -137,7 +135,7 @@ class PathLooks:
             plugged_bytes=plugged_bytes,
             took_us=took_us,
         )
-        await self._agent.report_path(report, moved=True)
+        await self._state.report_path(report, moved=True)
 
     async def _refused(self, path: PathAssignment) -> Outcome:
         message = "The guest has not released the disk, though it was asked several times; it may be busy, paused, or "
@@ -150,13 +148,11 @@ class PathLooks:
     async def _fail(self, path: PathAssignment, error: StepError) -> Outcome:
         climbing = path.goal is Goal.ATTACHED
         final = isinstance(error, StepNever)
-        late = self._agent.clock.now_us() > path.deadline_at
+        late = self._state.clock.now_us() > path.deadline_at
         if late and not path.established and climbing:
             final = True
-        if isinstance(error, StepUnknown):
-            code = "hypervisor_silent"
-        else:
-            code = "plug_failed" if climbing else "unplug_failed"
+        code = "plug_failed" if climbing else "unplug_failed"
+        code = "hypervisor_silent" if isinstance(error, StepUnknown) else code
         await self._tell(path, code, error.message, final=final or (late and not climbing))
         return Again(REFUSED_LOOK_S) if final else Retry(error.message)
 
@@ -169,7 +165,7 @@ class PathLooks:
         self._last_told[path.id] = message
         if final:
             self._given_up[path.id] = path.goal_revision
-        reason = Reason(code=code, message=message, at=self._agent.clock.now_us())
+        reason = Reason(code=code, message=message, at=self._state.clock.now_us())
         report = PathReport(
             path_id=path.id,
             revision=path.revision,
@@ -179,7 +175,7 @@ class PathLooks:
             plugged_bytes=path.plugged_bytes,
             failure=Failure(reason=reason, final=final),
         )
-        await self._agent.report_path(report, moved=False)
+        await self._state.report_path(report, moved=False)
 
     def _forget(self, path_id: str) -> None:
         self._asked.pop(path_id, None)

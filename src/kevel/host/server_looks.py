@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from kevel.domain.assignments import Failure, ServerAssignment, ServerReport
 from kevel.domain.devices import volume_bus
 from kevel.domain.errors import StepError, StepNever, StepRetry
 from kevel.domain.model import GIB, BootKind, Reason, ServerGoal, ServerRung
+from kevel.host.state import HostState
 from kevel.hypervisor.base import DomainSpec, PowerState, ServerView, VolumeBus
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
-
-if TYPE_CHECKING:
-    from kevel.host.agent import Agent
 
 T = TypeVar("T")
 
@@ -25,28 +23,21 @@ _RUNS = (PowerState.RUNNING, PowerState.PAUSED)
 class ServerLooks:
     """Looks at servers for `kevel.runtime.reconciler`. Forgetting what it remembers costs time only."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
+    def __init__(self, state: HostState) -> None:
+        self._state = state
         #: The goal revision for which the server has been brought to rest, by server.
         self._settled: dict[str, int] = {}
-        #: Servers whose domain has been seen to be gone since their goal became "deleted".
-        self._undefined: set[str] = set()
         #: When the guest was asked to shut down or reboot: (what for, microseconds).
         self._asked: dict[str, tuple[int, int]] = {}
-
-    def is_undefined(self, server_id: str) -> bool:
-        """Has the domain of this deleted server been seen to be gone?"""
-        return server_id in self._undefined
 
     def forget(self, server_id: str) -> None:
         """The server is gone."""
         self._settled.pop(server_id, None)
-        self._undefined.discard(server_id)
         self._asked.pop(server_id, None)
 
     async def look(self, server_id: str) -> Outcome:
         """One look; see the port in `kevel.runtime.reconciler`."""
-        server = self._agent.servers.get(server_id)
+        server = self._state.servers.get(server_id)
         if server is None:
             return DONE
         try:
@@ -59,79 +50,79 @@ class ServerLooks:
             return await self._fail(server, error)
 
     async def _run(self, server: ServerAssignment) -> Outcome:
-        agent, started = self._agent, self._agent.clock.now_us()
+        state, started = self._state, self._state.clock.now_us()
         if server.rung is ServerRung.PLACED:
-            await self._effect(server, agent.hypervisor.define_server(self._spec(server)))
+            await self._effect(server, state.hypervisor.define_server(self._spec(server)))
             await self._moved(server, ServerRung.DEFINED, server.boot, started)
         elif server.rung is ServerRung.DEFINED:
             # The definition is made sure of first: whoever turned round here may have taken it away.
-            await self._effect(server, agent.hypervisor.define_server(self._spec(server)))
-            await self._effect(server, agent.hypervisor.start_server(server.id))
+            await self._effect(server, state.hypervisor.define_server(self._spec(server)))
+            await self._effect(server, state.hypervisor.start_server(server.id))
             await self._moved(server, ServerRung.RUNNING, server.wanted_boot, started)
         elif server.boot < server.wanted_boot:
             return await self._reboot(server)
-        elif server.id in agent.suspect:
-            agent.suspect.discard(server.id)
+        elif server.id in state.suspect:
+            state.suspect.discard(server.id)
             await self._follow(server)
         return DONE
 
     async def _reboot(self, server: ServerAssignment) -> Outcome:
-        agent, now = self._agent, self._agent.clock.now_us()
+        state, now = self._state, self._state.clock.now_us()
         asked_for, asked_at = self._asked.get(server.id, (0, now))
         if server.boot_kind is BootKind.SOFT and asked_for != server.wanted_boot:
-            agent.rebooted.discard(server.id)
+            state.rebooted.discard(server.id)
             self._asked[server.id] = (server.wanted_boot, now)
             try:
-                await self._effect(server, agent.hypervisor.ask_reboot(server.id))
+                await self._effect(server, state.hypervisor.ask_reboot(server.id))
             except StepRetry:
                 self._asked[server.id] = (server.wanted_boot, 0)
             return Again(GUEST_LOOK_S)
-        if server.boot_kind is BootKind.SOFT and server.id in agent.rebooted:
-            agent.rebooted.discard(server.id)
+        if server.boot_kind is BootKind.SOFT and server.id in state.rebooted:
+            state.rebooted.discard(server.id)
             await self._moved(server, ServerRung.RUNNING, server.wanted_boot, asked_at)
             return DONE
-        if server.boot_kind is BootKind.SOFT and now - asked_at < agent.limits.reboot_grace_s * 1e6:
+        if server.boot_kind is BootKind.SOFT and now - asked_at < state.limits.reboot_grace_s * 1e6:
             return Again(GUEST_LOOK_S)
-        await self._effect(server, agent.hypervisor.power_off(server.id))
-        await self._effect(server, agent.hypervisor.define_server(self._spec(server)))
-        await self._effect(server, agent.hypervisor.start_server(server.id))
+        await self._effect(server, state.hypervisor.power_off(server.id))
+        await self._effect(server, state.hypervisor.define_server(self._spec(server)))
+        await self._effect(server, state.hypervisor.start_server(server.id))
         await self._moved(server, ServerRung.RUNNING, server.wanted_boot, now)
         return DONE
 
     async def _stop(self, server: ServerAssignment) -> Outcome:
-        agent, now = self._agent, self._agent.clock.now_us()
+        state, now = self._state, self._state.clock.now_us()
         if server.rung is not ServerRung.RUNNING:
-            if self._settled.get(server.id) != server.goal_revision or server.id in agent.suspect:
+            if self._settled.get(server.id) != server.goal_revision or server.id in state.suspect:
                 # A start may have taken effect without having been recorded.
-                await self._effect(server, agent.hypervisor.power_off(server.id))
-                agent.suspect.discard(server.id)
+                await self._effect(server, state.hypervisor.power_off(server.id))
+                state.suspect.discard(server.id)
                 self._settled[server.id] = server.goal_revision
             return DONE
         asked_for, asked_at = self._asked.get(server.id, (0, now))
         if asked_for != server.goal_revision:
             self._asked[server.id] = (server.goal_revision, now)
             try:
-                await self._effect(server, agent.hypervisor.ask_shutdown(server.id))
+                await self._effect(server, state.hypervisor.ask_shutdown(server.id))
             except StepRetry:
                 self._asked[server.id] = (server.goal_revision, 0)
             return Again(GUEST_LOOK_S)
         view = await self._observe(server)
         if view is not None and view.power in _RUNS:
-            if now - asked_at < agent.limits.shutdown_grace_s * 1e6:
+            if now - asked_at < state.limits.shutdown_grace_s * 1e6:
                 return Again(GUEST_LOOK_S)
-            await self._effect(server, agent.hypervisor.power_off(server.id))
+            await self._effect(server, state.hypervisor.power_off(server.id))
         self._settled[server.id] = server.goal_revision
         await self._moved(server, ServerRung.DEFINED, server.boot, asked_at)
         return DONE
 
     async def _remove(self, server: ServerAssignment) -> Outcome:
-        if server.id in self._undefined:
+        if server.id in self._state.undefined:
             return DONE
-        started = self._agent.clock.now_us()
-        await self._effect(server, self._agent.hypervisor.undefine_server(server.id))
-        self._undefined.add(server.id)
+        started = self._state.clock.now_us()
+        await self._effect(server, self._state.hypervisor.undefine_server(server.id))
+        self._state.undefined.add(server.id)
         await self._moved(server, ServerRung.PLACED, server.boot, started)
-        self._agent.wake_server(server.id)
+        self._state.wake_server(server.id)
         return DONE
 
     async def _follow(self, server: ServerAssignment) -> None:
@@ -145,15 +136,15 @@ class ServerLooks:
             code, message, rung = "guest_crashed", "The server's guest process died.", ServerRung.DEFINED
         else:
             code, message, rung = "guest_ended", "The server's guest shut itself down.", ServerRung.DEFINED
-        now = self._agent.clock.now_us()
+        now = self._state.clock.now_us()
         ended = Reason(code=code, message=message, at=now)
         await self._moved(server, rung, server.boot, now, ended=ended)
 
     async def _observe(self, server: ServerAssignment) -> ServerView | None:
-        return await self._effect(server, self._agent.hypervisor.observe_server(server.id))
+        return await self._effect(server, self._state.hypervisor.observe_server(server.id))
 
     async def _effect(self, server: ServerAssignment, call: Coroutine[Any, Any, T]) -> T:
-        return await self._agent.effects.run(server.id, call)
+        return await self._state.effects.run(server.id, call)
 
     async def _moved(
         self, server: ServerAssignment, rung: ServerRung, boot: int, started: int, ended: Reason | None = None
@@ -165,18 +156,18 @@ class ServerLooks:
             goal_revision=server.goal_revision,
             rung=rung,
             boot=boot,
-            took_us=self._agent.clock.now_us() - started,
+            took_us=self._state.clock.now_us() - started,
             ended=ended,
         )
         moved = (rung, boot) != (server.rung, server.boot) or server.goal is ServerGoal.DELETED
-        await self._agent.report_server(report, moved=moved)
+        await self._state.report_server(report, moved=moved)
 
     async def _fail(self, server: ServerAssignment, error: StepError) -> Outcome:
-        late = self._agent.clock.now_us() > server.deadline_at
+        late = self._state.clock.now_us() > server.deadline_at
         final = isinstance(error, StepNever) or late
         if not final:
             return Retry(error.message)
-        reason = Reason(code="server_failed", message=error.message, at=self._agent.clock.now_us())
+        reason = Reason(code="server_failed", message=error.message, at=self._state.clock.now_us())
         report = ServerReport(
             server_id=server.id,
             revision=server.revision,
@@ -185,11 +176,11 @@ class ServerLooks:
             boot=server.boot,
             failure=Failure(reason=reason, final=True),
         )
-        await self._agent.report_server(report, moved=False)
+        await self._state.report_server(report, moved=False)
         return Retry(error.message)
 
     def _spec(self, server: ServerAssignment) -> DomainSpec:
-        image, flavor, root = server.image, server.flavor, self._agent.config.data_dir
+        image, flavor, root = server.image, server.flavor, self._state.config.data_dir
 
         def absolute(name: str) -> str | None:
             file = image.get(name)

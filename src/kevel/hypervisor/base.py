@@ -2,15 +2,16 @@
 
 Rules of the port, checked by the conformance kit (`tests/conformance/hypervisor.py`):
 
-* Every act is idempotent: it looks at the real state first, and "already so" is success. Any act may be repeated after any
-  crash of the caller, of the driver or of the hypervisor, at any instruction (S7).
-* Every call ends. A driver whose calls can hang bounds them itself and then raises StepUnknown. When StepUnknown is raised,
-  the call can no longer take effect without a later `observe_server` showing it: either it has returned, or its issuer is
-  dead, and `observe_server` answers only after the guest's own monitor has answered behind whatever was still queued there.
+* Every act is idempotent: it looks at the real state first, and "already so" is success. Any act may be repeated after
+  any crash of the caller, of the driver or of the hypervisor, at any instruction (S7).
+* Every call ends. A driver whose calls can hang bounds them itself and then raises StepUnknown. When StepUnknown is
+  raised, the call can no longer take effect without a later `observe_server` showing it: either it has returned, or its
+  issuer is dead, and `observe_server` answers only after the guest's own monitor has answered behind whatever was still
+  queued there.
 * Outcomes: return = done; StepRetry = may pass; StepNever = will not succeed as asked (the reason is for the user);
   StepUnknown = look again.
-* Absence is never assumed: `unplug_disk` returns True only when the disk has been seen to be gone from the running guest
-  (device and block nodes) and from the definition.
+* Absence is never assumed: `unplug_disk` returns True only when the disk has been seen to be gone from the running
+  guest (device and block nodes) and from the definition.
 * An act on a server that has no domain raises StepNever, except the removing ones (`unplug_disk` returns True,
   `power_off` and `undefine_server` return), for which an absent domain is success.
 """
@@ -201,8 +202,8 @@ class Hypervisor(Protocol):
     async def unplug_disk(self, server_id: str, alias: str) -> bool:
         """Take one step towards removal; True when the disk has been seen to be gone everywhere.
 
-        In a running guest the removal is asked for and False returned at once: the guest answers later (DISK_REMOVED), or
-        never. The definition is changed only after the running guest has let go, so a refusal leaves the disk whole.
+        In a running guest the removal is asked for and False returned at once: the guest answers later (DISK_REMOVED),
+        or never. The definition is changed only after the running guest has let go, so a refusal leaves the disk whole.
         """
         ...
 

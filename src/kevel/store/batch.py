@@ -47,7 +47,7 @@ class Job:
 class Batcher:
     """Commits jobs together on the one writing connection.
 
-    `free_space` is called once when the disk is full; it returns True when it has made room (see `kevel.store.ballast`).
+    `free_space` is called once when the disk is full; it returns True when it has made room (`kevel.store.ballast`).
     """
 
     def __init__(self, conn: Connection, free_space: Callable[[], bool]) -> None:
@@ -59,7 +59,7 @@ class Batcher:
         self._sql = dbapi
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run and commit; every job has its result or its error afterwards. Raises CommitFailed when the store is lost."""
+        """Run and commit; every job has its result or its error afterwards. Raises CommitFailed if the store is lost."""
         try:
             self._run_together(jobs)
         except DBAPIError:
@@ -98,7 +98,7 @@ class Batcher:
             if not isinstance(error, IntegrityError):
                 raise
             self._undo(job, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - handed to the caller, whose transaction it was
             self._undo(job, error)
         else:
             self._sql.execute("RELEASE job")

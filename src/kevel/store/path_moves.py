@@ -8,6 +8,7 @@ and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -155,9 +156,7 @@ def open_attachment(
     tx.execute(_INSERT_PATH, values)
     append(tx, _goal_entry(attachment, "none", actor=_name(actor), at=at, detail={"device": new.device}))
     _journal_rungs(tx, path, Rung.RELEASED, path.rung, actor=_name(actor), request_id=actor.request_id, at=at)
-    start_action(
-        tx, server_id=new.server_id, subject_id=new.attachment_id, action="attach_volume", actor=actor, at=at
-    )
+    start_action(tx, server_id=new.server_id, subject_id=new.attachment_id, action="attach_volume", actor=actor, at=at)
     if path.hands is Hands.CONTROL:
         tx.wake("path", path.id)
     return attachment
@@ -341,9 +340,7 @@ def apply_path_report(
     return True
 
 
-def _move_reported(
-    tx: Tx, path: Path, report: PathReport, at: int, effect_free: Mapping[str, Container[Rung]]
-) -> None:
+def _move_reported(tx: Tx, path: Path, report: PathReport, at: int, effect_free: Mapping[str, Container[Rung]]) -> None:
     rung = report.rung
     if report.hands is Hands.CONTROL:
         step = _free_step(tx, path, effect_free)
@@ -490,7 +487,7 @@ def _journal_rungs(
     """One line a rung, also for rungs passed without an effect; the acts' duration stands on the last of them."""
     step = 1 if after > before else -1
     crossed = [Rung(number) for number in range(before, after + step, step)]
-    for source, target in zip(crossed, crossed[1:], strict=False):
+    for source, target in pairwise(crossed):
         _journal(
             tx,
             path,

@@ -31,9 +31,7 @@ def _write(tx: Tx, server: Server, **values: Any) -> Server:
     return msgspec.structs.replace(server, **values)
 
 
-def _journal(
-    tx: Tx, server: Server, what: str, before: str, after: str, *, actor: str, at: int, **more: Any
-) -> None:
+def _journal(tx: Tx, server: Server, what: str, before: str, after: str, *, actor: str, at: int, **more: Any) -> None:
     append(
         tx,
         Entry(
@@ -128,8 +126,9 @@ def _move(tx: Tx, server: Server, report: ServerReport, *, actor: str, at: int) 
         values["launched_at"] = server.launched_at or at
     moved = _write(tx, server, **values)
     if before is not report.rung:
-        _journal(tx, moved, "rung", before.name.lower(), report.rung.name.lower(), actor=actor, at=at,
-                 took_us=report.took_us)
+        _journal(
+            tx, moved, "rung", before.name.lower(), report.rung.name.lower(), actor=actor, at=at, took_us=report.took_us
+        )
     if report.boot > server.boot:
         _journal(tx, moved, "boot", str(server.boot), str(report.boot), actor=actor, at=at, took_us=report.took_us)
     _finish_reached(tx, moved, at)

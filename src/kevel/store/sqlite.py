@@ -62,8 +62,8 @@ def check_database(engine: Engine, path: Path) -> None:
 class SqliteStore:
     """`Store` on SQLite for one process.
 
-    `on_lost` is called on the event loop when a commit failed for another reason than a full disk: nobody can say what is
-    on the disk then, so the process must stop and recover by reopening.
+    `on_lost` is called on the event loop when a commit failed for another reason than a full disk: nobody can say what
+    is on the disk then, so the process must stop and recover by reopening.
     """
 
     def __init__(self, engine: Engine, ballast: Ballast, on_lost: Callable[[BaseException], None]) -> None:

@@ -1,6 +1,7 @@
 """Alembic's entry: runs on the connection that `kevel.store.migrate` (or `scripts/make_migration.py`) hands over."""
 
 from alembic import context
+
 from kevel.store.schema import metadata
 
 context.configure(

@@ -1,6 +1,7 @@
 """First tables"""
 
 from alembic import op
+
 from kevel.store.schema import metadata
 
 revision = "0001"

@@ -1,0 +1,101 @@
+"""What the agent knows in this life: its assignments, what events said, and the ports it acts through."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from kevel.domain.assignments import Assignments, PathAssignment, PathReport, ServerAssignment, ServerReport
+from kevel.domain.limits import Limits
+from kevel.host.effects import Effects
+from kevel.hypervisor.base import Hypervisor
+from kevel.runtime.ports import Clock
+from kevel.storage.base import Connector
+
+
+class ControlPlane(Protocol):
+    """What the agent calls: in one process directly, else over HTTPS."""
+
+    async def register(self, host: str, *, availability_zone: str, facts: Mapping[str, Any]) -> int: ...
+
+    async def changes(self, host: str, since: int) -> Assignments: ...
+
+    async def report(
+        self, host: str, epoch: int, servers: tuple[ServerReport, ...], paths: tuple[PathReport, ...]
+    ) -> None: ...
+
+
+class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this host is."""
+
+    name: str
+    availability_zone: str
+    #: Where images lie; assignments name files relative to it.
+    data_dir: Path
+    limits: Limits
+
+
+class HostState:
+    """Shared by the looks. Nothing of it must survive a restart: forgetting it costs time only."""
+
+    def __init__(
+        self,
+        config: HostConfig,
+        hypervisor: Hypervisor,
+        connectors: Mapping[str, Connector],
+        control: ControlPlane,
+        clock: Clock,
+    ) -> None:
+        self.config = config
+        self.limits = config.limits
+        self.hypervisor = hypervisor
+        self.connectors = connectors
+        self.control = control
+        self.clock = clock
+        self.epoch = 0
+        self.effects = Effects(config.limits.effect_wait_s)
+        self.servers: dict[str, ServerAssignment] = {}
+        self.paths: dict[str, PathAssignment] = {}
+        self.paths_of: defaultdict[str, set[str]] = defaultdict(set)
+        #: Aliases of disks that an event says are gone: looked at without asking the guest again.
+        self.removed: set[str] = set()
+        #: Servers that an event says have rebooted.
+        self.rebooted: set[str] = set()
+        #: Servers and paths whose reality may have moved without us.
+        self.suspect: set[str] = set()
+        #: Deleted servers whose domain has been seen to be gone.
+        self.undefined: set[str] = set()
+        #: Puts a server and its paths up for a look; set by the agent.
+        self.wake_server: Callable[[str], None] = lambda server_id: None
+
+    async def report_server(self, report: ServerReport, *, moved: bool) -> None:
+        """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one."""
+        if moved:
+            self.servers.pop(report.server_id, None)
+        await self.control.report(self.config.name, self.epoch, (report,), ())
+
+    async def report_path(self, report: PathReport, *, moved: bool) -> None:
+        """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one."""
+        if moved:
+            self.paths.pop(report.path_id, None)
+        await self.control.report(self.config.name, self.epoch, (), (report,))
+
+    def forget_path(self, path_id: str) -> None:
+        """The path is not this host's any more."""
+        self.paths.pop(path_id, None)
+        self.suspect.discard(path_id)
+        for paths in self.paths_of.values():
+            paths.discard(path_id)
+
+    def forget_server(self, server_id: str) -> None:
+        """The server is gone."""
+        self.servers.pop(server_id, None)
+        self.paths_of.pop(server_id, None)
+        self.suspect.discard(server_id)
+        self.rebooted.discard(server_id)
+        self.undefined.discard(server_id)
+        self.effects.forget(server_id)
