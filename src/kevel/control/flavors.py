@@ -14,6 +14,7 @@ from kevel.domain.flavors import (
     check_extra_specs,
     check_flavor,
 )
+from kevel.domain.model import Actor
 from kevel.store import flavors as rows
 from kevel.store.transactions import Tx
 
@@ -28,14 +29,14 @@ class Flavors:
         """Enter the first flavors when there are none at all."""
         await self._runtime.store.write(_enter_first)
 
-    async def list_visible(self, *, is_admin: bool) -> list[Flavor]:
+    async def list_visible(self, actor: Actor) -> list[Flavor]:
         """Flavors by id: the public ones, and for an admin the private ones too."""
         found = await self._runtime.store.read(rows.list_flavors)
-        return [flavor for flavor in found if is_admin or flavor.is_public]
+        return [flavor for flavor in found if actor.is_admin or flavor.is_public]
 
-    async def get(self, flavor_ref: str, *, is_admin: bool = False) -> Flavor:
+    async def get(self, actor: Actor, flavor_ref: str) -> Flavor:
         """The flavor of that id. Raises NotFound; a request that merely refers to it makes that a 400."""
-        return await self._runtime.store.read(_load_visible, flavor_ref, is_admin)
+        return await self._runtime.store.read(_load_visible, flavor_ref, is_admin=actor.is_admin)
 
     async def create(self, flavor: Flavor) -> Flavor:
         """Enter a flavor; an empty id gets a fresh one. Raises Invalid or Conflict."""
@@ -69,7 +70,7 @@ def _enter_first(tx: Tx) -> None:
             rows.insert_flavor(tx, flavor)
 
 
-def _load_visible(tx: Tx, flavor_id: str, is_admin: bool) -> Flavor:
+def _load_visible(tx: Tx, flavor_id: str, *, is_admin: bool) -> Flavor:
     flavor = rows.load_flavor(tx, flavor_id)
     if flavor is None or not (is_admin or flavor.is_public):
         raise NotFound(f"Flavor {flavor_id[:255]} could not be found.")

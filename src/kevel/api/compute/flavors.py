@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final
-from urllib.parse import urlencode
 
 import msgspec
 
-from kevel.api.operations import Call, Operation, Policy, Reply, Version
+from kevel.api.compute.shapes import bookmark_base, next_link, read_bool, read_count, refuse_unknown_query, v
+from kevel.api.operations import Call, Operation, Policy, Reply
 from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.flavors import Flavor
 
 #: Flavors in one answer; more are on the next page.
 PAGE_FLAVORS_MAX: Final = 1000
 
-_DESCRIPTIONS: Final = Version(2, 55)
-_EXTRA_SPECS_INLINE: Final = Version(2, 61)
+_DESCRIPTIONS: Final = v(55)
+_EXTRA_SPECS_INLINE: Final = v(61)
 #: From here on swap is always a number, and unknown query parameters are refused.
-_STRICTER: Final = Version(2, 75)
+_STRICTER: Final = v(75)
 #: From here on without what only ever had one value.
-_TRIMMED: Final = Version(2, 102)
+_TRIMMED: Final = v(102)
 
 _LIST_PARAMETERS: Final = frozenset(("limit", "marker", "is_public", "sort_key", "sort_dir", "minRam", "minDisk"))
 _SORT_FIELDS: Final[Mapping[str, str]] = {
@@ -35,8 +35,6 @@ _SORT_FIELDS: Final[Mapping[str, str]] = {
     "is_public": "is_public",
     "description": "description",
 }
-_TRUE: Final = frozenset(("1", "t", "true", "on", "y", "yes"))
-_FALSE: Final = frozenset(("0", "f", "false", "off", "n", "no"))
 
 #: Clients send numbers as texts, too.
 _Number = int | str
@@ -142,7 +140,7 @@ async def create_flavor(call: Call) -> Reply:
         disk_gib=_read_number("disk", asked.disk),
         ephemeral_gib=_read_number("OS-FLV-EXT-DATA:ephemeral", asked.ephemeral),
         swap_mib=_read_number("swap", asked.swap),
-        is_public=_read_flag("os-flavor-access:is_public", asked.is_public),
+        is_public=read_bool("os-flavor-access:is_public", asked.is_public),
         description=getattr(asked, "description", None),
         extra_specs={},
     )
@@ -217,13 +215,12 @@ def show_flavor(call: Call, flavor: Flavor) -> dict[str, Any]:
 
 
 def _show_summary(call: Call, flavor: Flavor) -> dict[str, Any]:
-    unversioned = call.base_url.rpartition("/")[0]
     shown: dict[str, Any] = {
         "id": flavor.id,
         "name": flavor.name,
         "links": [
             {"rel": "self", "href": f"{call.base_url}/flavors/{flavor.id}"},
-            {"rel": "bookmark", "href": f"{unversioned}/flavors/{flavor.id}"},
+            {"rel": "bookmark", "href": f"{bookmark_base(call)}/flavors/{flavor.id}"},
         ],
     }
     if call.version >= _DESCRIPTIONS:
@@ -232,27 +229,26 @@ def _show_summary(call: Call, flavor: Flavor) -> dict[str, Any]:
 
 
 async def _get(call: Call) -> Flavor:
-    return await call.services.flavors.get(call.path["flavor_id"], is_admin=call.caller.is_admin)
+    return await call.services.flavors.get(call.actor, call.path["flavor_id"])
 
 
 async def _list(call: Call, path: str, show: Callable[[Call, Flavor], dict[str, Any]]) -> Reply:
     query = dict(call.query_items)
-    if call.version >= _STRICTER and (unknown := query.keys() - _LIST_PARAMETERS):
-        raise Invalid(f"Unknown query parameters: {', '.join(sorted(unknown))[:255]}.")
-    found = _select_flavors(await call.services.flavors.list_visible(is_admin=call.caller.is_admin), query, call)
+    if call.version >= _STRICTER:
+        refuse_unknown_query(call, _LIST_PARAMETERS)
+    found = _select_flavors(await call.services.flavors.list_visible(call.actor), query, call)
     start = _find_start(found, query.get("marker"))
-    limit = _read_number("limit", query.get("limit", 0)) or PAGE_FLAVORS_MAX
+    limit = read_count("limit", query.get("limit", "0")) or PAGE_FLAVORS_MAX
     page = found[start : start + min(limit, PAGE_FLAVORS_MAX)]
     body: dict[str, Any] = {"flavors": [show(call, flavor) for flavor in page]}
     if start + len(page) < len(found):
-        rest = urlencode({**query, "marker": page[-1].id})
-        body["flavors_links"] = [{"rel": "next", "href": f"{call.base_url}/{path}?{rest}"}]
+        body["flavors_links"] = next_link(call, path, page[-1].id)
     return Reply(body=body)
 
 
 def _select_flavors(flavors: Sequence[Flavor], query: Mapping[str, str], call: Call) -> list[Flavor]:
-    least_ram = _read_number("minRam", query.get("minRam", 0))
-    least_disk = _read_number("minDisk", query.get("minDisk", 0))
+    least_ram = read_count("minRam", query.get("minRam", "0"))
+    least_disk = read_count("minDisk", query.get("minDisk", "0"))
     wanted = _read_is_public(query.get("is_public", "true")) if call.caller.is_admin else True
     field = _SORT_FIELDS.get(query.get("sort_key", "flavorid"))
     if field is None:
@@ -301,17 +297,8 @@ def _read_float(value: float | str) -> float:
         raise Invalid("rxtx_factor has to be a number.") from error
 
 
-def _read_flag(name: str, value: bool | int | str) -> bool:
-    word = str(value).lower()
-    if word in _TRUE:
-        return True
-    if word in _FALSE:
-        return False
-    raise Invalid(f"{name} has to be true or false, not {word[:32]!r}.")
-
-
 def _read_is_public(value: str) -> bool | None:
-    return None if value.lower() == "none" else _read_flag("is_public", value)
+    return None if value.lower() == "none" else read_bool("is_public", value)
 
 
 OPERATIONS: Final = (
@@ -347,7 +334,7 @@ OPERATIONS: Final = (
         policy=Policy.ADMIN,
         errors=(400, 409, 413),
         body=CreateBody,
-        until=Version(2, 54),
+        until=v(54),
     ),
     Operation(
         name="createFlavorWithDescription",
@@ -358,7 +345,7 @@ OPERATIONS: Final = (
         errors=(400, 409, 413),
         body=DescribedCreateBody,
         since=_DESCRIPTIONS,
-        until=Version(2, 101),
+        until=v(101),
     ),
     Operation(
         name="createTrimmedFlavor",

@@ -12,7 +12,6 @@ from kevel.api.image.views import IMAGE_SCHEMA, IMAGES_SCHEMA, show_image
 from kevel.api.operations import Call, Reply
 from kevel.control.images import Change
 from kevel.domain.errors import Invalid, Unsupported
-from kevel.domain.model import Actor
 
 #: Steps of one patch.
 PATCH_STEPS_MAX: Final = 256
@@ -30,16 +29,6 @@ class PatchStep(msgspec.Struct, frozen=True):
     value: Any = msgspec.UNSET
 
 
-def _actor(call: Call) -> Actor:
-    caller = call.caller
-    return Actor(
-        user_id=caller.user_id,
-        project_id=caller.project,
-        request_id=caller.request_id,
-        is_admin=caller.is_admin,
-    )
-
-
 async def list_versions(call: Call) -> Reply:
     """The versions of this API, in the shape that clients discover it by."""
     link = {"rel": "self", "href": f"{call.base_url}/"}
@@ -48,7 +37,7 @@ async def list_versions(call: Call) -> Reply:
 
 async def list_images(call: Call) -> Reply:
     """A page of the images that the caller may see."""
-    actor = _actor(call)
+    actor = call.actor
     page = select_page(await call.services.images.list_visible(actor), actor, call.query_items)
     body: dict[str, Any] = {"images": [show_image(image) for image in page.images], "first": page.first}
     body["schema"] = "/v2/schemas/images"
@@ -63,13 +52,13 @@ async def create_image(call: Call) -> Reply:
     image_id = values.pop("id", None)
     if image_id is not None and not (isinstance(image_id, str) and _UUID.fullmatch(image_id)):
         raise Invalid("id has to be a uuid in lower case, with dashes.")
-    image = await call.services.images.create(_actor(call), image_id, values)
+    image = await call.services.images.create(call.actor, image_id, values)
     return Reply(body=show_image(image), headers={"Location": f"{call.base_url}/images/{image.id}"})
 
 
 async def show_one(call: Call) -> Reply:
     """One image."""
-    return Reply(body=show_image(await call.services.images.show(_actor(call), call.path["image_id"])))
+    return Reply(body=show_image(await call.services.images.show(call.actor, call.path["image_id"])))
 
 
 async def patch_image(call: Call) -> Reply:
@@ -80,12 +69,12 @@ async def patch_image(call: Call) -> Reply:
     if len(call.body) > PATCH_STEPS_MAX:
         raise Invalid(f"A patch has at most {PATCH_STEPS_MAX} steps.")
     changes = [_read_step(step) for step in call.body]
-    return Reply(body=show_image(await call.services.images.change(_actor(call), call.path["image_id"], changes)))
+    return Reply(body=show_image(await call.services.images.change(call.actor, call.path["image_id"], changes)))
 
 
 async def delete_image(call: Call) -> Reply:
     """Delete an image."""
-    await call.services.images.delete(_actor(call), call.path["image_id"])
+    await call.services.images.delete(call.actor, call.path["image_id"])
     return Reply()
 
 
@@ -98,7 +87,7 @@ async def upload_file(call: Call) -> Reply:
     if declared is not None and not _BYTES.fullmatch(declared):
         raise Invalid("X-OpenStack-Image-Size has to be a number of bytes.")
     await call.services.images.upload(
-        _actor(call),
+        call.actor,
         call.path["image_id"],
         call.request.stream(),
         None if declared is None else int(declared),
@@ -108,7 +97,7 @@ async def upload_file(call: Call) -> Reply:
 
 async def download_file(call: Call) -> Reply:
     """Send an image's bytes."""
-    image, stream = await call.services.images.download(_actor(call), call.path["image_id"])
+    image, stream = await call.services.images.download(call.actor, call.path["image_id"])
     if stream is None:
         return Reply(status=204)
     headers = {"Content-Length": str(image.size_bytes), "Content-MD5": image.md5 or ""}
@@ -117,13 +106,13 @@ async def download_file(call: Call) -> Reply:
 
 async def add_tag(call: Call) -> Reply:
     """Put a tag on an image."""
-    await call.services.images.add_tag(_actor(call), call.path["image_id"], call.path["tag"])
+    await call.services.images.add_tag(call.actor, call.path["image_id"], call.path["tag"])
     return Reply()
 
 
 async def remove_tag(call: Call) -> Reply:
     """Take a tag off an image."""
-    await call.services.images.remove_tag(_actor(call), call.path["image_id"], call.path["tag"])
+    await call.services.images.remove_tag(call.actor, call.path["image_id"], call.path["tag"])
     return Reply()
 
 
