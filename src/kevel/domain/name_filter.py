@@ -1,8 +1,9 @@
 """The `name` filter of lists: a piece of the name, or a simple regular expression, matched in linear time.
 
 Nova takes any regular expression. One that backtracks can keep a thread busy for hours, so only a part of the language
-is understood here: characters, ".", classes ("[a-z]", "\\w", "\\d", "\\s" and their opposites), the repetitions "* + ?",
-"^", "$", and "|" between whole alternatives. Groups and "{n}" are not part of it: such a filter is only taken as text.
+is understood here: characters, ".", classes ("[a-z]", and the letters for words, digits and spaces), the repetitions
+"* + ?", "^", "$", and "|" between whole alternatives. Groups and "{n}" are not part of it: a filter with one is only
+taken as text.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ FILTER_CHARS_MAX: Final = 255
 #: Repetitions in one filter: they are what costs time.
 REPEATS_MAX: Final = 8
 
-_TOKEN: Final = re.compile(r"(\\[^bBAZ0-9]|\\[dDsSwW]|\[\^?(?:(?!--|&&|~~)[^\]\[|])+\]|[^\\\[\](){}|*+?^$])([*+?]?)", re.DOTALL)
+_TOKEN: Final = re.compile(
+    r"(\\[^bBAZ0-9]|\\[dDsSwW]|\[\^?(?:(?!--|&&|~~)[^\]\[|])+\]|[^\\\[\](){}|*+?^$])([*+?]?)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)

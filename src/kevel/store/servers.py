@@ -21,7 +21,7 @@ _SERVER = select(*SERVER_COLUMNS).where(servers.c.id == bindparam("of_id"))
 _INSERT = insert(servers)
 _UPDATE = update(servers).where(servers.c.id == bindparam("of_id"))
 _LIVE = servers.c.deleted_at.is_(None)
-_CHANGED_AT = func.coalesce(servers.c.updated_at, servers.c.created_at)
+_changed_at = func.coalesce(servers.c.updated_at, servers.c.created_at)
 
 #: What a list may be sorted by, under Nova's names.
 SORT_COLUMNS = {
@@ -80,9 +80,7 @@ def load_server(tx: Tx, server_id: str) -> Server | None:
     return None if row is None else as_struct(Server, row)
 
 
-def list_servers(
-    tx: Tx, query: ServerQuery, fits: Callable[[Server], bool] | None = None
-) -> tuple[list[Server], bool]:
+def list_servers(tx: Tx, query: ServerQuery, fits: Callable[[Server], bool] | None = None) -> tuple[list[Server], bool]:
     """One page of servers, and whether there are more behind it.
 
     `fits` is for what is computed and cannot be asked of the rows. Raises Invalid for an unknown marker.
@@ -127,9 +125,9 @@ def _filtered(statement: Select[Any], query: ServerQuery) -> Select[Any]:
     if query.ids is not None:
         wanted.append(servers.c.id.in_(query.ids))
     if query.changed_since is not None:
-        wanted.append(_CHANGED_AT >= query.changed_since)
+        wanted.append(_changed_at >= query.changed_since)
     if query.changed_before is not None:
-        wanted.append(_CHANGED_AT <= query.changed_before)
+        wanted.append(_changed_at <= query.changed_before)
     return statement.where(*wanted)
 
 
@@ -153,9 +151,7 @@ def insert_server(tx: Tx, server: Server, actor: Actor) -> None:
     """Enter a new server: from now on its host is to make it run."""
     values = {name: getattr(server, name) for name in server.__struct_fields__}
     tx.execute(_INSERT, values | {"host_version": raise_version(tx, server.host)})
-    start_action(
-        tx, server_id=server.id, subject_id=server.id, action="create", actor=actor, at=server.created_at
-    )
+    start_action(tx, server_id=server.id, subject_id=server.id, action="create", actor=actor, at=server.created_at)
     append(
         tx,
         Entry(

@@ -1,0 +1,37 @@
+"""The compute API v2.1."""
+
+from __future__ import annotations
+
+from kevel.api.compute import (
+    discovery,
+    flavors,
+    hosts,
+    instance_actions,
+    limits,
+    servers,
+    volume_attachments,
+)
+from kevel.api.compute.shapes import HIGHEST, LOWEST
+from kevel.api.operations import Api, ErrorStyle
+
+__all__ = ["API"]
+
+API = Api(
+    name="compute",
+    prefix="/compute/v2.1",
+    operations=(
+        *discovery.OPERATIONS,
+        *servers.OPERATIONS,
+        *volume_attachments.OPERATIONS,
+        *instance_actions.OPERATIONS,
+        *flavors.OPERATIONS,
+        *hosts.OPERATIONS,
+        *limits.OPERATIONS,
+    ),
+    error_style=ErrorStyle.COMPUTE,
+    versions=(LOWEST, HIGHEST),
+    version_service="compute",
+    legacy_version_header="X-OpenStack-Nova-API-Version",
+    project_in_path=True,
+    request_id_headers=("x-compute-request-id", "x-openstack-request-id"),
+)

@@ -1,0 +1,220 @@
+"""Hosts as the compute API shows them: availability zones, services, hypervisors."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+from kevel.api.compute.shapes import read_bool, read_count, show_time_us, v
+from kevel.api.operations import Call, Operation, Policy, Reply
+from kevel.control.servers import HostView
+from kevel.domain.errors import Invalid, NotFound
+from kevel.domain.model import ServerRung
+
+BINARY: Final = "nova-compute"
+#: Ids of services and hypervisors follow from the host's name, so they are the same for ever and stored nowhere.
+_SERVICE_IDS: Final = uuid.UUID("0f0dc1a5-5d0d-5f5c-9a3c-7d6c1a5b8a01")
+_HYPERVISOR_IDS: Final = uuid.UUID("0f0dc1a5-5d0d-5f5c-9a3c-7d6c1a5b8a02")
+
+
+async def list_zones(call: Call) -> Reply:
+    return Reply(body={"availabilityZoneInfo": await _zones(call, detail=False)})
+
+
+async def list_zones_detail(call: Call) -> Reply:
+    return Reply(body={"availabilityZoneInfo": await _zones(call, detail=True)})
+
+
+async def _zones(call: Call, *, detail: bool) -> list[dict[str, Any]]:
+    views = await call.services.servers.list_hosts()
+    shown = []
+    for zone in sorted({view.host.availability_zone for view in views}):
+        inside = [view for view in views if view.host.availability_zone == zone]
+        usable = any(view.host.disabled_reason is None for view in inside)
+        hosts = {view.host.name: {BINARY: _zone_service(view)} for view in inside} if detail else None
+        shown.append({"zoneName": zone, "zoneState": {"available": usable}, "hosts": hosts})
+    return shown
+
+
+def _zone_service(view: HostView) -> dict[str, Any]:
+    return {
+        "available": view.up,
+        "active": view.host.disabled_reason is None,
+        "updated_at": show_time_us(view.host.seen_at),
+    }
+
+
+async def list_services(call: Call) -> Reply:
+    query = dict(call.query_items)
+    views = await call.services.servers.list_hosts()
+    shown = [
+        _show_service(call, view, number)
+        for number, view in enumerate(views, 1)
+        if query.get("host", view.host.name) == view.host.name and query.get("binary", BINARY) == BINARY
+    ]
+    return Reply(body={"services": shown})
+
+
+def _show_service(call: Call, view: HostView, number: int) -> dict[str, Any]:
+    host = view.host
+    shown: dict[str, Any] = {
+        "id": number if call.version < v(53) else str(uuid.uuid5(_SERVICE_IDS, host.name)),
+        "binary": BINARY,
+        "host": host.name,
+        "zone": host.availability_zone,
+        "status": "enabled" if host.disabled_reason is None else "disabled",
+        "state": "up" if view.up else "down",
+        "updated_at": show_time_us(host.seen_at),
+        "disabled_reason": host.disabled_reason,
+    }
+    if call.version >= v(11):
+        shown["forced_down"] = False
+    return shown
+
+
+async def list_hypervisors(call: Call) -> Reply:
+    return await _list_hypervisors(call, detail=False)
+
+
+async def list_hypervisors_detail(call: Call) -> Reply:
+    return await _list_hypervisors(call, detail=True)
+
+
+async def _list_hypervisors(call: Call, *, detail: bool) -> Reply:
+    query = dict(call.query_items)
+    views = list(enumerate(await call.services.servers.list_hosts(), 1))
+    pattern = query.get("hypervisor_hostname_pattern")
+    if pattern is not None and call.version >= v(53):
+        views = [(number, view) for number, view in views if pattern in _hostname(view)]
+        if not views:
+            raise NotFound(f"No hypervisor matching {pattern[:64]!r} could be found.")
+    if call.version >= v(33):
+        views = _page(call, query, views)
+    servers = call.version >= v(53) and "with_servers" in query and read_bool("with_servers", query["with_servers"])
+    shown = [
+        (_show_hypervisor if detail else _show_short)(call, view, number, with_servers=servers)
+        for number, view in views
+    ]
+    return Reply(body={"hypervisors": shown})
+
+
+def _page(call: Call, query: dict[str, str], views: Sequence[tuple[int, HostView]]) -> list[tuple[int, HostView]]:
+    found = list(views)
+    if "marker" in query:
+        ids = [str(_hypervisor_id(call, view, number)) for number, view in found]
+        if query["marker"] not in ids:
+            raise Invalid(f"marker [{query['marker'][:64]}] not found")
+        found = found[ids.index(query["marker"]) + 1 :]
+    return found[: read_count("limit", query["limit"])] if "limit" in query else found
+
+
+async def show_hypervisor(call: Call) -> Reply:
+    wanted = call.path["hypervisor_id"]
+    servers = any(name == "with_servers" and read_bool(name, value) for name, value in call.query_items)
+    for number, view in enumerate(await call.services.servers.list_hosts(), 1):
+        if str(_hypervisor_id(call, view, number)) == wanted:
+            shown = _show_hypervisor(call, view, number, with_servers=servers and call.version >= v(53))
+            return Reply(body={"hypervisor": shown})
+    raise NotFound(f"Compute host {wanted[:64]} could not be found.")
+
+
+def _hypervisor_id(call: Call, view: HostView, number: int) -> int | str:
+    return number if call.version < v(53) else str(uuid.uuid5(_HYPERVISOR_IDS, view.host.name))
+
+
+def _hostname(view: HostView) -> str:
+    return str(view.host.facts.get("hostname", view.host.name))
+
+
+def _show_short(call: Call, view: HostView, number: int, *, with_servers: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": _hypervisor_id(call, view, number),
+        "hypervisor_hostname": _hostname(view),
+        "state": "up" if view.up else "down",
+        "status": "enabled" if view.host.disabled_reason is None else "disabled",
+    }
+    if with_servers and (view.used or call.version >= v(75)):
+        shown["servers"] = [{"uuid": used.id, "name": used.name} for used in view.used]
+    return shown
+
+
+def _show_hypervisor(call: Call, view: HostView, number: int, *, with_servers: bool) -> dict[str, Any]:
+    host, facts = view.host, view.host.facts
+    shown = _show_short(call, view, number, with_servers=with_servers)
+    service_id = number if call.version < v(53) else str(uuid.uuid5(_SERVICE_IDS, host.name))
+    shown |= {
+        "hypervisor_type": facts["hypervisor_type"],
+        "hypervisor_version": facts["hypervisor_version"],
+        "host_ip": facts.get("host_ip"),
+        "service": {"id": service_id, "host": host.name, "disabled_reason": host.disabled_reason},
+    }
+    if call.version >= v(88):
+        shown["uptime"] = None
+        return shown
+    return shown | _usage(call, view)
+
+
+def _usage(call: Call, view: HostView) -> dict[str, Any]:
+    """What was shown until 2.87. Sizes that hosts do not tell are null."""
+    facts = view.host.facts
+    memory_used = sum(used.flavor["ram_mib"] for used in view.used)
+    disk_used = sum(used.flavor["disk_gib"] for used in view.used)
+    disk = facts.get("disk_gib")
+    return {
+        "vcpus": facts["vcpus"],
+        "vcpus_used": sum(used.flavor["vcpus"] for used in view.used),
+        "memory_mb": facts["memory_mib"],
+        "memory_mb_used": memory_used,
+        "free_ram_mb": facts["memory_mib"] - memory_used,
+        "local_gb": disk,
+        "local_gb_used": disk_used,
+        "free_disk_gb": None if disk is None else disk - disk_used,
+        "disk_available_least": None,
+        "current_workload": sum(used.rung is not ServerRung.RUNNING for used in view.used),
+        "running_vms": sum(used.rung is ServerRung.RUNNING for used in view.used),
+        "cpu_info": "" if call.version < v(28) else {},
+    }
+
+
+OPERATIONS: Final = (
+    Operation(
+        name="listAvailabilityZones",
+        method="GET",
+        path="/os-availability-zone",
+        handler=list_zones,
+        policy=Policy.READER,
+    ),
+    Operation(
+        name="listAvailabilityZonesDetail",
+        method="GET",
+        path="/os-availability-zone/detail",
+        handler=list_zones_detail,
+        policy=Policy.ADMIN,
+    ),
+    Operation(name="listServices", method="GET", path="/os-services", handler=list_services, policy=Policy.ADMIN),
+    Operation(
+        name="listHypervisors",
+        method="GET",
+        path="/os-hypervisors",
+        handler=list_hypervisors,
+        policy=Policy.ADMIN,
+        errors=(400, 404),
+    ),
+    Operation(
+        name="listHypervisorsDetail",
+        method="GET",
+        path="/os-hypervisors/detail",
+        handler=list_hypervisors_detail,
+        policy=Policy.ADMIN,
+        errors=(400, 404),
+    ),
+    Operation(
+        name="showHypervisor",
+        method="GET",
+        path="/os-hypervisors/{hypervisor_id}",
+        handler=show_hypervisor,
+        policy=Policy.ADMIN,
+        errors=(404,),
+    ),
+)

@@ -1,0 +1,277 @@
+"""The bodies of requests about servers, and what of Nova's many keys is refused because it would have no effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from kevel.api.compute.shapes import UUID, read_bool, refuse_newer_keys, v
+from kevel.api.operations import Call
+from kevel.control.servers import COUNT_MAX, NewServer, check_metadata_size, check_name
+from kevel.domain.errors import Forbidden, Invalid
+from kevel.domain.model import BootKind
+
+Name = Annotated[str, Meta(min_length=1, max_length=255)]
+Description = Annotated[str, Meta(max_length=255)] | None
+MetadataKey = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[a-zA-Z0-9\-_:. ]+\Z")]
+MetadataValue = Annotated[str, Meta(max_length=255)]
+Metadata = dict[MetadataKey, MetadataValue]
+Count = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^[0-9]{1,9}\Z")]
+
+
+class ServerKeys(Struct, forbid_unknown_fields=True):
+    """Every key that Nova's `server` of a POST may have. UNSET: not sent."""
+
+    name: Name
+    flavor: str | int = field(name="flavorRef")
+    image: str = field(name="imageRef", default="")
+    networks: Any = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    availability_zone: str | None = None
+    host: Name | UnsetType = UNSET
+    hypervisor_hostname: Name | UnsetType = UNSET
+    min_count: Count | UnsetType = UNSET
+    max_count: Count | UnsetType = UNSET
+    return_reservation_id: Any = UNSET
+    disks: Any = field(name="block_device_mapping_v2", default=UNSET)
+    disks_v1: Any = field(name="block_device_mapping", default=UNSET)
+    disk_config: Any = field(name="OS-DCF:diskConfig", default=UNSET)
+    access_v4: Any = field(name="accessIPv4", default=UNSET)
+    access_v6: Any = field(name="accessIPv6", default=UNSET)
+    admin_password: Any = field(name="adminPass", default=UNSET)
+    key_name: Any = UNSET
+    user_data: Any = UNSET
+    config_drive: Any = UNSET
+    personality: Any = UNSET
+    security_groups: Any = UNSET
+    tags: Any = UNSET
+    trusted_image_certificates: Any = UNSET
+    hostname: Any = UNSET
+
+
+class ServerBody(Struct, forbid_unknown_fields=True):
+    """The body of POST /servers. Hints may stand beside the server, under either name."""
+
+    server: ServerKeys
+    hints: Any = field(name="os:scheduler_hints", default=UNSET)
+    hints_too: Any = field(name="OS-SCH-HNT:scheduler_hints", default=UNSET)
+
+
+class UpdateKeys(Struct, forbid_unknown_fields=True):
+    """The keys of a PUT."""
+
+    name: Name | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    disk_config: Any = field(name="OS-DCF:diskConfig", default=UNSET)
+    access_v4: Any = field(name="accessIPv4", default=UNSET)
+    access_v6: Any = field(name="accessIPv6", default=UNSET)
+    hostname: Any = UNSET
+    pinned_availability_zone: Any = UNSET
+
+
+class UpdateBody(Struct, forbid_unknown_fields=True):
+    """The body of PUT /servers/{server_id}."""
+
+    server: UpdateKeys
+
+
+class RebootKeys(Struct, forbid_unknown_fields=True):
+    """How to reboot."""
+
+    kind: str = field(name="type")
+
+
+class RebootBody(Struct, forbid_unknown_fields=True):
+    """The action `reboot`."""
+
+    reboot: RebootKeys
+
+
+class LockKeys(Struct, forbid_unknown_fields=True):
+    """Why it is locked."""
+
+    locked_reason: Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class LockBody(Struct, forbid_unknown_fields=True):
+    """The action `lock` from 2.73 on."""
+
+    lock: LockKeys | None
+
+
+class MetadataBody(Struct, forbid_unknown_fields=True):
+    """Several pairs."""
+
+    metadata: Metadata
+
+
+class MetaBody(Struct, forbid_unknown_fields=True):
+    """One pair."""
+
+    meta: Annotated[Metadata, Meta(min_length=1, max_length=1)]
+
+
+#: Keys that came later than 2.1, by the minor version.
+_SINCE: Final = {
+    "description": 19,
+    "tags": 52,
+    "trusted_image_certificates": 63,
+    "host": 74,
+    "hypervisor_hostname": 74,
+    "hostname": 90,
+    "pinned_availability_zone": 104,
+}
+#: Keys of both POST and PUT that would have no effect, what may be sent nevertheless, and why the rest is refused.
+_REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
+    "block_device_mapping": (((), [], None), "it is Nova's old form; use block_device_mapping_v2"),
+    "OS-DCF:diskConfig": (("MANUAL",), "Kevel never changes the partitions of a disk: only MANUAL is true"),
+    "accessIPv4": (("", None), "servers have no networks"),
+    "accessIPv6": (("", None), "servers have no networks"),
+    "adminPass": ((), "nothing here could hand a password to the guest"),
+    "key_name": ((None,), "there are no key pairs: nothing here could hand a key to the guest"),
+    "user_data": (("", None), "there is no metadata service and no config drive to hand it to the guest"),
+    "config_drive": (("", None, False, "false", "False"), "there is no config drive"),
+    "personality": (([],), "no files are put into guests"),
+    "security_groups": (([],), "servers have no networks"),
+    "tags": (([],), "servers have no tags"),
+    "trusted_image_certificates": (([], None), "images have no signatures"),
+    "hostname": ((), "there is no metadata service to hand it to the guest"),
+    "return_reservation_id": ((False, "false", "False", "0"), "the answer is always the server"),
+    "pinned_availability_zone": ((), "servers do not move between availability zones"),
+}
+
+
+def _sent(keys: Struct) -> dict[str, Any]:
+    """The keys that were sent, under their JSON names."""
+    names = zip(keys.__struct_fields__, keys.__struct_encode_fields__, strict=True)
+    sent = {name: getattr(keys, attribute) for attribute, name in names}
+    return {name: value for name, value in sent.items() if value is not UNSET}
+
+
+def _refuse_without_effect(sent: Mapping[str, Any]) -> None:
+    for name, (harmless, why) in _REFUSED.items():
+        if name in sent and not any(sent[name] is value or sent[name] == value for value in harmless):
+            raise Invalid(f"Invalid input for server.{name}: it is not supported by this Kevel: {why}.")
+
+
+def read_new_server(call: Call) -> NewServer:
+    """What a POST asks for. Raises Invalid or Forbidden for what Kevel would have to ignore."""
+    body: ServerBody = call.body
+    keys = body.server
+    sent = _sent(keys)
+    refuse_newer_keys(call, "server", sent, _SINCE)
+    _refuse_without_effect(sent)
+    for hints in (body.hints, body.hints_too):
+        if hints is not UNSET and hints:
+            raise Invalid("Invalid input for scheduler_hints: hints are not supported by this Kevel; leave them out.")
+    check_name(keys.name)
+    metadata = {} if keys.metadata is UNSET else keys.metadata
+    check_metadata_size(metadata)
+    image_id = _read_image(keys)
+    _check_networks(call, keys.networks)
+    zone, host = _read_place(call, keys)
+    count_min, count_max = _read_counts(keys)
+    description = keys.name if call.version < v(19) else (None if keys.description is UNSET else keys.description)
+    return NewServer(
+        name=keys.name,
+        description=description,
+        flavor=str(keys.flavor),
+        image_id=image_id,
+        metadata=metadata,
+        zone=zone,
+        host=host,
+        count_min=count_min,
+        count_max=count_max,
+    )
+
+
+def _read_image(keys: ServerKeys) -> str:
+    disks = [] if keys.disks is UNSET else keys.disks
+    if not isinstance(disks, list) or not all(isinstance(disk, dict) for disk in disks):
+        raise Invalid("Invalid input for server.block_device_mapping_v2: it has to be a list of objects.")
+    if not keys.image:
+        raise Invalid(
+            "Invalid input for server.imageRef: a server needs an image; "
+            "booting from a volume is not supported by this Kevel."
+        )
+    if not UUID.fullmatch(keys.image):
+        raise Invalid(f"Invalid input for server.imageRef: {keys.image[:64]!r} is no image's id.")
+    for disk in disks:
+        _check_root_disk(disk, keys.image)
+    if len(disks) > 1:
+        raise Invalid("Invalid input for server.block_device_mapping_v2: the image can be there only once.")
+    return keys.image
+
+
+def _check_root_disk(disk: dict[str, Any], image_id: str) -> None:
+    """The one disk that may be described is the root disk made of the image: the `openstack` command always does so."""
+    wanted = {"source_type": "image", "destination_type": "local", "uuid": image_id}
+    index = disk.get("boot_index")
+    if any(disk.get(name) != value for name, value in wanted.items()) or str(index) != "0" or index is False:
+        raise Invalid(
+            "Invalid input for server.block_device_mapping_v2: only the image as a local root disk "
+            "(source_type image, destination_type local, boot_index 0, uuid = imageRef) is supported by this Kevel; "
+            "attach volumes afterwards."
+        )
+    for name, value in disk.items():
+        if name in wanted or name == "boot_index" or value is None:
+            continue
+        if name == "delete_on_termination" and read_bool(name, value):
+            continue
+        raise Invalid(
+            f"Invalid input for server.block_device_mapping_v2: {name[:64]}={value!r:.64} is not supported here."
+        )
+
+
+def _check_networks(call: Call, networks: Any) -> None:
+    if networks is UNSET:
+        if call.version >= v(37):
+            raise Invalid('Invalid input for server: \'networks\' is a required property; use "none" or "auto".')
+        return
+    if networks == [] or (call.version >= v(37) and networks in ("none", "auto")):
+        return
+    if isinstance(networks, list):
+        raise Invalid(
+            'Invalid input for server.networks: servers of this Kevel have no networks; use "none" or "auto".'
+        )
+    raise Invalid('Invalid input for server.networks: it has to be "none" or "auto" (from microversion 2.37 on).')
+
+
+def _read_place(call: Call, keys: ServerKeys) -> tuple[str | None, str | None]:
+    """Availability zone and host. "zone:host" and host are for admins."""
+    zone, _, host = (keys.availability_zone or "").partition(":")
+    named = [name for name in (host, keys.host, keys.hypervisor_hostname) if isinstance(name, str) and name]
+    if named and not call.caller.is_admin:
+        raise Forbidden("Policy does not allow a host to be chosen with the roles of this token.")
+    if len(set(named)) > 1:
+        raise Invalid("Invalid input for server: availability_zone, host and hypervisor_hostname name different hosts.")
+    return zone or None, named[0] if named else None
+
+
+def _read_counts(keys: ServerKeys) -> tuple[int, int]:
+    count_min = 1 if keys.min_count is UNSET else int(keys.min_count)
+    count_max = count_min if keys.max_count is UNSET else int(keys.max_count)
+    if not 1 <= count_min <= count_max <= COUNT_MAX:
+        raise Invalid(f"Invalid input for server: 1 <= min_count <= max_count <= {COUNT_MAX} has to hold.")
+    return count_min, count_max
+
+
+def read_update(call: Call) -> UpdateKeys:
+    """What a PUT asks for."""
+    body: UpdateBody = call.body
+    sent = _sent(body.server)
+    refuse_newer_keys(call, "server", sent, _SINCE)
+    _refuse_without_effect(sent)
+    return body.server
+
+
+def read_boot_kind(call: Call) -> BootKind:
+    """SOFT or HARD, in any case."""
+    body: RebootBody = call.body
+    word = body.reboot.kind.lower()
+    if word not in ("soft", "hard"):
+        raise Invalid(f"Invalid input for reboot.type: {word[:64]!r} has to be SOFT or HARD.")
+    return BootKind(word)

@@ -1,0 +1,483 @@
+"""Servers: the use cases. Every check stands in the transaction that also writes (S9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from kevel.control.attachments import find_server
+from kevel.control.flavors import Flavors
+from kevel.control.images import Images
+from kevel.control.runtime import Runtime
+from kevel.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from kevel.domain.flavors import Flavor
+from kevel.domain.images import ImageForServer
+from kevel.domain.limits import Limits
+from kevel.domain.model import (
+    GIB,
+    Actor,
+    Attachment,
+    BootKind,
+    Server,
+    ServerExtras,
+    ServerGoal,
+    ServerRung,
+)
+from kevel.domain.placement import HOST_SILENT_S, VCPUS_RATIO, Room, place_servers
+from kevel.domain.status import task_state, vm_state
+from kevel.store import servers as rows
+from kevel.store.actions import Action, finish_action, list_actions, start_action
+from kevel.store.attachments import open_of_server, open_of_servers, open_of_volume
+from kevel.store.hosts import Host, list_hosts, load_host
+from kevel.store.server_moves import set_server_goal, want_boot
+from kevel.store.servers import ServerQuery, Used, load_server
+from kevel.store.transactions import Tx
+from kevel.store.volumes import load_volume
+
+#: Servers made by one request.
+COUNT_MAX: Final = 100
+#: Pairs in a server's metadata.
+METADATA_MAX: Final = 128
+NAME_CHARS_MAX: Final = 255
+
+
+class NewServer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user asks for."""
+
+    name: str
+    description: str | None
+    flavor: str
+    image_id: str
+    metadata: dict[str, str]
+    #: Availability zone and host that were asked for; None: any.
+    zone: str | None = None
+    host: str | None = None
+    count_min: int = 1
+    count_max: int = 1
+
+
+class ServerView(msgspec.Struct, frozen=True, kw_only=True):
+    """A server with what its users see beside it."""
+
+    server: Server
+    #: Open attachments: a volume is listed until nothing of it is left.
+    attachments: Sequence[Attachment]
+    host: Host
+
+
+class HostView(msgspec.Struct, frozen=True, kw_only=True):
+    """A host, whether it is up, and what lives on it."""
+
+    host: Host
+    up: bool
+    used: Sequence[Used]
+
+
+class Servers:
+    """What the compute API asks of servers and hosts."""
+
+    def __init__(self, runtime: Runtime, images: Images, flavors: Flavors, limits: Limits) -> None:
+        self._runtime = runtime
+        self._images = images
+        self._flavors = flavors
+        self._limits = limits
+
+    @property
+    def page_rows_max(self) -> int:
+        """The longest page of a list."""
+        return self._limits.page_rows_max
+
+    def _now(self) -> tuple[int, int]:
+        at = self._runtime.clock.now_us()
+        return at, at + int(self._limits.server_timeout_s * 1e6)
+
+    async def create(self, actor: Actor, new: NewServer) -> list[Server]:
+        """Accept servers: durable when this returns, with their hosts chosen.
+
+        Raises Invalid for an image or flavor that cannot be used, Conflict when no host has room.
+        """
+        try:
+            flavor = await self._flavors.get(actor, new.flavor)
+            image = await self._images.get_for_server(actor, new.image_id)
+        except NotFound as error:
+            # The body names it, not the address: Nova answers 400.
+            raise Invalid(error.message) from error
+        _check_sizes(flavor, image)
+        at, deadline_at = self._now()
+        ids = [self._runtime.ids.uuid() for _ in range(new.count_max)]
+        reservation_id = f"r-{self._runtime.ids.uuid()[:8]}"
+        blank = Server(
+            id="",
+            project_id=actor.project_id,
+            user_id=actor.user_id,
+            name=new.name,
+            description=new.description,
+            flavor=msgspec.to_builtins(flavor),
+            image=msgspec.to_builtins(image),
+            host="",
+            availability_zone="",
+            metadata=new.metadata,
+            goal=ServerGoal.RUNNING,
+            goal_revision=1,
+            goal_request_id=actor.request_id,
+            deadline_at=deadline_at,
+            rung=ServerRung.PLACED,
+            revision=1,
+            wanted_boot=1,
+            boot=0,
+            boot_kind=BootKind.HARD,
+            key_name=None,
+            locked=False,
+            fault=None,
+            created_at=at,
+            updated_at=at,
+            launched_at=None,
+            terminated_at=None,
+            deleted_at=None,
+            extras=ServerExtras(reservation_id=reservation_id, pinned_zone=new.zone),
+        )
+        return await self._runtime.store.write(_create, actor, new, blank, ids)
+
+    async def list_page(
+        self, query: ServerQuery, fits: Callable[[Server], bool] | None = None
+    ) -> tuple[list[Server], bool]:
+        """One page of servers, and whether there are more."""
+        return await self._runtime.store.read(rows.list_servers, query, fits)
+
+    async def list_views_page(
+        self, query: ServerQuery, fits: Callable[[Server], bool] | None = None
+    ) -> tuple[list[ServerView], bool]:
+        """The same with all that is shown of a server."""
+        return await self._runtime.store.read(_list_views, query, fits)
+
+    async def get(self, actor: Actor, server_id: str) -> ServerView:
+        """One server."""
+        return await self._runtime.store.read(_view, server_id, actor)
+
+    async def update(
+        self,
+        actor: Actor,
+        server_id: str,
+        *,
+        name: str | None,
+        description: str | msgspec.UnsetType | None,
+    ) -> ServerView:
+        """Change the name, the description, or both."""
+        at, _ = self._now()
+        return await self._runtime.store.write(_update, server_id, actor, at, name, description)
+
+    async def change_metadata(
+        self, actor: Actor, server_id: str, change: Callable[[dict[str, str]], dict[str, str]]
+    ) -> dict[str, str]:
+        """Replace the metadata by what `change`, a pure function, makes of it."""
+        at, _ = self._now()
+        return await self._runtime.store.write(_change_metadata, server_id, actor, at, change)
+
+    async def start(self, actor: Actor, server_id: str) -> None:
+        """Start a stopped server."""
+        await self._runtime.store.write(_start, server_id, actor, *self._now())
+
+    async def stop(self, actor: Actor, server_id: str) -> None:
+        """Stop a running server; the guest is asked first."""
+        await self._runtime.store.write(_stop, server_id, actor, *self._now())
+
+    async def reboot(self, actor: Actor, server_id: str, kind: BootKind) -> None:
+        """Reboot; a hard one also starts a server that stopped or failed."""
+        await self._runtime.store.write(_reboot, server_id, actor, kind, *self._now())
+
+    async def delete(self, actor: Actor, server_id: str) -> None:
+        """Delete, whatever state the server is in; asking again is fine."""
+        await self._runtime.store.write(_delete, server_id, actor, *self._now())
+
+    async def lock(self, actor: Actor, server_id: str, *, reason: str | None) -> None:
+        """Keep all but admins from changing the server."""
+        await self._runtime.store.write(_lock, server_id, actor, self._now()[0], reason)
+
+    async def unlock(self, actor: Actor, server_id: str) -> None:
+        """Undo a lock."""
+        await self._runtime.store.write(_unlock, server_id, actor, self._now()[0])
+
+    async def actions(self, actor: Actor, server_id: str, *, deleted: bool) -> tuple[Server, list[Action]]:
+        """What was asked of the server, newest first; with `deleted`, of a server that is gone too."""
+        return await self._runtime.store.read(_actions, server_id, actor, deleted)
+
+    async def refuse_swap(self, actor: Actor, server_id: str, old_id: str, new_id: str) -> None:
+        """Say why one volume of a server cannot be exchanged for another: Kevel has no such operation for users.
+
+        Always raises: NotFound for the server or the old volume, Invalid for the new one, Conflict else, as Nova does
+        for whoever is not Cinder.
+        """
+        await self._runtime.store.read(_refuse_swap, server_id, old_id, new_id, actor)
+
+    async def list_hosts(self) -> list[HostView]:
+        """All hosts with the servers that live on them."""
+        return await self._runtime.store.read(_host_views, self._now()[0])
+
+    async def list_used(self, project_id: str) -> list[Used]:
+        """The live servers of a project, for its limits."""
+        return await self._runtime.store.read(rows.list_used, project_id=project_id)
+
+
+def host_is_up(host: Host, at: int) -> bool:
+    """Has the host's agent been heard of lately?"""
+    return at - host.seen_at <= HOST_SILENT_S * 1_000_000
+
+
+def _check_sizes(flavor: Flavor, image: ImageForServer) -> None:
+    if flavor.ram_mib < image.min_ram_mib:
+        raise Invalid(
+            f"Flavor's memory is too small for requested image: it is {flavor.ram_mib} MiB, and image {image.id} needs "
+            f"{image.min_ram_mib} MiB."
+        )
+    # A flavor with 0 makes the root disk as large as the image.
+    if not flavor.disk_gib:
+        return
+    needed_gib = max(image.min_disk_gib, -(-image.virtual_size // GIB))
+    if flavor.disk_gib < needed_gib:
+        raise Invalid(
+            f"Flavor's disk is too small for requested image: it is {flavor.disk_gib} GiB, and image {image.id} needs "
+            f"{needed_gib} GiB."
+        )
+
+
+def _create(tx: Tx, actor: Actor, new: NewServer, blank: Server, ids: Sequence[str]) -> list[Server]:
+    hosts = list_hosts(tx)
+    zones = {host.availability_zone for host in hosts}
+    if new.zone is not None and new.zone not in zones:
+        raise Invalid(f"The requested availability zone {new.zone!r} is not available; there is: {_words(zones)}.")
+    if new.host is not None and not any(_is_named(host, new.host) for host in hosts):
+        raise Invalid(f"Compute host {new.host} could not be found.")
+    wanted = [
+        host
+        for host in hosts
+        if new.zone in (None, host.availability_zone) and (new.host is None or _is_named(host, new.host))
+    ]
+    rooms = _rooms(tx, wanted, blank.created_at)
+    vcpus, memory_mib = blank.flavor["vcpus"], blank.flavor["ram_mib"]
+    placed = place_servers(rooms, vcpus=vcpus, memory_mib=memory_mib, count=new.count_max)
+    if len(placed) < new.count_min:
+        raise Conflict(
+            f"No valid host was found. {len(rooms)} of {len(hosts)} hosts can be used, and there is room for "
+            f"{len(placed)} of {new.count_min} servers with {vcpus} vCPUs and {memory_mib} MiB of memory."
+        )
+    made: list[Server] = []
+    for at, (server_id, room) in enumerate(zip(ids, placed, strict=False)):
+        server = msgspec.structs.replace(
+            blank,
+            id=server_id,
+            name=blank.name if len(placed) == 1 else f"{blank.name}-{at + 1}",
+            host=room.host,
+            availability_zone=room.availability_zone,
+            extras=msgspec.structs.replace(blank.extras, launch_index=at),
+        )
+        check_name(server.name)
+        rows.insert_server(tx, server, actor)
+        made.append(server)
+    return made
+
+
+def _is_named(host: Host, name: str) -> bool:
+    """Is it the name of the host, or the hypervisor's own?"""
+    return name in (host.name, host.facts.get("hostname"))
+
+
+def check_name(name: str) -> None:
+    """Raise Invalid for what cannot be a server's name."""
+    if not 0 < len(name) <= NAME_CHARS_MAX or name != name.strip() or not all(map(_printable, name)):
+        raise Invalid(
+            f"Invalid input for field/attribute name: {name[:64]!r}. A name has 1 to {NAME_CHARS_MAX} characters, "
+            "no control characters, and no space at either end."
+        )
+
+
+def _printable(char: str) -> bool:
+    return char.isprintable() or (char.isspace() and char not in "\t\n\r\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029")
+
+
+def _words(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _rooms(tx: Tx, hosts: Sequence[Host], at: int) -> list[Room]:
+    rooms = {
+        host.name: Room(
+            host=host.name,
+            availability_zone=host.availability_zone,
+            vcpus=int(host.facts["vcpus"]),
+            vcpus_left=int(host.facts["vcpus"]) * VCPUS_RATIO,
+            memory_mib_left=int(host.facts["memory_mib"]),
+        )
+        for host in hosts
+        if host.disabled_reason is None and host_is_up(host, at)
+    }
+    for used in rows.list_used(tx):
+        if (room := rooms.get(used.host)) is not None:
+            room.vcpus_left -= used.flavor["vcpus"]
+            room.memory_mib_left -= used.flavor["ram_mib"]
+    return list(rooms.values())
+
+
+def _view(tx: Tx, server_id: str, actor: Actor) -> ServerView:
+    server = find_server(tx, server_id, actor)
+    return ServerView(server=server, attachments=open_of_server(tx, server_id), host=load_host(tx, server.host))
+
+
+def _list_views(tx: Tx, query: ServerQuery, fits: Callable[[Server], bool] | None) -> tuple[list[ServerView], bool]:
+    found, more = rows.list_servers(tx, query, fits)
+    attached = open_of_servers(tx, [server.id for server in found])
+    hosts = {host.name: host for host in list_hosts(tx)}
+    views = [
+        ServerView(
+            server=server,
+            attachments=[view.attachment for view in attached.get(server.id, ())],
+            host=hosts[server.host],
+        )
+        for server in found
+    ]
+    return views, more
+
+
+def _check_unlocked(server: Server, actor: Actor) -> None:
+    if server.locked and not actor.is_admin:
+        raise Conflict(f"Instance {server.id} is locked")
+
+
+def _check_vm_state(server: Server, action: str, states: Collection[str]) -> None:
+    state = vm_state(server)
+    if state not in states:
+        raise Conflict(f"Cannot '{action}' instance {server.id} while it is in vm_state {state}")
+
+
+def _check_task_state(server: Server, action: str, tasks: Collection[str] = ()) -> None:
+    task = task_state(server)
+    if task is not None and task not in tasks:
+        raise Conflict(f"Cannot '{action}' instance {server.id} while it is in task_state {task}")
+
+
+def _start(tx: Tx, server_id: str, actor: Actor, at: int, deadline_at: int) -> None:
+    server = find_server(tx, server_id, actor)
+    _check_unlocked(server, actor)
+    _check_vm_state(server, "start", ("stopped",))
+    _check_task_state(server, "start")
+    set_server_goal(tx, server, ServerGoal.RUNNING, actor=actor, at=at, deadline_at=deadline_at)
+
+
+def _stop(tx: Tx, server_id: str, actor: Actor, at: int, deadline_at: int) -> None:
+    server = find_server(tx, server_id, actor)
+    _check_unlocked(server, actor)
+    # Nova also lets a server in error be stopped. Here such a server does not run, so there would be nothing to stop.
+    _check_vm_state(server, "stop", ("active",))
+    _check_task_state(server, "stop")
+    set_server_goal(tx, server, ServerGoal.STOPPED, actor=actor, at=at, deadline_at=deadline_at)
+
+
+def _reboot(tx: Tx, server_id: str, actor: Actor, kind: BootKind, at: int, deadline_at: int) -> None:
+    server = find_server(tx, server_id, actor)
+    _check_unlocked(server, actor)
+    if kind is BootKind.SOFT:
+        _check_vm_state(server, "reboot", ("active",))
+        _check_task_state(server, "reboot")
+    else:
+        _check_vm_state(server, "reboot", ("active", "stopped", "error"))
+        _check_task_state(server, "reboot", ("rebooting", "rebooting_hard"))
+    want_boot(tx, server, kind, actor=actor, at=at, deadline_at=deadline_at)
+
+
+def _delete(tx: Tx, server_id: str, actor: Actor, at: int, deadline_at: int) -> None:
+    server = find_server(tx, server_id, actor)
+    _check_unlocked(server, actor)
+    if server.goal is ServerGoal.DELETED and server.deadline_at > at:
+        return
+    set_server_goal(tx, server, ServerGoal.DELETED, actor=actor, at=at, deadline_at=deadline_at)
+
+
+def _lock(tx: Tx, server_id: str, actor: Actor, at: int, reason: str | None) -> None:
+    server = find_server(tx, server_id, actor)
+    foreign = server.project_id != actor.project_id
+    extras = msgspec.structs.replace(server.extras, lock_reason=reason, locked_by_admin=foreign)
+    _record_at_once(tx, server, "lock", actor, at)
+    rows.update_shown(tx, server, at=at, locked=True, extras=extras)
+
+
+def _unlock(tx: Tx, server_id: str, actor: Actor, at: int) -> None:
+    server = find_server(tx, server_id, actor)
+    if server.extras.locked_by_admin and not actor.is_admin:
+        raise Forbidden(f"Instance {server.id} was locked by an admin; only an admin can unlock it.")
+    extras = msgspec.structs.replace(server.extras, lock_reason=None, locked_by_admin=False)
+    _record_at_once(tx, server, "unlock", actor, at)
+    rows.update_shown(tx, server, at=at, locked=False, extras=extras)
+
+
+def _record_at_once(tx: Tx, server: Server, action: str, actor: Actor, at: int) -> None:
+    start_action(tx, server_id=server.id, subject_id=server.id, action=action, actor=actor, at=at)
+    finish_action(tx, subject_id=server.id, action=action, at=at)
+
+
+def _update(
+    tx: Tx,
+    server_id: str,
+    actor: Actor,
+    at: int,
+    name: str | None,
+    description: str | msgspec.UnsetType | None,
+) -> ServerView:
+    view = _view(tx, server_id, actor)
+    values: dict[str, Any] = {}
+    if name is not None:
+        check_name(name)
+        values["name"] = name
+    if description is not msgspec.UNSET:
+        values["description"] = description
+    if not values:
+        return view
+    return msgspec.structs.replace(view, server=rows.update_shown(tx, view.server, at=at, **values))
+
+
+def _change_metadata(
+    tx: Tx, server_id: str, actor: Actor, at: int, change: Callable[[dict[str, str]], dict[str, str]]
+) -> dict[str, str]:
+    server = find_server(tx, server_id, actor)
+    _check_unlocked(server, actor)
+    _check_vm_state(server, "update metadata", ("active", "paused", "suspended", "stopped"))
+    changed = change(dict(server.metadata))
+    check_metadata_size(changed)
+    rows.update_shown(tx, server, at=at, metadata=changed)
+    return changed
+
+
+def check_metadata_size(metadata: Collection[str]) -> None:
+    """Raise Forbidden, as Nova does, for more pairs than a server may have."""
+    if len(metadata) > METADATA_MAX:
+        raise Forbidden(f"A server has at most {METADATA_MAX} metadata items, and these are {len(metadata)}.")
+
+
+def _actions(tx: Tx, server_id: str, actor: Actor, deleted: bool) -> tuple[Server, list[Action]]:
+    server = load_server(tx, server_id)
+    gone = server is not None and server.deleted_at is not None
+    if server is None or not gone or not deleted or not (actor.is_admin or server.project_id == actor.project_id):
+        server = find_server(tx, server_id, actor)
+    return server, list_actions(tx, server_id)
+
+
+def _refuse_swap(tx: Tx, server_id: str, old_id: str, new_id: str, actor: Actor) -> None:
+    server = find_server(tx, server_id, actor)
+    if old_id not in {attachment.volume_id for attachment in open_of_server(tx, server.id)}:
+        raise NotFound(f"Volume {old_id} is not attached to instance {server_id}.")
+    new = load_volume(tx, new_id)
+    if new is None or new.deleted_at is not None or not (actor.is_admin or new.project_id == actor.project_id):
+        raise Invalid(f"Volume {new_id} could not be found.")
+    if open_of_volume(tx, new_id):
+        raise Invalid(f"Volume {new_id} is attached already; only a free volume could take the place of {old_id}.")
+    raise Conflict(
+        f"Volume {old_id} of instance {server_id} cannot be exchanged for another: detach it, and attach {new_id}."
+    )
+
+
+def _host_views(tx: Tx, at: int) -> list[HostView]:
+    used = rows.list_used(tx)
+    return [
+        HostView(host=host, up=host_is_up(host, at), used=[one for one in used if one.host == host.name])
+        for host in list_hosts(tx)
+    ]

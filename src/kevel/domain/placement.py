@@ -1,0 +1,42 @@
+"""Which host takes a new server. Pure: the same hosts and servers always give the same choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+#: Guests share processors, and do not share memory.
+VCPUS_RATIO: Final = 16
+#: A host whose agent has not been heard of for so long is taken to be down.
+HOST_SILENT_S: Final = 90
+
+
+@dataclass
+class Room:
+    """A host that takes servers, and what it has left."""
+
+    host: str
+    availability_zone: str
+    #: The most processors that one guest can have.
+    vcpus: int
+    vcpus_left: int
+    memory_mib_left: int
+
+    def fits(self, vcpus: int, memory_mib: int) -> bool:
+        """Is there room for one more guest of that size?"""
+        return vcpus <= min(self.vcpus, self.vcpus_left) and memory_mib <= self.memory_mib_left
+
+
+def place_servers(rooms: Sequence[Room], *, vcpus: int, memory_mib: int, count: int) -> list[Room]:
+    """A host for each of the servers, the emptiest first; fewer than `count` where the room ends."""
+    placed: list[Room] = []
+    for _ in range(count):
+        free = [room for room in rooms if room.fits(vcpus, memory_mib)]
+        if not free:
+            break
+        room = max(free, key=lambda one: (one.memory_mib_left, one.host))
+        room.vcpus_left -= vcpus
+        room.memory_mib_left -= memory_mib
+        placed.append(room)
+    return placed
