@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, ForeignKey, Table, Text, UniqueConstraint
+from typing import Any
 
-from kevel.store.schema.base import Json, metadata
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint
+
+from kevel.domain.identity import ScopeKind
+from kevel.store.schema.base import Json, Word, metadata
+
+_Extra = Json(dict[str, Any])
 
 domains = Table(
     "domains",
@@ -13,6 +18,7 @@ domains = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("description", Text, nullable=False),
     Column("enabled", Boolean, nullable=False),
+    Column("extra", _Extra, nullable=False),
 )
 
 projects = Table(
@@ -23,6 +29,7 @@ projects = Table(
     Column("name", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("enabled", Boolean, nullable=False),
+    Column("extra", _Extra, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("domain_id", "name"),
 )
@@ -33,12 +40,12 @@ users = Table(
     Column("id", Text, primary_key=True),
     Column("domain_id", Text, ForeignKey("domains.id"), nullable=False),
     Column("name", Text, nullable=False),
-    #: argon2id in its own string format.
+    #: argon2id in its own string format. Without one nobody can log in with a password.
     Column("password_hash", Text),
     Column("enabled", Boolean, nullable=False),
-    Column("email", Text),
-    Column("description", Text),
+    #: Only a wish: it may have been deleted since.
     Column("default_project_id", Text),
+    Column("extra", _Extra, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("domain_id", "name"),
 )
@@ -49,18 +56,19 @@ roles = Table(
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("description", Text),
+    Column("extra", _Extra, nullable=False),
 )
 
 role_assignments = Table(
     "role_assignments",
     metadata,
     Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
-    #: "project", "domain" or "system".
-    Column("scope", Text, primary_key=True),
+    Column("scope", Word(ScopeKind), primary_key=True),
     #: Project or domain id; "all" for the system.
     Column("scope_id", Text, primary_key=True),
-    Column("role_id", Text, ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
+    Column("role_id", Text, ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True, index=True),
     CheckConstraint("scope IN ('project', 'domain', 'system')", name="scope"),
+    Index("ix_role_assignments_scope", "scope", "scope_id"),
 )
 
 application_credentials = Table(
@@ -68,10 +76,11 @@ application_credentials = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
-    Column("project_id", Text, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
+    Column("project_id", Text, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("name", Text, nullable=False),
     Column("description", Text),
     Column("secret_hash", Text, nullable=False),
+    #: Role ids.
     Column("roles", Json(list[str]), nullable=False),
     Column("unrestricted", Boolean, nullable=False),
     Column("expires_at", BigInteger),
@@ -79,24 +88,23 @@ application_credentials = Table(
     UniqueConstraint("user_id", "name"),
 )
 
-#: A token is stored as the hash of its secret: revoking is deleting the row, at once and everywhere.
+#: A token is stored as the SHA-256 of its secret: revoking is deleting the row, at once and everywhere.
 tokens = Table(
     "tokens",
     metadata,
     Column("hash", Text, primary_key=True),
     Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("scope", Text, nullable=False),
-    Column("scope_id", Text),
+    Column("scope", Word(ScopeKind), nullable=False),
+    Column("scope_id", Text, index=True),
     Column("methods", Json(list[str]), nullable=False),
     #: Role names the token carries.
     Column("roles", Json(list[str]), nullable=False),
-    Column(
-        "application_credential_id", Text, ForeignKey("application_credentials.id", ondelete="CASCADE"), index=True
-    ),
+    Column("application_credential_id", Text, ForeignKey("application_credentials.id", ondelete="CASCADE"), index=True),
     Column("audit_ids", Json(list[str]), nullable=False),
     Column("issued_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),
     CheckConstraint("scope IN ('project', 'domain', 'system', 'unscoped')", name="scope"),
+    CheckConstraint("(scope = 'unscoped') = (scope_id IS NULL)", name="scope_id"),
 )
 
 services = Table(
@@ -107,6 +115,7 @@ services = Table(
     Column("name", Text, nullable=False),
     Column("description", Text),
     Column("enabled", Boolean, nullable=False),
+    Column("extra", _Extra, nullable=False),
 )
 
 regions = Table(
@@ -114,16 +123,19 @@ regions = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("description", Text, nullable=False),
+    Column("parent_region_id", Text, ForeignKey("regions.id")),
+    Column("extra", _Extra, nullable=False),
 )
 
 endpoints = Table(
     "endpoints",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("service_id", Text, ForeignKey("services.id", ondelete="CASCADE"), nullable=False),
+    Column("service_id", Text, ForeignKey("services.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("interface", Text, nullable=False),
-    Column("region_id", Text),
+    Column("region_id", Text, ForeignKey("regions.id")),
     Column("url", Text, nullable=False),
     Column("enabled", Boolean, nullable=False),
+    Column("extra", _Extra, nullable=False),
     CheckConstraint("interface IN ('public', 'internal', 'admin')", name="interface"),
 )
