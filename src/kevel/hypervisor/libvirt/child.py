@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -48,6 +50,7 @@ class Child:
         listener: Callable[[Event], None],
     ) -> None:
         self._process = process
+        self._handle = os.pidfd_open(process.pid)
         self._reader = reader
         self._writer = writer
         self._listener = listener
@@ -81,10 +84,15 @@ class Child:
         finally:
             self._pending.pop(number, None)
 
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended: minus the signal's number when a signal ended it."""
+        return self._process.returncode
+
     async def kill(self) -> None:
         """End the process with everything it has under way; returns when it is dead."""
-        if self._process.returncode is None:
-            self._process.kill()
+        if not self.dead.is_set():
+            self._send_kill()
         await self.dead.wait()
 
     async def close(self) -> None:
@@ -124,14 +132,20 @@ class Child:
 
     async def _bury(self) -> None:
         """See the process dead, then tell everybody who waits for it."""
-        if self._process.returncode is None:
-            self._process.kill()
+        self._send_kill()
         await self._process.wait()
+        os.close(self._handle)
         self._writer.close()
         self.dead.set()
         for answer in self._pending.values():
             if not answer.done():
                 answer.set_exception(StepUnknown("The hypervisor connection was lost during the call."))
+
+    def _send_kill(self) -> None:
+        # By handle, not by number: the number may be another process's by now, and asyncio's own kill() would take the
+        # exit code away from whoever waits for it.
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def _receive(self, message: wire.Reply | wire.Notice) -> None:
         if isinstance(message, wire.Notice):

@@ -175,7 +175,8 @@ class LibvirtHypervisor:
             started_at = loop.time()
             if self._child is not None:
                 await self._child.dead.wait()
-                log.warning("libvirt process ended, it is started again", pid=self._child.pid)
+                child = self._child
+                log.warning("libvirt process ended, it is started again", pid=child.pid, exit_code=child.exit_code)
             self._ready.clear()
             self._child = None
             if loop.time() - started_at > RESTART_DELAY_S_MAX:

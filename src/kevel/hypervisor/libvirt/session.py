@@ -68,13 +68,14 @@ class Session:
 
     def describe_host(self) -> HostFacts:
         """What this host is."""
-        _, memory_mib, vcpus, *_ = self._connection.getInfo()
+        # Not getInfo()'s figure: that is the first NUMA node's on some machines.
+        memory_kib = self._connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)["total"]
         return HostFacts(
             hypervisor_type="QEMU",
             hypervisor_version=self._connection.getVersion(),
             hostname=self._connection.getHostname(),
-            vcpus=vcpus,
-            memory_mib=memory_mib,
+            vcpus=self._connection.getInfo()[2],
+            memory_mib=memory_kib // 1024,
             max_volumes=SCSI_VOLUMES_MAX,
         )
 

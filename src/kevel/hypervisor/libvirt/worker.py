@@ -8,6 +8,7 @@ not its children, and the next one finds them. It ends at once when its parent i
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import re
 import shutil
@@ -87,6 +88,7 @@ def end_process() -> NoReturn:
 
 def main() -> None:
     """Open libvirt as the parent's first message says, then do acts until the parent is gone."""
+    faulthandler.enable()  # a crash inside libvirt leaves a trace in the log
     line = Line(socket.socket(fileno=int(sys.argv[1])))
     settings = msgspec.msgpack.decode(line.receive(), type=wire.Settings)
     try:

@@ -1,0 +1,463 @@
+"""What every hypervisor driver must do: the port's rules as tests.
+
+A driver's own test module derives a class from `HypervisorKit` and gives a fixture `rig`: an open driver on a fresh host, with
+guests that let go of a disk when they are asked to. No test here needs an operating system in the guest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from kevel.domain.errors import StepNever
+from kevel.hypervisor.base import (
+    DiskSpec,
+    DomainSpec,
+    Event,
+    EventKind,
+    HostFacts,
+    Hypervisor,
+    PowerState,
+    ServerView,
+    VolumeBus,
+)
+
+MIB = 1 << 20
+#: A step that has not come about by then is taken for lost. Long, for machines under load; nothing here is timed.
+PATIENCE_S = 20.0
+LOOK_AGAIN_S = 0.02
+
+
+class Rig:
+    """An open driver on a fresh host, and what a test needs to use it.
+
+    `reopen` is called with the driver closed and returns it opened anew: the same host, seen by a new process.
+    """
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        directory: Path,
+        *,
+        volume_bus: VolumeBus = VolumeBus.SCSI,
+        make_driver: Callable[[], Hypervisor],
+    ) -> None:
+        self.hypervisor = hypervisor
+        self.directory = directory
+        self.volume_bus = volume_bus
+        self.events: list[Event] = []
+        self.facts: HostFacts | None = None
+        self._make_driver = make_driver
+        self._volumes = 0
+
+    async def open(self) -> None:
+        """Open the driver; its events are kept in `events`."""
+        self.facts = await self.hypervisor.open(self.events.append)
+
+    async def reopen(self) -> None:
+        """Close the driver and open a new one on the same host."""
+        await self.hypervisor.close()
+        self.hypervisor = self._make_driver()
+        await self.open()
+
+    def make_spec(self, server_id: str | None = None, *, memory_mib: int = 64) -> DomainSpec:
+        """A server with a small root disk and no operating system."""
+        image = self.directory / "image.raw"
+        if not image.exists():
+            image.write_bytes(bytes(MIB))
+        return DomainSpec(
+            server_id=server_id or str(uuid.uuid4()),
+            memory_mib=memory_mib,
+            vcpus=1,
+            image_path=str(image),
+            image_format="raw",
+            root_bytes=2 * MIB,
+            volume_bus=self.volume_bus,
+        )
+
+    def make_disk(self, *, size_bytes: int = 4 * MIB, unit: int | None = None, shareable: bool = False) -> DiskSpec:
+        """A fresh volume, to be plugged as the next unit."""
+        self._volumes += 1
+        unit = unit or self._volumes
+        volume_id = str(uuid.uuid4())
+        path = self.directory / f"volume-{volume_id}"
+        with path.open("wb") as file:
+            file.truncate(size_bytes)
+        return DiskSpec(
+            alias=f"ua-{uuid.uuid4()}",
+            serial=volume_id,
+            source_path=str(path),
+            source_format="raw",
+            size_bytes=size_bytes,
+            target="sd" + "abcdefghijklmnopqrstuvwxyz"[unit],
+            unit=unit,
+            shareable=shareable,
+        )
+
+    async def start(self, *disks: DiskSpec) -> str:
+        """A running server with these disks; returns its id."""
+        server_id = await self.define(*disks)
+        await self.hypervisor.start_server(server_id)
+        return server_id
+
+    async def define(self, *disks: DiskSpec) -> str:
+        """A stopped server with these disks; returns its id."""
+        spec = self.make_spec()
+        await self.hypervisor.define_server(spec)
+        for disk in disks:
+            await self.hypervisor.plug_disk(spec.server_id, disk)
+        return spec.server_id
+
+    async def look(self, server_id: str) -> ServerView:
+        """The server as it is; it must be there."""
+        view = await self.hypervisor.observe_server(server_id)
+        assert view is not None
+        return view
+
+    async def unplug(self, server_id: str, alias: str) -> None:
+        """Ask until the disk is gone."""
+
+        async def is_gone() -> bool:
+            return await self.hypervisor.unplug_disk(server_id, alias)
+
+        await until(is_gone)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for a condition. Raises TimeoutError when it has not come about in a long time."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await condition():
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+
+async def until_event(rig: Rig, event: Event) -> None:
+    """Wait until the event has come."""
+
+    async def has_come() -> bool:
+        return event in rig.events
+
+    await until(has_come)
+
+
+def list_aliases(view: ServerView) -> tuple[set[str], set[str]]:
+    """The aliases of a server's disks: in the running guest, and in the definition."""
+    return {disk.alias for disk in view.live}, {disk.alias for disk in view.persistent}
+
+
+class HypervisorKit:
+    """The tests. Each gets a fresh `rig`."""
+
+    # Servers
+
+    async def test_opening_tells_what_the_host_is_and_asks_for_a_look_at_every_server(self, rig: Rig) -> None:
+        assert rig.facts is not None
+        assert rig.facts.vcpus >= 1
+        assert rig.facts.memory_mib >= 1
+        assert rig.facts.hostname
+        assert rig.facts.max_volumes >= 1
+        assert Event(kind=EventKind.RECONNECTED, server_id="") in rig.events
+
+    async def test_a_defined_server_is_there_and_does_not_run(self, rig: Rig) -> None:
+        server_id = await rig.define()
+        view = await rig.look(server_id)
+        assert (view.server_id, view.power, view.boot_id) == (server_id, PowerState.SHUTOFF, "")
+        assert (view.live, view.persistent, view.orphans) == ((), (), ())
+
+    async def test_defining_again_changes_nothing_and_keeps_the_disks(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.define(disk)
+        before = await rig.look(server_id)
+        await rig.hypervisor.define_server(rig.make_spec(server_id))
+        assert await rig.look(server_id) == before
+
+    async def test_defining_a_running_server_anew_keeps_it_running_with_its_disks(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        before = await rig.look(server_id)
+        await rig.hypervisor.define_server(rig.make_spec(server_id, memory_mib=80))
+        assert await rig.look(server_id) == before
+        await rig.hypervisor.power_off(server_id)
+        await rig.hypervisor.start_server(server_id)
+        assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
+
+    async def test_starting_twice_starts_once(self, rig: Rig) -> None:
+        server_id = await rig.start()
+        first = await rig.look(server_id)
+        assert first.power is PowerState.RUNNING
+        assert first.boot_id
+        await rig.hypervisor.start_server(server_id)
+        assert await rig.look(server_id) == first
+
+    async def test_every_start_has_an_id_of_its_own(self, rig: Rig) -> None:
+        server_id = await rig.start()
+        first = (await rig.look(server_id)).boot_id
+        await rig.hypervisor.power_off(server_id)
+        assert (await rig.look(server_id)).boot_id == ""
+        await rig.hypervisor.start_server(server_id)
+        assert (await rig.look(server_id)).boot_id not in ("", first)
+
+    async def test_powering_off_ends_the_guest_and_may_be_repeated(self, rig: Rig) -> None:
+        server_id = await rig.start()
+        await rig.hypervisor.power_off(server_id)
+        view = await rig.look(server_id)
+        assert (view.power, view.stop_reason, view.live) == (PowerState.SHUTOFF, "destroyed", ())
+        await rig.hypervisor.power_off(server_id)
+        assert await rig.look(server_id) == view
+
+    async def test_undefining_removes_a_running_server_and_may_be_repeated(self, rig: Rig) -> None:
+        server_id = await rig.start(rig.make_disk())
+        await rig.hypervisor.undefine_server(server_id)
+        assert await rig.hypervisor.observe_server(server_id) is None
+        await rig.hypervisor.undefine_server(server_id)
+        assert await rig.hypervisor.observe_server(server_id) is None
+
+    async def test_an_undefined_server_can_be_defined_again_and_has_none_of_its_old_disks(self, rig: Rig) -> None:
+        server_id = await rig.define(rig.make_disk())
+        await rig.hypervisor.undefine_server(server_id)
+        await rig.hypervisor.define_server(rig.make_spec(server_id))
+        assert (await rig.look(server_id)).persistent == ()
+
+    async def test_of_an_absent_server_removals_succeed_and_everything_else_never_will(self, rig: Rig) -> None:
+        absent = str(uuid.uuid4())
+        hypervisor, disk = rig.hypervisor, rig.make_disk()
+        assert await hypervisor.observe_server(absent) is None
+        assert await hypervisor.unplug_disk(absent, disk.alias) is True
+        await hypervisor.power_off(absent)
+        await hypervisor.undefine_server(absent)
+        for attempt in (
+            hypervisor.start_server(absent),
+            hypervisor.plug_disk(absent, disk),
+            hypervisor.resize_disk(absent, disk.alias, 8 * MIB),
+            hypervisor.ask_shutdown(absent),
+            hypervisor.ask_reboot(absent),
+        ):
+            with pytest.raises(StepNever):
+                await attempt
+        assert await hypervisor.observe_all() == []
+
+    async def test_the_census_has_every_server_with_its_disks(self, rig: Rig) -> None:
+        first, second = rig.make_disk(), rig.make_disk()
+        running, stopped = await rig.start(first), await rig.define(second)
+        census = {view.server_id: view for view in await rig.hypervisor.observe_all()}
+        assert census.keys() == {running, stopped}
+        assert census[running].power is PowerState.RUNNING
+        assert census[running].boot_id == (await rig.look(running)).boot_id
+        assert list_aliases(census[running]) == ({first.alias}, {first.alias})
+        assert census[stopped].power is PowerState.SHUTOFF
+        assert list_aliases(census[stopped]) == (set(), {second.alias})
+        await rig.hypervisor.undefine_server(running)
+        assert [view.server_id for view in await rig.hypervisor.observe_all()] == [stopped]
+
+    async def test_starting_and_stopping_are_told(self, rig: Rig) -> None:
+        server_id = await rig.define()
+        rig.events.clear()
+        await rig.hypervisor.start_server(server_id)
+        await until_event(rig, Event(kind=EventKind.LIFECYCLE, server_id=server_id))
+        rig.events.clear()
+        await rig.hypervisor.power_off(server_id)
+        await until_event(rig, Event(kind=EventKind.LIFECYCLE, server_id=server_id))
+
+    async def test_guests_outlive_the_driver_and_are_found_again(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        before = await rig.look(server_id)
+        rig.events.clear()
+        await rig.reopen()
+        assert Event(kind=EventKind.RECONNECTED, server_id="") in rig.events
+        assert await rig.look(server_id) == before
+        await rig.unplug(server_id, disk.alias)
+        assert list_aliases(await rig.look(server_id)) == (set(), set())
+
+    # Plugging
+
+    async def test_a_disk_plugged_into_a_stopped_server_is_there_when_it_runs(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.define(disk)
+        view = await rig.look(server_id)
+        assert view.live == ()
+        plugged = view.persistent_disk(disk.alias)
+        assert plugged is not None
+        assert (plugged.serial, plugged.source_path, plugged.target) == (disk.serial, disk.source_path, disk.target)
+        await rig.hypervisor.start_server(server_id)
+        assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
+
+    async def test_a_disk_plugged_into_a_running_server_is_there_live_and_after_the_next_start(self, rig: Rig) -> None:
+        server_id = await rig.start()
+        disk = rig.make_disk(size_bytes=4 * MIB)
+        await rig.hypervisor.plug_disk(server_id, disk)
+        view = await rig.look(server_id)
+        plugged = view.live_disk(disk.alias)
+        assert plugged is not None
+        assert (plugged.serial, plugged.source_path, plugged.target) == (disk.serial, disk.source_path, disk.target)
+        assert plugged.size_bytes == 4 * MIB
+        assert view.orphans == ()
+        await rig.hypervisor.power_off(server_id)
+        await rig.hypervisor.start_server(server_id)
+        assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
+
+    @pytest.mark.parametrize("running", [False, True], ids=["stopped", "running"])
+    async def test_plugging_twice_plugs_once(self, rig: Rig, running: bool) -> None:
+        disk = rig.make_disk()
+        server_id = await (rig.start(disk) if running else rig.define(disk))
+        before = await rig.look(server_id)
+        await rig.hypervisor.plug_disk(server_id, disk)
+        assert await rig.look(server_id) == before
+
+    async def test_several_disks_asked_for_at_once_are_all_plugged(self, rig: Rig) -> None:
+        server_id = await rig.start()
+        disks = [rig.make_disk() for _ in range(4)]
+        await asyncio.gather(*(rig.hypervisor.plug_disk(server_id, disk) for disk in disks))
+        aliases = {disk.alias for disk in disks}
+        assert list_aliases(await rig.look(server_id)) == (aliases, aliases)
+
+    async def test_another_volume_under_the_same_alias_is_refused_and_changes_nothing(self, rig: Rig) -> None:
+        disk, other = rig.make_disk(unit=1), rig.make_disk(unit=2)
+        server_id = await rig.start(disk)
+        before = await rig.look(server_id)
+        impostor = DiskSpec(
+            alias=disk.alias,
+            serial=other.serial,
+            source_path=other.source_path,
+            source_format="raw",
+            size_bytes=other.size_bytes,
+            target=other.target,
+            unit=other.unit,
+        )
+        with pytest.raises(StepNever):
+            await rig.hypervisor.plug_disk(server_id, impostor)
+        assert await rig.look(server_id) == before
+
+    @pytest.mark.parametrize("running", [False, True], ids=["stopped", "running"])
+    async def test_a_unit_that_is_taken_is_refused_and_changes_nothing(self, rig: Rig, running: bool) -> None:
+        disk = rig.make_disk(unit=1)
+        server_id = await (rig.start(disk) if running else rig.define(disk))
+        before = await rig.look(server_id)
+        with pytest.raises(StepNever):
+            await rig.hypervisor.plug_disk(server_id, rig.make_disk(unit=1))
+        assert await rig.look(server_id) == before
+
+    async def test_a_shareable_volume_is_plugged_into_two_running_servers(self, rig: Rig) -> None:
+        disk = rig.make_disk(shareable=True)
+        first, second = await rig.start(disk), await rig.start(disk)
+        for server_id in (first, second):
+            assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
+        await rig.unplug(first, disk.alias)
+        assert list_aliases(await rig.look(second)) == ({disk.alias}, {disk.alias})
+
+    async def test_a_caller_that_goes_away_leaves_a_plug_that_can_be_repeated(self, rig: Rig) -> None:
+        server_id, disk = await rig.start(), rig.make_disk()
+        plugging = asyncio.create_task(rig.hypervisor.plug_disk(server_id, disk))
+        await asyncio.sleep(0)
+        plugging.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await plugging
+        await rig.hypervisor.plug_disk(server_id, disk)
+        assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
+
+    # Unplugging
+
+    async def test_unplugging_from_a_stopped_server_is_done_at_once(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.define(disk)
+        assert await rig.hypervisor.unplug_disk(server_id, disk.alias) is True
+        assert (await rig.look(server_id)).persistent == ()
+
+    async def test_unplugging_from_a_running_server_is_done_when_the_disk_is_gone_live_and_defined(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        await rig.unplug(server_id, disk.alias)
+        view = await rig.look(server_id)
+        assert (view.live, view.persistent, view.orphans) == ((), (), ())
+        await until_event(rig, Event(kind=EventKind.DISK_REMOVED, server_id=server_id, alias=disk.alias))
+
+    async def test_the_first_answer_of_a_running_guest_is_not_yet_and_the_event_tells_when(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        assert await rig.hypervisor.unplug_disk(server_id, disk.alias) is False
+        await until_event(rig, Event(kind=EventKind.DISK_REMOVED, server_id=server_id, alias=disk.alias))
+        assert (await rig.look(server_id)).live_disk(disk.alias) is None
+        await rig.unplug(server_id, disk.alias)
+
+    @pytest.mark.parametrize("running", [False, True], ids=["stopped", "running"])
+    async def test_unplugging_what_is_not_there_is_success(self, rig: Rig, running: bool) -> None:
+        other = rig.make_disk()
+        server_id = await (rig.start(other) if running else rig.define(other))
+        before = await rig.look(server_id)
+        assert await rig.hypervisor.unplug_disk(server_id, f"ua-{uuid.uuid4()}") is True
+        assert await rig.look(server_id) == before
+
+    async def test_unplugging_one_disk_leaves_the_others(self, rig: Rig) -> None:
+        going, staying = rig.make_disk(), rig.make_disk()
+        server_id = await rig.start(going, staying)
+        await rig.unplug(server_id, going.alias)
+        assert list_aliases(await rig.look(server_id)) == ({staying.alias}, {staying.alias})
+
+    async def test_a_disk_can_be_plugged_again_after_it_was_unplugged(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        for _ in range(3):
+            await rig.unplug(server_id, disk.alias)
+            await rig.hypervisor.plug_disk(server_id, disk)
+            assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
+
+    async def test_a_unit_is_free_again_after_its_disk_was_unplugged(self, rig: Rig) -> None:
+        first, second = rig.make_disk(unit=1), rig.make_disk(unit=1)
+        server_id = await rig.start(first)
+        await rig.unplug(server_id, first.alias)
+        await rig.hypervisor.plug_disk(server_id, second)
+        assert list_aliases(await rig.look(server_id)) == ({second.alias}, {second.alias})
+
+    async def test_a_disk_moves_from_one_server_to_another(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        first, second = await rig.start(disk), await rig.start()
+        await rig.unplug(first, disk.alias)
+        await rig.hypervisor.plug_disk(second, disk)
+        assert list_aliases(await rig.look(first)) == (set(), set())
+        assert list_aliases(await rig.look(second)) == ({disk.alias}, {disk.alias})
+
+    async def test_powering_off_keeps_the_disks_in_the_definition(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        await rig.hypervisor.power_off(server_id)
+        assert list_aliases(await rig.look(server_id)) == (set(), {disk.alias})
+        assert await rig.hypervisor.unplug_disk(server_id, disk.alias) is True
+
+    # Resizing
+
+    async def test_a_running_guest_sees_a_disk_grow_and_never_shrink(self, rig: Rig) -> None:
+        disk = rig.make_disk(size_bytes=4 * MIB)
+        server_id = await rig.start(disk)
+        with Path(disk.source_path).open("r+b") as file:
+            file.truncate(8 * MIB)
+        for size_bytes in (8 * MIB, 8 * MIB, 6 * MIB):
+            await rig.hypervisor.resize_disk(server_id, disk.alias, size_bytes)
+            plugged = (await rig.look(server_id)).live_disk(disk.alias)
+            assert plugged is not None
+            assert plugged.size_bytes == 8 * MIB
+        assert Path(disk.source_path).stat().st_size == 8 * MIB
+
+    async def test_resizing_a_disk_of_a_stopped_server_has_nothing_to_do(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.define(disk)
+        before = await rig.look(server_id)
+        await rig.hypervisor.resize_disk(server_id, disk.alias, 2 * disk.size_bytes)
+        assert await rig.look(server_id) == before
+
+    async def test_resizing_a_disk_that_a_running_server_has_not_is_refused(self, rig: Rig) -> None:
+        server_id = await rig.start()
+        with pytest.raises(StepNever):
+            await rig.hypervisor.resize_disk(server_id, f"ua-{uuid.uuid4()}", 8 * MIB)
+
+
+async def close_rig(rig: Rig) -> None:
+    """Remove every server of the rig's host and close the driver."""
+    for view in await rig.hypervisor.observe_all():
+        await rig.hypervisor.undefine_server(view.server_id)
+    await rig.hypervisor.close()
+
+
+RigFixture = AsyncIterator[Rig]
