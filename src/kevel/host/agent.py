@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 LOOKS_MAX: Final = 32
 #: Pause after a poll that failed.
 POLL_AGAIN_S: Final = 1.0
+#: How often the agent asks for everything instead of changes, so that nothing it lost stays lost.
+RESYNC_S: Final = 30.0
 #: What calls still under way get when the agent stops.
 DRAIN_S: Final = 5.0
 
@@ -62,8 +64,12 @@ class Agent:
         await self._state.hypervisor.close()
 
     async def _poll_forever(self) -> None:
-        since = 0
+        since, first = 0, True
+        loop = asyncio.get_running_loop()
+        resync_at = loop.time() + RESYNC_S
         while True:
+            if loop.time() > resync_at:
+                since, resync_at = 0, loop.time() + RESYNC_S
             try:
                 found = await self._state.control.changes(self._state.config.name, since)
             except asyncio.CancelledError:
@@ -72,10 +78,10 @@ class Agent:
                 log.exception("poll failed", host=self._state.config.name)
                 await asyncio.sleep(POLL_AGAIN_S)
                 continue
-            first = since == 0
             since = max(since, found.version)
             self._take(found, first=first)
             if first:
+                first = False
                 await self._compare()
 
     def _take(self, found: Assignments, *, first: bool) -> None:
@@ -83,6 +89,8 @@ class Agent:
         for path in found.paths:
             if path.hands is not Hands.HOST:
                 state.forget_path(path.id)
+                continue
+            if path.revision <= state.reported.get(path.id, 0):
                 continue
             state.paths[path.id] = path
             state.paths_of[path.server_id].add(path.id)
@@ -93,6 +101,8 @@ class Agent:
             if server.rung is ServerRung.GONE:
                 state.forget_server(server.id)
                 self._server_looks.forget(server.id)
+                continue
+            if server.revision <= state.reported.get(server.id, 0):
                 continue
             state.servers[server.id] = server
             if first:

@@ -61,6 +61,8 @@ class HostState:
         self.servers: dict[str, ServerAssignment] = {}
         self.paths: dict[str, PathAssignment] = {}
         self.paths_of: defaultdict[str, set[str]] = defaultdict(set)
+        #: The newest revision that has been reported on, by path or server: an older snapshot must not be acted on again.
+        self.reported: dict[str, int] = {}
         #: Aliases of disks that an event says are gone: looked at without asking the guest again.
         self.removed: set[str] = set()
         #: Servers that an event says have rebooted.
@@ -74,19 +76,27 @@ class HostState:
 
     async def report_server(self, report: ServerReport, *, moved: bool) -> None:
         """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one."""
-        if moved:
-            self.servers.pop(report.server_id, None)
+        known = self.servers.get(report.server_id)
+        if moved and known is not None and known.revision == report.revision:
+            del self.servers[report.server_id]
         await self.control.report(self.config.name, self.epoch, (report,), ())
+        if moved:
+            self.reported[report.server_id] = report.revision
 
     async def report_path(self, report: PathReport, *, moved: bool) -> None:
         """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one."""
-        if moved:
-            self.paths.pop(report.path_id, None)
+        known = self.paths.get(report.path_id)
+        # A poll may have brought a newer one during the look: that one must not be forgotten.
+        if moved and known is not None and known.revision == report.revision:
+            del self.paths[report.path_id]
         await self.control.report(self.config.name, self.epoch, (), (report,))
+        if moved:
+            self.reported[report.path_id] = report.revision
 
     def forget_path(self, path_id: str) -> None:
         """The path is not this host's any more."""
         self.paths.pop(path_id, None)
+        self.reported.pop(path_id, None)
         self.suspect.discard(path_id)
         for paths in self.paths_of.values():
             paths.discard(path_id)
@@ -94,6 +104,7 @@ class HostState:
     def forget_server(self, server_id: str) -> None:
         """The server is gone."""
         self.servers.pop(server_id, None)
+        self.reported.pop(server_id, None)
         self.paths_of.pop(server_id, None)
         self.suspect.discard(server_id)
         self.rebooted.discard(server_id)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 from sqlalchemy import bindparam, select
 
-from kevel.domain.ladder import Goal, Rung
+from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import Attachment, Path
 from kevel.store.schema.attachments import attachments, paths
 from kevel.store.transactions import Tx, as_struct, row_columns
@@ -130,7 +130,7 @@ def list_open(tx: Tx, *, project_id: str | None) -> list[AttachmentView]:
 
 def paths_in_control(tx: Tx) -> list[str]:
     """Ids of unreleased paths that the control plane holds: what its worker has to look at after a start."""
-    statement = select(paths.c.id).where(paths.c.live == 1, paths.c.hands == "control", paths.c.rung > Rung.RELEASED)
+    statement = select(paths.c.id).where(paths.c.live == 1, paths.c.hands == Hands.CONTROL)
     return list(tx.execute(statement).scalars())
 
 
