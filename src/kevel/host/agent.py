@@ -90,8 +90,6 @@ class Agent:
             if path.hands is not Hands.HOST:
                 state.forget_path(path.id)
                 continue
-            if path.revision <= state.reported.get(path.id, 0):
-                continue
             state.paths[path.id] = path
             state.paths_of[path.server_id].add(path.id)
             if first:
@@ -101,8 +99,6 @@ class Agent:
             if server.rung is ServerRung.GONE:
                 state.forget_server(server.id)
                 self._server_looks.forget(server.id)
-                continue
-            if server.revision <= state.reported.get(server.id, 0):
                 continue
             state.servers[server.id] = server
             if first:

@@ -30,9 +30,10 @@ class PathLooks:
 
     async def look(self, path_id: str) -> Outcome:
         """One look; see the port in `kevel.runtime.reconciler`."""
-        path = self._state.paths.get(path_id)
-        if path is None or path.hands is not Hands.HOST:
-            self._forget(path_id)
+        path = self._state.current_path(path_id)
+        if path is None:
+            if path_id not in self._state.paths:
+                self._forget(path_id)
             return DONE
         server = self._state.servers.get(path.server_id)
         if path.server_wanted and (server is None or server.rung < ServerRung.DEFINED):

@@ -37,7 +37,7 @@ class ServerLooks:
 
     async def look(self, server_id: str) -> Outcome:
         """One look; see the port in `kevel.runtime.reconciler`."""
-        server = self._state.servers.get(server_id)
+        server = self._state.current_server(server_id)
         if server is None:
             return DONE
         try:

@@ -61,7 +61,7 @@ class HostState:
         self.servers: dict[str, ServerAssignment] = {}
         self.paths: dict[str, PathAssignment] = {}
         self.paths_of: defaultdict[str, set[str]] = defaultdict(set)
-        #: The newest revision that has been reported on, by path or server: an older snapshot must not be acted on again.
+        #: The newest revision that has been reported on, by path or server: an older snapshot is not acted on again.
         self.reported: dict[str, int] = {}
         #: Aliases of disks that an event says are gone: looked at without asking the guest again.
         self.removed: set[str] = set()
@@ -73,6 +73,16 @@ class HostState:
         self.undefined: set[str] = set()
         #: Puts a server and its paths up for a look; set by the agent.
         self.wake_server: Callable[[str], None] = lambda server_id: None
+
+    def current_server(self, server_id: str) -> ServerAssignment | None:
+        """The server's assignment, unless it is older than what has been reported."""
+        server = self.servers.get(server_id)
+        return None if server is None or server.revision <= self.reported.get(server_id, 0) else server
+
+    def current_path(self, path_id: str) -> PathAssignment | None:
+        """The path's assignment, unless it is older than what has been reported."""
+        path = self.paths.get(path_id)
+        return None if path is None or path.revision <= self.reported.get(path_id, 0) else path
 
     async def report_server(self, report: ServerReport, *, moved: bool) -> None:
         """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one."""
