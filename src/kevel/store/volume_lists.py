@@ -7,7 +7,7 @@ column holds (the status is computed) is matched on the rows, chunk by chunk, un
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -253,3 +253,14 @@ def used(tx: Tx, project_id: str) -> tuple[int, int]:
     )
     row = tx.execute(statement).one()
     return int(row.number), int(row.total_gib)
+
+
+def readonly_among(tx: Tx, volume_ids: Collection[str]) -> frozenset[str]:
+    """Those of the volumes that guests may only read."""
+    found: set[str] = set()
+    ids = list(volume_ids)
+    for at in range(0, len(ids), CHUNK_ROWS):
+        chunk = ids[at : at + CHUNK_ROWS]
+        statement = select(volumes.c.id).where(volumes.c.id.in_(chunk), volumes.c.readonly.is_(True))
+        found.update(tx.execute(statement).scalars())
+    return frozenset(found)

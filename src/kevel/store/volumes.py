@@ -15,7 +15,9 @@ from sqlalchemy import bindparam, func, insert, select, update
 from kevel.domain.errors import NotFound, StaleWrite
 from kevel.domain.limits import Limits
 from kevel.domain.model import Actor, Operation, OperationKind, Reason, Volume
+from kevel.store.hosts import raise_version
 from kevel.store.journal import Entry, append
+from kevel.store.schema.attachments import paths
 from kevel.store.schema.volumes import operations, volumes
 from kevel.store.transactions import Tx, as_struct, row_columns
 
@@ -44,6 +46,12 @@ _GROWING = (
         operations.c.kind == OperationKind.EXTENDING,
         volumes.c.backend == bindparam("of_backend"),
     )
+)
+_HOSTS = select(paths.c.host).distinct().where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == 1)
+_STAMP = (
+    update(paths)
+    .where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == 1, paths.c.host == bindparam("of_host"))
+    .values(host_version=bindparam("new_host_version"))
 )
 _DELETE_TIMEOUT_US: Final = int(Limits().volume_timeout_s * 1e6)
 
@@ -156,6 +164,13 @@ def finish_operation(
 def note_error(tx: Tx, operation: Operation, error: Reason) -> None:
     """Keep why the operation has not succeeded yet."""
     tx.execute(_NOTE, {"of_operation": operation.id, "new_error": error})
+
+
+def tell_hosts(tx: Tx, volume_id: str) -> None:
+    """Have the agents of all hosts that reach the volume look at its paths: something about it has changed."""
+    for host in tx.execute(_HOSTS, {"of_volume": volume_id}).scalars().all():
+        values = {"of_volume": volume_id, "of_host": host, "new_host_version": raise_version(tx, host)}
+        tx.execute(_STAMP, values)
 
 
 def begin_delete(

@@ -1,0 +1,186 @@
+"""The JSON bodies that the block storage API takes. Every key may be null, as the command line sends them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+Text = Annotated[str, msgspec.Meta(max_length=255)]
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[a-zA-Z0-9_:. \-]+$")]
+Metadata = dict[Key, Text]
+Bool = bool | Text
+
+
+class VolumeFields(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume as it is asked for. What Kevel does not make volumes from is here to be refused by name."""
+
+    size: int | str | None = None
+    name: Text | None = None
+    description: Text | None = None
+    volume_type: Text | None = None
+    metadata: Metadata | None = None
+    availability_zone: Text | None = None
+    multiattach: Bool | None = None
+    snapshot_id: Text | None = None
+    source_volid: Text | None = None
+    image_ref: Text | None = msgspec.field(default=None, name="imageRef")
+    image_id: Text | None = None
+    backup_id: Text | None = None
+    group_id: Text | None = None
+    consistencygroup_id: Text | None = None
+
+
+class KnownVolumeFields(VolumeFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same without other keys (from 3.53)."""
+
+
+class CreateVolume(msgspec.Struct, frozen=True, kw_only=True):
+    """POST /volumes until 3.52."""
+
+    volume: VolumeFields
+    scheduler_hints: dict[str, Any] | None = msgspec.field(default=None, name="OS-SCH-HNT:scheduler_hints")
+
+
+class CreateKnownVolume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /volumes from 3.53."""
+
+    volume: KnownVolumeFields
+    scheduler_hints: dict[str, Any] | None = msgspec.field(default=None, name="OS-SCH-HNT:scheduler_hints")
+
+
+class VolumeChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """What PUT may change."""
+
+    name: Text | msgspec.UnsetType | None = msgspec.UNSET
+    description: Text | msgspec.UnsetType | None = msgspec.UNSET
+    #: Older words for the same.
+    display_name: Text | msgspec.UnsetType | None = msgspec.UNSET
+    display_description: Text | msgspec.UnsetType | None = msgspec.UNSET
+    metadata: Metadata | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class KnownVolumeChanges(VolumeChanges, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same without other keys (from 3.53)."""
+
+
+class UpdateVolume(msgspec.Struct, frozen=True, kw_only=True):
+    """PUT /volumes/{id} until 3.52."""
+
+    volume: VolumeChanges
+
+
+class UpdateKnownVolume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """PUT /volumes/{id} from 3.53."""
+
+    volume: KnownVolumeChanges
+
+
+class PutMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST and PUT /volumes/{id}/metadata."""
+
+    metadata: Metadata
+
+
+class PutMetadataItem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """PUT /volumes/{id}/metadata/{key}: one item, of that key."""
+
+    meta: Metadata
+
+
+class NewSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A size in GiB."""
+
+    new_size: int | str
+
+
+class Extend(msgspec.Struct, frozen=True, kw_only=True):
+    """os-extend."""
+
+    extend: NewSize = msgspec.field(name="os-extend")
+
+
+class Bootable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A flag."""
+
+    bootable: Bool
+
+
+class SetBootable(msgspec.Struct, frozen=True, kw_only=True):
+    """os-set_bootable."""
+
+    flag: Bootable = msgspec.field(name="os-set_bootable")
+
+
+class Readonly(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A flag."""
+
+    readonly: Bool
+
+
+class SetReadonly(msgspec.Struct, frozen=True, kw_only=True):
+    """os-update_readonly_flag."""
+
+    flag: Readonly = msgspec.field(name="os-update_readonly_flag")
+
+
+class NewType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A type by id or name. Nothing has to move, so the policy for moving is only checked."""
+
+    new_type: Text
+    migration_policy: Text | None = None
+
+
+class Retype(msgspec.Struct, frozen=True, kw_only=True):
+    """os-retype."""
+
+    retype: NewType = msgspec.field(name="os-retype")
+
+
+class Statuses(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """At least one of them."""
+
+    status: Text | None = None
+    attach_status: Text | None = None
+    migration_status: Text | None = None
+
+
+class ResetStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """os-reset_status."""
+
+    reset: Statuses = msgspec.field(name="os-reset_status")
+
+
+class NewTypeFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A volume type as it is asked for."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    description: Text | None = None
+    is_public: Bool | None = msgspec.field(default=None, name="os-volume-type-access:is_public")
+    extra_specs: dict[Key, Text] | None = None
+
+
+class CreateType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /types."""
+
+    volume_type: NewTypeFields
+
+
+class TypeChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What PUT may change."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
+    description: Text | msgspec.UnsetType | None = msgspec.UNSET
+    is_public: Bool | None = None
+
+
+class UpdateType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """PUT /types/{id}."""
+
+    volume_type: TypeChanges
+
+
+class PutSpecs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /types/{id}/extra_specs."""
+
+    extra_specs: Annotated[dict[Key, Text], msgspec.Meta(min_length=1)]

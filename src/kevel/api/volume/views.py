@@ -1,0 +1,160 @@
+"""How volumes, types and attachments are shown, at each microversion."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kevel.api.operations import Call, Version
+from kevel.api.volume.values import show_time
+from kevel.domain.status import attachment_status
+from kevel.store.attachments import AttachmentView
+from kevel.store.volume_lists import VolumeView
+from kevel.store.volume_types import VolumeType
+
+#: Extra specs that users see; the others are between the operator and the back end.
+_PUBLIC_SPECS: Final = frozenset({"multiattach", "RESKEY:availability_zones", "replication_enabled"})
+
+
+class VolumeShower:
+    """Shows volumes to one caller at one microversion; what is the same for all of them is decided once."""
+
+    def __init__(self, call: Call) -> None:
+        self._base = call.base_url
+        self._bookmark = call.base_url.rpartition("/")[0]
+        self._address = call.services.volumes.address
+        self._admin = call.caller.is_admin
+        self._sees_hosts = self._admin or "service" in call.caller.roles
+        version = call.version
+        self._extra: dict[str, Any] = {}
+        if version >= Version(3, 13):
+            self._extra["group_id"] = None
+        if version >= Version(3, 21) and self._admin:
+            self._extra["provider_id"] = None
+        if version >= Version(3, 48):
+            self._extra |= {"shared_targets": False, "service_uuid": None}
+        if version >= Version(3, 61) and self._admin:
+            self._extra["cluster_name"] = None
+        if version >= Version(3, 65):
+            self._extra["consumes_quota"] = True
+        self._shows_type_id = version >= Version(3, 63)
+
+    def summary(self, view: VolumeView) -> dict[str, Any]:
+        """A line of the short list."""
+        return {"id": view.volume.id, "name": view.volume.name, "links": self._links(view.volume.id)}
+
+    def detail(self, view: VolumeView) -> dict[str, Any]:
+        """All that the caller may see of it."""
+        volume = view.volume
+        attached = view.attached if view.attachments else []
+        metadata = volume.metadata
+        if volume.readonly_asked or attached:
+            metadata = metadata | self._flags(view, is_attached=bool(attached))
+        shown = {
+            "id": volume.id,
+            "status": view.status,
+            "size": volume.size_gib,
+            "availability_zone": volume.availability_zone,
+            "created_at": show_time(volume.created_at),
+            "updated_at": show_time(volume.updated_at),
+            "name": volume.name,
+            "description": volume.description,
+            "volume_type": view.type_name,
+            "snapshot_id": None,
+            "source_volid": None,
+            "metadata": metadata,
+            "links": self._links(volume.id),
+            "user_id": volume.user_id,
+            "bootable": "true" if volume.bootable else "false",
+            "encrypted": False,
+            "replication_status": None,
+            "consistencygroup_id": None,
+            "multiattach": volume.multiattach,
+            "attachments": [self._attachment(one) for one in attached],
+            "os-vol-tenant-attr:tenant_id": volume.project_id,
+            **self._extra,
+        }
+        if self._shows_type_id:
+            shown["volume_type_id"] = volume.volume_type_id
+        if self._admin:
+            shown["migration_status"] = None
+            shown["os-vol-host-attr:host"] = self._address(volume)
+            shown["os-vol-mig-status-attr:migstat"] = None
+            shown["os-vol-mig-status-attr:name_id"] = None
+        return shown
+
+    def _links(self, volume_id: str) -> list[dict[str, str]]:
+        return [
+            {"rel": "self", "href": f"{self._base}/volumes/{volume_id}"},
+            {"rel": "bookmark", "href": f"{self._bookmark}/volumes/{volume_id}"},
+        ]
+
+    @staticmethod
+    def _flags(view: VolumeView, *, is_attached: bool) -> dict[str, str]:
+        """What Cinder shows among the user's metadata."""
+        flags: dict[str, str] = {}
+        if view.volume.readonly_asked:
+            flags["readonly"] = str(view.volume.readonly)
+        if is_attached:
+            flags["attached_mode"] = attach_mode(readonly=view.volume.readonly)
+        return flags
+
+    def _attachment(self, view: AttachmentView) -> dict[str, Any]:
+        attachment = view.attachment
+        host = view.path.host if view.path is not None and self._sees_hosts else None
+        return {
+            "id": attachment.volume_id,
+            "attachment_id": attachment.id,
+            "volume_id": attachment.volume_id,
+            "server_id": attachment.server_id,
+            "host_name": host,
+            "device": attachment.device,
+            "attached_at": show_time(attachment.attached_at),
+        }
+
+
+def attach_mode(*, readonly: bool) -> str:
+    """Cinder's word for how a guest has the volume."""
+    return "ro" if readonly else "rw"
+
+
+def show_attachment_summary(view: AttachmentView) -> dict[str, Any]:
+    """A line of the short list."""
+    attachment = view.attachment
+    return {
+        "id": attachment.id,
+        "status": attachment_status(attachment, view.paths),
+        "instance": attachment.server_id,
+        "volume_id": attachment.volume_id,
+    }
+
+
+def show_attachment(view: AttachmentView, *, readonly: bool) -> dict[str, Any]:
+    """One attachment. What a host connects by is for that host alone (S10), so connection_info is empty here."""
+    attachment = view.attachment
+    return show_attachment_summary(view) | {
+        "attached_at": show_time(attachment.attached_at) or "",
+        "detached_at": show_time(attachment.closed_at) or "",
+        "attach_mode": attach_mode(readonly=readonly),
+        "connection_info": {},
+    }
+
+
+def show_type(volume_type: VolumeType, *, is_admin: bool) -> dict[str, Any]:
+    """A volume type; what is between operator and back end only to admins."""
+    shown = {
+        "id": volume_type.id,
+        "name": volume_type.name,
+        "description": volume_type.description,
+        "is_public": volume_type.is_public,
+        "os-volume-type-access:is_public": volume_type.is_public,
+        "extra_specs": show_specs(volume_type, is_admin=is_admin),
+    }
+    if is_admin:
+        shown["qos_specs_id"] = None
+    return shown
+
+
+def show_specs(volume_type: VolumeType, *, is_admin: bool) -> dict[str, str]:
+    """The extra specs that the caller may see."""
+    specs = volume_type.extra_specs
+    return specs if is_admin else {key: value for key, value in specs.items() if key in _PUBLIC_SPECS}

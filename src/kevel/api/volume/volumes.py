@@ -1,0 +1,229 @@
+"""Volumes, their metadata and their actions: words in, a use case, words out."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from kevel.api.operations import Call, Reply, Version
+from kevel.api.volume.bodies import VolumeChanges, VolumeFields
+from kevel.api.volume.listing import read_filter, read_page, read_query, with_links
+from kevel.api.volume.values import read_bool, read_flag, read_size_gib
+from kevel.api.volume.views import VolumeShower
+from kevel.control.volumes import NewVolume
+from kevel.domain.errors import Invalid, NotFound
+
+#: What Cinder makes volumes from and Kevel does not, with the words for it.
+_SOURCES: Final = {
+    "snapshot_id": "snapshots",
+    "source_volid": "other volumes",
+    "image_ref": "images",
+    "image_id": "images",
+    "backup_id": "backups",
+    "group_id": "groups",
+    "consistencygroup_id": "consistency groups",
+}
+_MIGRATION_POLICIES: Final = (None, "never", "on-demand")
+
+
+async def create_volume(call: Call) -> Reply:
+    """An empty volume, to be made in the background."""
+    fields: VolumeFields = call.body.volume
+    for name, source in _SOURCES.items():
+        if getattr(fields, name):
+            raise Invalid(f"Invalid input for {name}: Kevel makes empty volumes; it does not make them from {source}.")
+    if fields.multiattach is not None and read_bool(fields.multiattach, "multiattach"):
+        raise Invalid(
+            "Invalid input for multiattach: choose a volume type that has the extra spec multiattach instead."
+        )
+    new = NewVolume(
+        size_gib=read_size_gib(fields.size, "size"),
+        name=_read_text(fields.name, "name") or "",
+        description=_read_text(fields.description, "description"),
+        type_ref=fields.volume_type or None,
+        metadata=fields.metadata or {},
+        availability_zone=fields.availability_zone or None,
+    )
+    view = await call.services.volumes.create(call.actor, new)
+    return Reply(body={"volume": VolumeShower(call).detail(view)})
+
+
+async def list_volumes(call: Call) -> Reply:
+    """Volumes with id and name only."""
+    return await _list(call, VolumeShower(call).summary)
+
+
+async def list_details(call: Call) -> Reply:
+    """Volumes with all that the caller may see of them."""
+    return await _list(call, VolumeShower(call).detail)
+
+
+async def _list(call: Call, show: Any) -> Reply:
+    query = read_query(call)
+    page = read_page(call, query)
+    found = await call.services.volumes.list(read_filter(call, query), page)
+    last_id = found.views[-1].volume.id if found.views else ""
+    rows = [show(view) for view in found.views]
+    body = with_links(call, "volumes", rows, page=page, has_more=found.has_more, last_id=last_id)
+    if found.count is not None:
+        body["count"] = found.count
+    return Reply(body=body)
+
+
+async def summarize_volumes(call: Call) -> Reply:
+    """Number and size of all volumes."""
+    summary = await call.services.volumes.summarize(read_filter(call, read_query(call)))
+    body: dict[str, Any] = {"total_count": summary.count, "total_size": summary.total_gib}
+    if call.version >= Version(3, 36):
+        body["metadata"] = summary.metadata
+    return Reply(body={"volume-summary": body})
+
+
+async def show_volume(call: Call) -> Reply:
+    """One volume."""
+    view = await call.services.volumes.get(call.actor, call.path["volume_id"])
+    return Reply(body={"volume": VolumeShower(call).detail(view)})
+
+
+async def update_volume(call: Call) -> Reply:
+    """Change name, description or metadata."""
+    changes = _read_changes(call.body.volume)
+    if not changes and call.version >= Version(3, 53):
+        raise Invalid("Invalid input for volume: it has to have at least one of name, description and metadata.")
+    view = await call.services.volumes.update(call.actor, call.path["volume_id"], changes)
+    return Reply(body={"volume": VolumeShower(call).detail(view)})
+
+
+def _read_changes(fields: VolumeChanges) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for column, values in (
+        ("name", (fields.name, fields.display_name)),
+        ("description", (fields.description, fields.display_description)),
+    ):
+        for value in values:
+            if value is not msgspec.UNSET and column not in changes:
+                changes[column] = _read_text(value, column)
+    if "name" in changes:
+        changes["name"] = changes["name"] or ""
+    if fields.metadata is not msgspec.UNSET and fields.metadata is not None:
+        changes["metadata"] = fields.metadata
+    return changes
+
+
+def _read_text(value: str | None, name: str) -> str | None:
+    if value is None:
+        return None
+    if "\0" in value:
+        raise Invalid(f"Invalid input for {name}: a text cannot have NUL in it.")
+    return value.strip()
+
+
+async def delete_volume(call: Call) -> Reply:
+    """Delete a volume that is attached nowhere. There are no snapshots that `cascade` could mean."""
+    query = read_query(call)
+    read_flag(query, "cascade")
+    force = read_flag(query, "force") and call.version >= Version(3, 23)
+    await call.services.volumes.delete(call.actor, call.path["volume_id"], force=force)
+    return Reply()
+
+
+async def force_delete_volume(call: Call) -> Reply:
+    """Delete a volume whatever its status, if it is attached nowhere."""
+    await call.services.volumes.delete(call.actor, call.path["volume_id"], force=True)
+    return Reply()
+
+
+async def show_encryption(call: Call) -> Reply:
+    """No volume is encrypted."""
+    await call.services.volumes.get(call.actor, call.path["volume_id"])
+    return Reply(body={"encryption_key_id": None})
+
+
+async def list_metadata(call: Call) -> Reply:
+    """The user's metadata of a volume."""
+    view = await call.services.volumes.get(call.actor, call.path["volume_id"])
+    return Reply(body={"metadata": view.volume.metadata})
+
+
+async def add_metadata(call: Call) -> Reply:
+    """Set the items given, keep the others."""
+    return await _put_metadata(call, call.body.metadata, replace=False)
+
+
+async def replace_metadata(call: Call) -> Reply:
+    """Set the items given, remove the others."""
+    return await _put_metadata(call, call.body.metadata, replace=True)
+
+
+async def _put_metadata(call: Call, items: dict[str, str], *, replace: bool) -> Reply:
+    volumes = call.services.volumes
+    metadata = await volumes.put_metadata(call.actor, call.path["volume_id"], items, replace=replace)
+    return Reply(body={"metadata": metadata})
+
+
+async def show_metadata_item(call: Call) -> Reply:
+    """One metadata item."""
+    key = call.path["key"]
+    view = await call.services.volumes.get(call.actor, call.path["volume_id"])
+    if key not in view.volume.metadata:
+        raise NotFound(f"Volume {view.volume.id} has no metadata with key {key[:255]}.")
+    return Reply(body={"meta": {key: view.volume.metadata[key]}})
+
+
+async def put_metadata_item(call: Call) -> Reply:
+    """Set one metadata item."""
+    key, items = call.path["key"], call.body.meta
+    if list(items) != [key]:
+        raise Invalid(f"Invalid input for meta: the body has to have one item, with the URL's key {key[:255]}.")
+    await call.services.volumes.put_metadata(call.actor, call.path["volume_id"], items, replace=False)
+    return Reply(body={"meta": items})
+
+
+async def remove_metadata_item(call: Call) -> Reply:
+    """Remove one metadata item."""
+    await call.services.volumes.remove_metadata(call.actor, call.path["volume_id"], call.path["key"])
+    return Reply()
+
+
+async def extend_volume(call: Call) -> Reply:
+    """Grow a volume; from 3.42 an attached one too."""
+    size_gib = read_size_gib(call.body.extend.new_size, "new_size")
+    in_use = call.version >= Version(3, 42)
+    await call.services.volumes.extend(call.actor, call.path["volume_id"], size_gib, in_use=in_use)
+    return Reply()
+
+
+async def set_bootable(call: Call) -> Reply:
+    """Say whether a guest can boot from it."""
+    bootable = read_bool(call.body.flag.bootable, "bootable")
+    await call.services.volumes.set_bootable(call.actor, call.path["volume_id"], bootable=bootable)
+    return Reply()
+
+
+async def set_readonly(call: Call) -> Reply:
+    """Say whether guests may write."""
+    readonly = read_bool(call.body.flag.readonly, "readonly")
+    await call.services.volumes.set_readonly(call.actor, call.path["volume_id"], readonly=readonly)
+    return Reply()
+
+
+async def retype_volume(call: Call) -> Reply:
+    """Give a volume another type of the same back end."""
+    wanted = call.body.retype
+    if wanted.migration_policy not in _MIGRATION_POLICIES:
+        raise Invalid("Invalid input for migration_policy: it has to be never or on-demand.")
+    await call.services.volumes.retype(call.actor, call.path["volume_id"], wanted.new_type)
+    return Reply()
+
+
+async def reset_status(call: Call) -> Reply:
+    """Put a word over a volume's status, or take it away again."""
+    wanted = call.body.reset
+    if wanted.status is None and wanted.attach_status is None and wanted.migration_status is None:
+        raise Invalid("Invalid input for os-reset_status: it has to have status, attach_status or migration_status.")
+    if wanted.migration_status not in (None, "none"):
+        raise Invalid("Invalid input for migration_status: no volume is migrating, so it can only be none.")
+    volumes = call.services.volumes
+    await volumes.reset_status(call.actor, call.path["volume_id"], wanted.status, wanted.attach_status)
+    return Reply()

@@ -1,0 +1,126 @@
+"""The worker that carries out what volumes are in the middle of: creating, growing, deleting.
+
+An act of the back end is done and then recorded by compare-and-set. Acts are idempotent, so a process that dies between
+the two does the act once more (S7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+
+from kevel.control.runtime import Runtime
+from kevel.domain.errors import StepError, StepNever
+from kevel.domain.ladder import Rung
+from kevel.domain.model import GIB, Actor, Operation, OperationKind, Reason, Volume
+from kevel.runtime.reconciler import DONE, Outcome, Retry
+from kevel.storage.base import Backend, VolumeFile
+from kevel.store.actions import start_action
+from kevel.store.attachments import open_of_volume
+from kevel.store.transactions import Tx
+from kevel.store.volumes import (
+    change_volume,
+    finish_operation,
+    load_volume,
+    note_error,
+    running_operation,
+    tell_hosts,
+    unfinished,
+)
+
+log = structlog.get_logger(__name__)
+
+ACTOR: Final = "control"
+
+
+class VolumeWorker:
+    """Looks at volumes for `kevel.runtime.reconciler`."""
+
+    def __init__(self, runtime: Runtime, backends: Mapping[str, Backend]) -> None:
+        self._runtime = runtime
+        self._backends = backends
+
+    async def unfinished(self) -> list[str]:
+        """Volumes in the middle of something: looked at after a start and by every sweep."""
+        return await self._runtime.store.read(unfinished)
+
+    async def look(self, volume_id: str) -> Outcome:
+        """Carry out the volume's running operation, if there is one."""
+        seen = await self._runtime.store.read(_see, volume_id)
+        if seen is None:
+            return DONE
+        volume, operation = seen
+        started = self._runtime.clock.now_us()
+        try:
+            await self._act(volume, operation)
+        except StepError as error:
+            return await self._note_failure(operation, error)
+        at = self._runtime.clock.now_us()
+        await self._runtime.store.write(_complete, operation, at, at - started)
+        return DONE
+
+    async def _act(self, volume: Volume, operation: Operation) -> None:
+        backend = self._backends.get(volume.backend)
+        if backend is None:
+            raise StepNever(f"The storage back end {volume.backend} is not configured any more.")
+        size_gib = volume.size_gib
+        if operation.kind is OperationKind.EXTENDING:
+            size_gib = int(operation.args["size_gib"])
+        file = VolumeFile(volume_id=volume.id, size_bytes=size_gib * GIB, format=volume.format)
+        if operation.kind is OperationKind.CREATING:
+            await backend.create_volume(file)
+        elif operation.kind is OperationKind.EXTENDING:
+            await backend.grow_volume(file)
+        else:
+            await backend.delete_volume(file)
+
+    async def _note_failure(self, operation: Operation, error: StepError) -> Outcome:
+        at = self._runtime.clock.now_us()
+        if isinstance(error, StepNever) or at >= operation.deadline_at:
+            await self._runtime.store.write(_fail, operation, error.message, at)
+            return DONE
+        if operation.last_error is None or operation.last_error.message != error.message:
+            reason = Reason(code=f"{operation.kind.value}_retried", message=error.message, at=at)
+            await self._runtime.store.write(note_error, operation, reason)
+        return Retry(error.message)
+
+
+def _see(tx: Tx, volume_id: str) -> tuple[Volume, Operation] | None:
+    operation = running_operation(tx, volume_id)
+    volume = load_volume(tx, volume_id)
+    return None if operation is None or volume is None else (volume, operation)
+
+
+def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:
+    finish_operation(tx, operation, actor=ACTOR, at=at, took_us=took_us)
+    if operation.kind is OperationKind.CREATING:
+        change_volume(tx, operation.volume_id, made=True, updated_at=at)
+    elif operation.kind is OperationKind.EXTENDING:
+        _grow(tx, operation, at)
+    else:
+        change_volume(tx, operation.volume_id, deleted_at=at, updated_at=at, live=None)
+
+
+def _grow(tx: Tx, operation: Operation, at: int) -> None:
+    """The volume has its new size, and the agents of its hosts show it to their guests: an action of the servers."""
+    change_volume(tx, operation.volume_id, size_gib=int(operation.args["size_gib"]), updated_at=at)
+    volume = load_volume(tx, operation.volume_id)
+    if volume is None:
+        raise AssertionError("a volume's row is never deleted")
+    tell_hosts(tx, volume.id)
+    actor = Actor(user_id=volume.user_id, project_id=volume.project_id, request_id=operation.request_id)
+    for view in open_of_volume(tx, volume.id):
+        for path in view.paths:
+            if path.rung is Rung.PLUGGED and path.server_id is not None:
+                server_id, subject_id = path.server_id, path.id
+                start_action(tx, server_id=server_id, subject_id=subject_id, action="extend_volume", actor=actor, at=at)
+
+
+def _fail(tx: Tx, operation: Operation, message: str, at: int) -> None:
+    """The volume keeps the reason; its status shows it as Cinder's error, error_deleting or error_extending."""
+    reason = Reason(code=f"{operation.kind.value}_failed", message=message, at=at)
+    finish_operation(tx, operation, actor=ACTOR, at=at, error=reason)
+    change_volume(tx, operation.volume_id, fault=reason, updated_at=at)
+    log.warning("volume operation failed", volume_id=operation.volume_id, kind=operation.kind.value, reason=message)

@@ -1,0 +1,446 @@
+"""Volumes: the use cases. What is checked is checked inside the transaction that writes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from kevel.control.runtime import Runtime
+from kevel.control.volume_types import resolve_type
+from kevel.domain.errors import Forbidden, Invalid, NotFound, OverLimit, StepError, Unavailable
+from kevel.domain.limits import Limits
+from kevel.domain.model import GIB, MIB, Actor, OperationKind, Volume
+from kevel.domain.status import volume_status
+from kevel.storage.base import Backend, Capacity
+from kevel.store import volume_lists as lists
+from kevel.store.journal import Entry, append
+from kevel.store.transactions import Tx
+from kevel.store.volume_lists import Page, Summary, VolumeFilter, VolumePage, VolumeView, view_volume
+from kevel.store.volume_types import VolumeType
+from kevel.store.volumes import (
+    begin_delete,
+    begin_operation,
+    change_volume,
+    find_volume,
+    insert_volume,
+    provisioned_gib,
+    running_operation,
+)
+
+#: No volume is made or grown while less than this is free: the store and running guests need room too.
+FREE_BYTES_MIN: Final = 64 * MIB
+#: Items of one volume's metadata.
+METADATA_ITEMS_MAX: Final = 128
+#: The extra spec of a type by which it names the back end of its volumes.
+BACKEND_SPEC: Final = "volume_backend_name"
+#: Words that an admin may put over a volume's status. Each of them blocks; none frees anything.
+MASKS: Final = frozenset({"creating", "error", "error_deleting", "attaching", "detaching", "maintenance"})
+_DELETABLE: Final = frozenset({"available", "error", "error_deleting", "error_extending"})
+
+
+class NewVolume(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for."""
+
+    size_gib: int
+    name: str = ""
+    description: str | None = None
+    #: Id or name of the type; None: the default type.
+    type_ref: str | None = None
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    availability_zone: str | None = None
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """The storage pool, as an operator sees it."""
+
+    #: As in `host@backend#pool`.
+    address: str
+    backend: str
+    host: str
+    availability_zone: str
+    #: None: it does not answer.
+    capacity: Capacity | None
+    provisioned_gib: int
+    overcommit_ratio: float
+    at: int
+
+
+class Volumes:
+    """Volumes of one pool."""
+
+    def __init__(
+        self, runtime: Runtime, backend: Backend, limits: Limits, *, host: str, availability_zone: str
+    ) -> None:
+        self._runtime = runtime
+        self._backend = backend
+        self._limits = limits
+        self.host = host
+        self.availability_zone = availability_zone
+
+    def address(self, volume: Volume) -> str:
+        """Where the volume lies: `host@backend#pool`."""
+        return f"{self.host}@{volume.backend}#{volume.backend}"
+
+    async def create(self, actor: Actor, new: NewVolume) -> VolumeView:
+        """Enter a volume and start to make it. Raises OverLimit, and then nothing is left of it."""
+        room = await self._room()
+        runtime = self._runtime
+        return await runtime.store.write(
+            _create,
+            actor,
+            new,
+            room,
+            volume_id=runtime.ids.uuid(),
+            availability_zone=self.availability_zone,
+            at=runtime.clock.now_us(),
+        )
+
+    async def get(self, actor: Actor, volume_id: str) -> VolumeView:
+        """The volume; NotFound."""
+        return await self._runtime.store.read(_get, actor, volume_id)
+
+    async def list(self, wanted: VolumeFilter, page: Page) -> VolumePage:
+        """One page of the volumes that match; the caller has put the actor's project into the filter."""
+        return await self._runtime.store.read(lists.list_volumes, wanted, page)
+
+    async def summarize(self, wanted: VolumeFilter) -> Summary:
+        """Number, size and metadata of the volumes that match by their columns."""
+        return await self._runtime.store.read(lists.summarize, wanted)
+
+    async def used(self, project_id: str) -> tuple[int, int]:
+        """Number and GiB of the project's volumes."""
+        return await self._runtime.store.read(lists.used, project_id)
+
+    async def readonly_among(self, volume_ids: Collection[str]) -> frozenset[str]:
+        """Those of the volumes that guests may only read."""
+        return await self._runtime.store.read(lists.readonly_among, volume_ids)
+
+    async def update(self, actor: Actor, volume_id: str, changes: Mapping[str, Any]) -> VolumeView:
+        """Change name, description or metadata (which is replaced whole)."""
+        return await self._runtime.store.write(_update, actor, volume_id, dict(changes), self._runtime.clock.now_us())
+
+    async def delete(self, actor: Actor, volume_id: str, *, force: bool) -> None:
+        """Start to delete a volume that is attached nowhere; with `force` (admins) whatever its status is."""
+        if force and not actor.is_admin:
+            raise Forbidden("Policy does not allow a volume to be deleted by force with the roles of this token.")
+        at = self._runtime.clock.now_us()
+        await self._runtime.store.write(_delete, actor, volume_id, force=force, at=at, deadline_at=self._deadline(at))
+
+    async def extend(self, actor: Actor, volume_id: str, size_gib: int, *, in_use: bool) -> None:
+        """Start to grow a volume; `in_use`: an attached one too."""
+        room = await self._room()
+        at = self._runtime.clock.now_us()
+        await self._runtime.store.write(_extend, actor, volume_id, size_gib, room, in_use=in_use, at=at)
+
+    async def put_metadata(
+        self, actor: Actor, volume_id: str, metadata: Mapping[str, str], *, replace: bool
+    ) -> dict[str, str]:
+        """Set metadata items, or replace all of them; the items afterwards."""
+        at = self._runtime.clock.now_us()
+        return await self._runtime.store.write(_put_metadata, actor, volume_id, dict(metadata), replace=replace, at=at)
+
+    async def remove_metadata(self, actor: Actor, volume_id: str, key: str) -> None:
+        """Remove one metadata item; NotFound."""
+        await self._runtime.store.write(_remove_metadata, actor, volume_id, key, self._runtime.clock.now_us())
+
+    async def set_bootable(self, actor: Actor, volume_id: str, *, bootable: bool) -> None:
+        """Say whether a guest can boot from it."""
+        at = self._runtime.clock.now_us()
+        await self._runtime.store.write(_change, actor, volume_id, {"bootable": bootable, "updated_at": at})
+
+    async def set_readonly(self, actor: Actor, volume_id: str, *, readonly: bool) -> None:
+        """Say whether guests may write; for a volume that no guest has."""
+        at = self._runtime.clock.now_us()
+        await self._runtime.store.write(_set_readonly, actor, volume_id, readonly, at)
+
+    async def retype(self, actor: Actor, volume_id: str, type_ref: str) -> None:
+        """Give it another type of the same back end."""
+        at = self._runtime.clock.now_us()
+        await self._runtime.store.write(_retype, actor, volume_id, type_ref, backend=self._backend.name, at=at)
+
+    async def reset_status(self, actor: Actor, volume_id: str, status: str | None, attach_status: str | None) -> None:
+        """Put a word over the status, or take word and fault away again where the word asked for is the truth."""
+        at = self._runtime.clock.now_us()
+        wanted = {"status": status, "attach_status": attach_status}
+        await self._runtime.store.write(_reset_status, actor, volume_id, **wanted, at=at)
+
+    async def pool(self) -> Pool:
+        """The storage pool as it is now."""
+        try:
+            capacity: Capacity | None = await self._backend.capacity()
+        except StepError:
+            capacity = None
+        return Pool(
+            address=f"{self.host}@{self._backend.name}#{self._backend.name}",
+            backend=self._backend.name,
+            host=self.host,
+            availability_zone=self.availability_zone,
+            capacity=capacity,
+            provisioned_gib=await self._runtime.store.read(provisioned_gib, self._backend.name),
+            overcommit_ratio=self._limits.overcommit_ratio,
+            at=self._runtime.clock.now_us(),
+        )
+
+    async def _room(self) -> _Room:
+        try:
+            capacity = await self._backend.capacity()
+        except StepError as error:
+            raise Unavailable(f"The storage pool {self._backend.name} does not answer; try again later.") from error
+        return _Room(
+            backend=self._backend.name,
+            volume_format=self._backend.volume_format,
+            capacity=capacity,
+            overcommit_ratio=self._limits.overcommit_ratio,
+            timeout_us=int(self._limits.volume_timeout_s * 1e6),
+        )
+
+    def _deadline(self, at: int) -> int:
+        return at + int(self._limits.volume_timeout_s * 1e6)
+
+
+class _Room(msgspec.Struct, frozen=True, kw_only=True):
+    """What a transaction has to know of the pool, measured before it."""
+
+    backend: str
+    volume_format: str
+    capacity: Capacity
+    overcommit_ratio: float
+    timeout_us: int
+
+
+def _create(
+    tx: Tx, actor: Actor, new: NewVolume, room: _Room, *, volume_id: str, availability_zone: str, at: int
+) -> VolumeView:
+    volume_type = resolve_type(tx, new.type_ref, actor)
+    _check_backend(volume_type, room.backend)
+    if new.availability_zone not in (None, availability_zone):
+        raise Invalid(
+            f"Availability zone '{new.availability_zone}' is invalid; volumes are made in '{availability_zone}'."
+        )
+    _check_metadata(new.metadata)
+    _check_room(tx, room, new.size_gib)
+    volume = Volume(
+        id=volume_id,
+        project_id=actor.project_id,
+        user_id=actor.user_id,
+        name=new.name,
+        description=new.description,
+        size_gib=new.size_gib,
+        volume_type_id=volume_type.id,
+        backend=room.backend,
+        # Guests that share a qcow2 file would destroy it.
+        format="raw" if volume_type.multiattach else room.volume_format,
+        availability_zone=availability_zone,
+        metadata=new.metadata,
+        bootable=False,
+        readonly=False,
+        multiattach=volume_type.multiattach,
+        made=False,
+        fault=None,
+        mask=None,
+        generation=0,
+        created_at=at,
+        updated_at=None,
+        deleted_at=None,
+    )
+    insert_volume(tx, volume)
+    begin_operation(
+        tx,
+        volume_id,
+        OperationKind.CREATING,
+        actor="user",
+        request_id=actor.request_id,
+        at=at,
+        deadline_at=at + room.timeout_us,
+    )
+    return VolumeView(volume=volume, status=OperationKind.CREATING.value, type_name=volume_type.name, attachments=())
+
+
+def _check_room(tx: Tx, room: _Room, more_gib: int) -> None:
+    if room.capacity.free_bytes < FREE_BYTES_MIN:
+        free_mib = room.capacity.free_bytes // MIB
+        raise OverLimit(
+            f"The storage pool {room.backend} is full: {free_mib} MiB are free, and {FREE_BYTES_MIN // MIB} MiB are "
+            "kept back."
+        )
+    limit_gib = int(room.capacity.total_bytes * room.overcommit_ratio / GIB)
+    provisioned = provisioned_gib(tx, room.backend)
+    if provisioned + more_gib > limit_gib:
+        raise OverLimit(
+            f"The storage pool {room.backend} cannot take {more_gib} GiB more: {provisioned} GiB are provisioned, and "
+            f"the limit is {limit_gib} GiB ({room.overcommit_ratio:g} times the pool's size)."
+        )
+
+
+def _check_backend(volume_type: VolumeType, backend: str) -> None:
+    wanted = volume_type.extra_specs.get(BACKEND_SPEC, backend)
+    if wanted != backend:
+        raise Invalid(f"The volume type {volume_type.name} asks for the back end {wanted}; there is only {backend}.")
+
+
+def _check_metadata(metadata: Mapping[str, str]) -> None:
+    if len(metadata) > METADATA_ITEMS_MAX:
+        raise OverLimit(f"A volume can have {METADATA_ITEMS_MAX} metadata items; these are {len(metadata)}.")
+
+
+def _get(tx: Tx, actor: Actor, volume_id: str) -> VolumeView:
+    return view_volume(tx, find_volume(tx, volume_id, actor))
+
+
+def _update(tx: Tx, actor: Actor, volume_id: str, changes: dict[str, Any], at: int) -> VolumeView:
+    find_volume(tx, volume_id, actor)
+    if "metadata" in changes:
+        _check_metadata(changes["metadata"])
+    change_volume(tx, volume_id, **changes, updated_at=at)
+    return _get(tx, actor, volume_id)
+
+
+def _change(tx: Tx, actor: Actor, volume_id: str, changes: dict[str, Any]) -> None:
+    find_volume(tx, volume_id, actor)
+    change_volume(tx, volume_id, **changes)
+
+
+def _delete(tx: Tx, actor: Actor, volume_id: str, *, force: bool, at: int, deadline_at: int) -> None:
+    view = _get(tx, actor, volume_id)
+    if view.attachments:
+        servers = ", ".join(sorted(str(one.attachment.server_id) for one in view.attachments))
+        raise Invalid(
+            f"Invalid volume: volume {volume_id} is {view.status}, attached to {servers}; detach it before deleting it."
+        )
+    if view.status not in _DELETABLE and not force:
+        raise Invalid(
+            f"Invalid volume: volume {volume_id} is {view.status}; to be deleted it has to be "
+            f"{', '.join(sorted(_DELETABLE))}."
+        )
+    begin_delete(tx, view.volume, request_id=actor.request_id, at=at, deadline_at=deadline_at)
+
+
+def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: _Room, *, in_use: bool, at: int) -> None:
+    view = _get(tx, actor, volume_id)
+    volume = view.volume
+    allowed = ("available", "in-use") if in_use else ("available",)
+    if _status_beneath(view) not in allowed or view.status not in (*allowed, "error_extending"):
+        raise Invalid(
+            f"Invalid volume: volume {volume_id} is {view.status}; to be extended it has to be {' or '.join(allowed)}."
+        )
+    if size_gib <= volume.size_gib:
+        raise Invalid(
+            f"Invalid input received: the new size of volume {volume_id} has to be greater than {volume.size_gib} GiB; "
+            f"{size_gib} was asked for."
+        )
+    if view.attachments and volume.format == "qcow2":
+        raise Invalid(
+            f"Invalid volume: volume {volume_id} is a qcow2 file and in use; such a volume can be extended when it is "
+            "detached."
+        )
+    _check_room(tx, room, size_gib - volume.size_gib)
+    change_volume(tx, volume_id, fault=None, updated_at=at)
+    begin_operation(
+        tx,
+        volume_id,
+        OperationKind.EXTENDING,
+        actor="user",
+        request_id=actor.request_id,
+        at=at,
+        deadline_at=at + room.timeout_us,
+        args={"size_gib": size_gib},
+    )
+
+
+def _status_beneath(view: VolumeView) -> str:
+    """The status without mask, fault and operation: what is true of the volume's attachments."""
+    plain = msgspec.structs.replace(view.volume, mask=None, fault=None)
+    return volume_status(plain, None, [(one.attachment, one.paths) for one in view.attachments])
+
+
+def _put_metadata(
+    tx: Tx, actor: Actor, volume_id: str, metadata: dict[str, str], *, replace: bool, at: int
+) -> dict[str, str]:
+    volume = find_volume(tx, volume_id, actor)
+    merged = metadata if replace else volume.metadata | metadata
+    _check_metadata(merged)
+    change_volume(tx, volume_id, metadata=merged, updated_at=at)
+    return merged
+
+
+def _remove_metadata(tx: Tx, actor: Actor, volume_id: str, key: str, at: int) -> None:
+    volume = find_volume(tx, volume_id, actor)
+    if key not in volume.metadata:
+        raise NotFound(f"Volume {volume_id} has no metadata with key {key[:255]}.")
+    left = {name: value for name, value in volume.metadata.items() if name != key}
+    change_volume(tx, volume_id, metadata=left, updated_at=at)
+
+
+def _set_readonly(tx: Tx, actor: Actor, volume_id: str, readonly: bool, at: int) -> None:
+    view = _get(tx, actor, volume_id)
+    if view.status != "available":
+        raise Invalid(
+            f"Invalid volume: volume {volume_id} is {view.status}; to change its read-only flag it has to be available."
+        )
+    change_volume(tx, volume_id, readonly=readonly, readonly_asked=True, updated_at=at)
+
+
+def _retype(tx: Tx, actor: Actor, volume_id: str, type_ref: str, *, backend: str, at: int) -> None:
+    view = _get(tx, actor, volume_id)
+    volume_type = resolve_type(tx, type_ref, actor)
+    if view.status not in ("available", "in-use"):
+        raise Invalid(
+            f"Invalid volume: volume {volume_id} is {view.status}; to be retyped it has to be available or in-use."
+        )
+    if volume_type.id == view.volume.volume_type_id:
+        raise Invalid(f"Invalid input received: volume {volume_id} has the type {volume_type.name} already.")
+    _check_backend(volume_type, backend)
+    if volume_type.multiattach != view.volume.multiattach:
+        if view.status != "available":
+            raise Invalid(f"Invalid volume: whether volume {volume_id} is multiattach can change only while available.")
+        if volume_type.multiattach and view.volume.format != "raw":
+            raise Invalid(f"Invalid volume: volume {volume_id} is a {view.volume.format} file and cannot be shared.")
+    change_volume(tx, volume_id, volume_type_id=volume_type.id, multiattach=volume_type.multiattach, updated_at=at)
+
+
+def _reset_status(
+    tx: Tx, actor: Actor, volume_id: str, *, status: str | None, attach_status: str | None, at: int
+) -> None:
+    view = _get(tx, actor, volume_id)
+    held = "attached" if view.attachments else "detached"
+    if attach_status not in (None, held):
+        raise Invalid(
+            f"Invalid volume: volume {volume_id} is {held}, and a reset changes no attachment; detach or attach it."
+        )
+    if status is None:
+        return
+    if status in MASKS:
+        mask: str | None = status
+    else:
+        _check_truth(tx, view, status)
+        mask = None
+        change_volume(tx, volume_id, fault=None)
+    change_volume(tx, volume_id, mask=mask, updated_at=at)
+    entry = Entry(
+        at=at,
+        subject="volume",
+        subject_id=volume_id,
+        volume_id=volume_id,
+        what="mask",
+        before=view.status,
+        after=status,
+        revision=view.volume.generation,
+        actor="user",
+        request_id=actor.request_id,
+    )
+    append(tx, entry)
+
+
+def _check_truth(tx: Tx, view: VolumeView, status: str) -> None:
+    """A word that promises something has to be true: a reset takes mask and fault away, and makes nothing so."""
+    if status not in ("available", "in-use"):
+        words = ", ".join(sorted({*MASKS, "available", "in-use"}))
+        raise Invalid(f"Invalid input received: a volume's status can be reset to {words}, not to '{status[:64]}'.")
+    operation = running_operation(tx, view.volume.id)
+    truth = operation.kind.value if operation is not None else _status_beneath(view)
+    if truth != status:
+        raise Invalid(f"Invalid volume: volume {view.volume.id} is {truth} and cannot be declared {status}.")
+    if not view.volume.made:
+        raise Invalid(f"Invalid volume: volume {view.volume.id} was never made; delete it and create another one.")
