@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from kevel.domain.errors import SetupError, StepNever, StepRetry
-from kevel.domain.qcow2 import HEAD_BYTES_MAX, Qcow2Error, parse_qcow2
+from kevel.domain.qcow2 import HEAD_BYTES_MAX, VIRTUAL_BYTES_MAX, Qcow2Error, parse_qcow2
 from kevel.storage.base import Capacity, VolumeFile
 
 log = structlog.get_logger(__name__)
@@ -89,7 +89,7 @@ class VolumeFiles:
             if volume.format == "raw":
                 os.ftruncate(fd, volume.size_bytes)
             else:
-                _run_qemu_img("resize", "-q", "-f", "qcow2", f"/proc/self/fd/{fd}", str(volume.size_bytes), fd=fd)
+                _run_qemu_img("resize", fd, volume.size_bytes)
             os.fsync(fd)
 
     def remove(self, volume_id: str) -> None:
@@ -157,7 +157,7 @@ class VolumeFiles:
             if volume.format == "raw":
                 os.ftruncate(fd, volume.size_bytes)
             else:
-                _run_qemu_img("create", "-q", "-f", "qcow2", f"/proc/self/fd/{fd}", str(volume.size_bytes), fd=fd)
+                _run_qemu_img("create", fd, volume.size_bytes)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -218,10 +218,13 @@ def _size_of(fd: int, volume: VolumeFile) -> int:
         raise StepNever(f"The file of volume {volume.volume_id} cannot be used. {error.message}") from error
 
 
-def _run_qemu_img(*arguments: str, fd: int) -> None:
+def _run_qemu_img(command: str, fd: int, size_bytes: int) -> None:
+    """`qemu-img create` or `resize` on the open file: by its descriptor, so that no name is looked up again."""
+    if size_bytes > VIRTUAL_BYTES_MAX:
+        raise StepNever(f"A qcow2 volume can have {VIRTUAL_BYTES_MAX} bytes at most.")
     try:
         done = subprocess.run(
-            ["qemu-img", *arguments],
+            ["qemu-img", command, "-q", "-f", "qcow2", f"/proc/self/fd/{fd}", str(size_bytes)],
             pass_fds=(fd,),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -234,11 +237,13 @@ def _run_qemu_img(*arguments: str, fd: int) -> None:
         raise StepRetry(f"qemu-img has not ended within {QEMU_IMG_TIMEOUT_S:.0f} seconds.") from error
     if done.returncode == 0:
         return
-    log.warning("qemu-img failed", arguments=arguments, stderr=done.stderr[-2000:].decode(errors="replace"))
+    log.warning(
+        "qemu-img failed", command=command, size_bytes=size_bytes, stderr=done.stderr[-2000:].decode(errors="replace")
+    )
     space = os.fstatvfs(fd)
     if space.f_bavail * space.f_frsize < HEAD_BYTES_MAX:
         raise OSError(errno.ENOSPC, "qemu-img found no space")
-    raise StepRetry(f"qemu-img {arguments[0]} did not succeed; Kevel's log has its words.")
+    raise StepRetry(f"qemu-img {command} did not succeed; Kevel's log has its words.")
 
 
 @contextmanager
