@@ -34,7 +34,7 @@ from kevel.store.hosts import Host, list_hosts, load_host
 from kevel.store.server_moves import set_server_goal, want_boot
 from kevel.store.servers import ServerQuery, Used, load_server
 from kevel.store.transactions import Tx
-from kevel.store.volumes import load_volume
+from kevel.store.volumes import find_volume
 
 #: Servers made by one request.
 COUNT_MAX: Final = 100
@@ -465,9 +465,10 @@ def _refuse_swap(tx: Tx, server_id: str, old_id: str, new_id: str, actor: Actor)
     server = find_server(tx, server_id, actor)
     if old_id not in {attachment.volume_id for attachment in open_of_server(tx, server.id)}:
         raise NotFound(f"Volume {old_id} is not attached to instance {server_id}.")
-    new = load_volume(tx, new_id)
-    if new is None or new.deleted_at is not None or not (actor.is_admin or new.project_id == actor.project_id):
-        raise Invalid(f"Volume {new_id} could not be found.")
+    try:
+        find_volume(tx, new_id, actor)
+    except NotFound as error:
+        raise Invalid(error.message) from error
     if open_of_volume(tx, new_id):
         raise Invalid(f"Volume {new_id} is attached already; only a free volume could take the place of {old_id}.")
     raise Conflict(

@@ -11,7 +11,9 @@ from kevel.domain.errors import Invalid
 from kevel.domain.name_filter import FILTER_CHARS_MAX, NameFilter
 
 CHARS = st.sampled_from("ab-1")
-PIECES = st.tuples(st.sampled_from(["a", "b", "-", ".", r"\d", r"\w", "[ab]", "[^a]", r"\-"]), st.sampled_from(["", "", "*", "+", "?"]))
+PIECES = st.tuples(
+    st.sampled_from(["a", "b", "-", ".", r"\d", r"\w", "[ab]", "[^a]", r"\-"]), st.sampled_from(["", "", "*", "+", "?"])
+)
 
 
 @st.composite

@@ -84,6 +84,8 @@ async def attach_volume(call: Call) -> Reply:
     _check_volume_id(keys.volume_id)
     sent = [name for name in _SINCE if getattr(keys, name) is not UNSET]
     refuse_newer_keys(call, "volumeAttachment", sent, _SINCE)
+    if call.version < v(60):
+        await _refuse_shared(call, keys.volume_id)
     deletes = keys.delete_on_termination
     view = await call.services.attachments.attach(
         call.actor,
@@ -157,6 +159,12 @@ def _show_to_89(call: Call, view: AttachmentView) -> dict[str, Any]:
     if call.version >= v(79):
         shown["delete_on_termination"] = one.delete_on_termination
     return shown
+
+
+async def _refuse_shared(call: Call, volume_id: str) -> None:
+    """Clients of before 2.60 do not know that a volume may be in several servers."""
+    if (await call.services.volumes.get(call.actor, volume_id)).volume.multiattach:
+        raise Invalid("Multiattach volumes are only supported starting with compute API version 2.60.")
 
 
 async def _find(call: Call) -> AttachmentView:

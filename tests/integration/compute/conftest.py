@@ -1,0 +1,214 @@
+"""The compute API over a store in a temporary directory; tests say themselves what the host's agent saw."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from kevel.api.compute import API
+from kevel.control.attachments import Attachments
+from kevel.control.flavors import Flavors
+from kevel.control.images import Images
+from kevel.control.runtime import Runtime
+from kevel.control.secrets import Sealer
+from kevel.control.servers import Servers
+from kevel.control.volumes import Volumes
+from kevel.domain.assignments import PathReport, ServerReport
+from kevel.domain.ladder import Hands, Rung
+from kevel.domain.limits import Limits
+from kevel.domain.model import Actor, Reason, ServerRung, Volume
+from kevel.storage.image_files import ImageFiles
+from kevel.storage.sim import SimBackend
+from kevel.store.attachments import find_open, live_paths
+from kevel.store.hosts import register_host
+from kevel.store.path_moves import apply_path_report
+from kevel.store.server_rows import apply_server_report
+from kevel.store.servers import load_server
+from kevel.store.transactions import Tx
+from kevel.store.volume_types import VolumeType, insert_type
+from kevel.store.volumes import insert_volume
+from tests.integration.stand import PROJECTS, make_app, make_client, open_runtime
+
+HOST = "host-1"
+FACTS = {
+    "hypervisor_type": "QEMU",
+    "hypervisor_version": 7002000,
+    "hostname": "host-1.example",
+    "vcpus": 2,
+    "memory_mib": 2048,
+    "max_volumes": 4,
+}
+#: Exporting and connecting have no effect, as with files on the host.
+EFFECT_FREE = {"sim": frozenset((Rung.EXPORTED, Rung.CONNECTED))}
+MEMBER = Actor(user_id="u-member", project_id=PROJECTS["member"], request_id="req-test")
+
+
+async def _bytes() -> AsyncIterator[bytes]:
+    yield bytes(1024)
+
+
+class Stand:
+    """The API's clients by caller, and what the rest of Kevel would do."""
+
+    def __init__(self, runtime: Runtime, images: Images, clients: dict[str, httpx.AsyncClient]) -> None:
+        self.runtime = runtime
+        self.images = images
+        self.clients = clients
+        self.image_id = ""
+
+    @property
+    def now(self) -> int:
+        return self.runtime.clock.now_us()
+
+    async def call(
+        self, method: str, path: str, body: object = None, *, caller: str = "member", version: str | None = None
+    ) -> httpx.Response:
+        headers = {} if version is None else {"OpenStack-API-Version": f"compute {version}"}
+        return await self.clients[caller].request(method, path, json=body, headers=headers)
+
+    async def make_image(self, **values: Any) -> str:
+        wanted = {"name": "disk", "disk_format": "raw", "container_format": "bare", **values}
+        image = await self.images.create(MEMBER, None, wanted)
+        await self.images.upload(MEMBER, image.id, _bytes())
+        return image.id
+
+    async def ask_server(self, *, caller: str = "member", version: str = "2.100", **keys: Any) -> httpx.Response:
+        """POST a server that would be fine, but for the keys given; a key of None is left out."""
+        body = {"name": "web", "flavorRef": "tiny", "imageRef": self.image_id, "networks": "none", **keys}
+        body = {name: value for name, value in body.items() if value is not None}
+        return await self.call("POST", "/servers", {"server": body}, caller=caller, version=version)
+
+    async def make_server(self, rung: ServerRung | None = ServerRung.RUNNING, **keys: Any) -> str:
+        """A server that its host has brought to that rung (None: has not heard of yet)."""
+        answer = await self.ask_server(**keys)
+        assert answer.status_code == 202, answer.text
+        server_id: str = answer.json()["server"]["id"]
+        if rung is not None:
+            await self.host_saw(server_id, rung)
+        return server_id
+
+    async def host_saw(self, server_id: str, rung: ServerRung, *, ended: Reason | None = None) -> None:
+        """The host's agent reports the server on that rung, with every boot that was wanted."""
+        await self.runtime.store.write(_report_server, server_id, rung, ended, self.now)
+
+    async def make_volume(self, *, project: str = "member", multiattach: bool = False) -> str:
+        volume_id = self.runtime.ids.uuid()
+        await self.runtime.store.write(_insert_volume, volume_id, PROJECTS[project], multiattach, self.now)
+        return volume_id
+
+    async def attach(self, server_id: str, volume_id: str, **keys: Any) -> httpx.Response:
+        body = {"volumeAttachment": {"volumeId": volume_id, **keys}}
+        return await self.call("POST", f"/servers/{server_id}/os-volume_attachments", body, version="2.89")
+
+    async def host_moved(self, server_id: str, volume_id: str, rung: Rung) -> None:
+        """The host's agent reports the path of that attachment on that rung."""
+        await self.runtime.store.write(_report_path, server_id, volume_id, rung, self.now)
+
+
+def _report_server(tx: Tx, server_id: str, rung: ServerRung, ended: Reason | None, at: int) -> None:
+    server = load_server(tx, server_id)
+    assert server is not None
+    report = ServerReport(
+        server_id=server_id,
+        revision=server.revision,
+        goal_revision=server.goal_revision,
+        rung=rung,
+        boot=server.wanted_boot if rung is ServerRung.RUNNING else server.boot,
+        ended=ended,
+    )
+    assert apply_server_report(tx, HOST, 1, report, at)
+
+
+def _report_path(tx: Tx, server_id: str, volume_id: str, rung: Rung, at: int) -> None:
+    attachment = find_open(tx, server_id=server_id, volume_id=volume_id)
+    assert attachment is not None
+    (path,) = live_paths(tx, attachment.id)
+    report = PathReport(
+        path_id=path.id,
+        revision=path.revision,
+        goal_revision=attachment.goal_revision,
+        rung=rung,
+        hands=Hands.HOST if rung > Rung.EXPORTED else Hands.CONTROL,
+    )
+    assert apply_path_report(tx, HOST, 1, report, at=at, refusal_deadline_at=at, effect_free=EFFECT_FREE)
+
+
+def _insert_volume(tx: Tx, volume_id: str, project_id: str, multiattach: bool, at: int) -> None:
+    insert_volume(
+        tx,
+        Volume(
+            id=volume_id,
+            project_id=project_id,
+            user_id="u",
+            name="data",
+            description=None,
+            size_gib=1,
+            volume_type_id="t",
+            backend="sim",
+            format="raw",
+            availability_zone="nova",
+            metadata={},
+            bootable=False,
+            readonly=False,
+            multiattach=multiattach,
+            made=True,
+            fault=None,
+            mask=None,
+            generation=0,
+            created_at=at,
+            updated_at=None,
+            deleted_at=None,
+        ),
+    )
+
+
+def _enter_host_and_type(tx: Tx, at: int) -> None:
+    register_host(tx, name=HOST, availability_zone="nova", facts=FACTS, at=at)
+    volume_type = VolumeType(
+        id="t", name="std", description=None, is_public=True, extra_specs={}, created_at=at, updated_at=None
+    )
+    insert_type(tx, volume_type)
+
+
+@pytest.fixture
+async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
+    limits = Limits(page_rows_max=10)
+    async with AsyncExitStack() as stack:
+        runtime = await stack.enter_async_context(open_runtime(tmp_path))
+        images, flavors = Images(runtime, ImageFiles(tmp_path), limits), Flavors(runtime)
+        await images.open()
+        await flavors.bootstrap()
+        await runtime.store.write(_enter_host_and_type, runtime.clock.now_us())
+        backend = SimBackend("sim", total_bytes=1 << 40, effect_free=EFFECT_FREE["sim"])
+        app = make_app(
+            API,
+            runtime,
+            images=images,
+            flavors=flavors,
+            servers=Servers(runtime, images, flavors, limits),
+            volumes=Volumes(runtime, backend, limits, host=HOST, availability_zone="nova"),
+            attachments=Attachments(runtime, {"sim": backend}, Sealer(bytes(64)), limits),
+        )
+        names = (*PROJECTS, "unscoped")
+        clients = {name: await stack.enter_async_context(make_client(app, name)) for name in names}
+        made = Stand(runtime, images, clients)
+        made.image_id = await made.make_image()
+        yield made
+
+
+def message(answer: httpx.Response) -> str:
+    """The message of an error, whose body has Nova's shape."""
+    ((name, inner),) = answer.json().items()
+    assert inner["code"] == answer.status_code
+    assert name in ("badRequest", "forbidden", "itemNotFound", "conflictingRequest", "computeFault")
+    return str(inner["message"])
+
+
+def decode(raw: bytes) -> Any:
+    return msgspec.json.decode(raw)
