@@ -103,7 +103,7 @@ class Demo:
 
     def say(self, text: str) -> None:
         """One line below a step."""
-        self._screen.print(f"     {text}", highlight=False)
+        self._screen.print(f"     {text}", highlight=False, soft_wrap=True)
 
     def run(self) -> None:
         """All steps in order."""
@@ -212,7 +212,7 @@ class Demo:
         journal = self.cloud.journal(history["id"])
         start = journal[0]["at"]
         rungs = [f"{one['after']} {(one['at'] - start) / 1000:.0f} ms" for one in journal if one["what"] == "rung"]
-        return f"[dim]{history['id']}: {', '.join(rungs)}[/dim]"
+        return f"[dim]attachment {history['id'][:8]}: {', '.join(rungs)}[/dim]"
 
     def clean_up(self) -> None:
         for server_id in self.servers.values():

@@ -15,7 +15,7 @@ attachment_app = typer.Typer(no_args_is_help=True, help="Look at attachments.")
 
 def timeline_table(attachment: dict[str, Any], journal: list[dict[str, Any]]) -> Table:
     """The attachment's history, rung by rung, with milliseconds since its request."""
-    title = f"attachment {attachment['id']}: volume {attachment['volume_id']} in server {attachment['server_id']}"
+    title = f"attachment {attachment['id']}\nvolume {attachment['volume_id']} in server {attachment['server_id']}"
     table = Table(title=title, title_justify="left")
     for name, justify in (("ms", "right"), ("what", "left"), ("from", "left"), ("to", "left"), ("took ms", "right")):
         table.add_column(name, justify="right" if justify == "right" else "left")
@@ -24,7 +24,7 @@ def timeline_table(attachment: dict[str, Any], journal: list[dict[str, Any]]) ->
     for entry in journal:
         took = "" if entry["took_us"] is None else f"{entry['took_us'] / 1000:.1f}"
         since = f"{(entry['at'] - start) / 1000:.1f}"
-        table.add_row(since, entry["what"], entry["before"], entry["after"], took, entry["actor"])
+        table.add_row(since, entry["what"], entry["before"], entry["after"], took, entry["actor"][:24])
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -267,6 +268,7 @@ async def serve(kevel: Kevel, sock: socket.socket) -> None:
 
 def run_up(config: Config, announce: Callable[[Kevel, DataDir], None]) -> int:
     """Run until a signal; the process's exit code. Raises SetupError when Kevel cannot start."""
+    os.umask(0o077)
     _set_up_logging(config.log_level)
     data = DataDir(Path(config.data))
     data.open()
