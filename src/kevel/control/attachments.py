@@ -169,9 +169,7 @@ class Attachments:
 def export_of(volume: Volume, path: Path) -> Export:
     """The export that a path stands for; its names come from ids."""
     file = VolumeFile(volume_id=volume.id, size_bytes=volume.size_gib * GIB, format=volume.format)
-    return Export(
-        volume=file, path_id=path.id, generation=path.generation, host=path.host, read_only=volume.readonly
-    )
+    return Export(volume=file, path_id=path.id, generation=path.generation, host=path.host, read_only=volume.readonly)
 
 
 def find_server(tx: Tx, server_id: str, actor: Actor) -> Server:
@@ -211,9 +209,7 @@ def _check_attachable(tx: Tx, volume: Volume, server: Server, actor: Actor) -> N
     holders = [view.attachment.server_id for view in views]
     if server.id in holders:
         raise Invalid(f"Invalid volume: volume {volume.id} is already attached to instance {server.id}.")
-    status = volume_status(
-        volume, running_operation(tx, volume.id), [(view.attachment, view.paths) for view in views]
-    )
+    status = volume_status(volume, running_operation(tx, volume.id), [(view.attachment, view.paths) for view in views])
     shared = volume.multiattach and status in ("in-use", "attaching", "detaching", "reserved")
     if status == "available" or shared:
         return

@@ -66,13 +66,9 @@ class Hosts:
         return await self._read_changes(host, since)
 
     async def _read_changes(self, host: str, since: int) -> Assignments:
-        return await self._runtime.store.read(
-            changes_for_host, host, since, self._sealer.open, self._effect_free
-        )
+        return await self._runtime.store.read(changes_for_host, host, since, self._sealer.open, self._effect_free)
 
-    async def report(
-        self, host: str, epoch: int, servers: Sequence[ServerReport], paths: Sequence[PathReport]
-    ) -> None:
+    async def report(self, host: str, epoch: int, servers: Sequence[ServerReport], paths: Sequence[PathReport]) -> None:
         """Record what the agent saw; outdated reports change nothing."""
         await self._runtime.store.write(self._apply, host, epoch, servers, paths, self._runtime.clock.now_us())
 

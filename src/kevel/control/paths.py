@@ -107,9 +107,7 @@ class PathWorker:
         at = self._runtime.clock.now_us()
         reason = Reason(code=code, message=message, at=at)
         deadline_at = at + int(self._limits.detach_timeout_s * 1e6)
-        await self._runtime.store.write(
-            give_up, sight.attachment, reason, at=at, actor=ACTOR, deadline_at=deadline_at
-        )
+        await self._runtime.store.write(give_up, sight.attachment, reason, at=at, actor=ACTOR, deadline_at=deadline_at)
 
     async def watch_deadlines(self) -> None:
         """End requests whose host has stayed silent beyond their deadline (L1); the host's path stays as it is."""
