@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,6 +20,13 @@ from tests.integration.stand import make_app, make_client, open_runtime
 IMAGE_BYTES_MAX = 8 * 1024 * 1024
 
 Connect = Callable[[str], httpx.AsyncClient]
+
+
+def make_qcow2(path: Path, *options: str, size: str | None = "1G") -> bytes:
+    """An empty qcow2 image as qemu-img makes it."""
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", *options, str(path), *([size] if size else [])]
+    subprocess.run(command, check=True, timeout=30, capture_output=True)
+    return path.read_bytes()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import hashlib
 import os
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 from kevel.api.image.views import IMAGE_SCHEMA
 from kevel.control.images import Images
 from kevel.storage import image_files
-from tests.integration.images.conftest import IMAGE_BYTES_MAX, Connect
+from tests.integration.images.conftest import IMAGE_BYTES_MAX, Connect, make_qcow2
 from tests.integration.stand import PROJECTS
 
 Files = Callable[[], list[str]]
@@ -59,12 +58,6 @@ def assert_message(answer: httpx.Response, status: int, words: str = "") -> None
     error = answer.json()["error"]
     assert error["code"] == status
     assert words in error["message"]
-
-
-def make_qcow2(path: Path, *options: str, size: str | None = "1G") -> bytes:
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", *options, str(path), *([size] if size else [])]
-    subprocess.run(command, check=True, timeout=30, capture_output=True)
-    return path.read_bytes()
 
 
 async def test_discovery_needs_no_token(connect: Connect) -> None:
