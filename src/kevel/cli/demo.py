@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from kevel.cli.client import ApiClient, Cloud
+from kevel.cli.client import Cloud
 from kevel.cli.console import ConsoleError, GuestConsole
+from kevel.cli.process import KevelProcess, processes_of
 from kevel.cli.timeline import timeline_table
 from kevel.domain.errors import KevelError
 
@@ -26,53 +27,9 @@ from kevel.domain.errors import KevelError
 QUICK_ROUNDS: Final = 20
 #: How often the kill is tried again when the attach was quicker than it.
 KILLS_MAX: Final = 5
-START_TIMEOUT_S: Final = 60.0
 BOOT_TIMEOUT_S: Final = 120.0
 STEP_TIMEOUT_S: Final = 60.0
 GUEST_LOOK_S: Final = 0.1
-
-
-class KevelProcess:
-    """`kevel up` as a process of its own."""
-
-    def __init__(self, data: Path) -> None:
-        self._data = data
-        self._process: subprocess.Popen[str] | None = None
-        self._listen = "127.0.0.1:0"
-
-    def start(self) -> Cloud:
-        """Start it, wait until it says where it listens, log in."""
-        command = [sys.executable, "-m", "kevel.cli.main", "up", "--data", str(self._data), "--listen", self._listen]
-        with (self._data.with_suffix(".log")).open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if " listens on " not in line:
-            raise KevelError(f"Kevel did not start; its log: {self.log_tail()}")
-        url = line.split(" listens on ")[1].split()[0]
-        self._listen = url.removeprefix("http://")
-        password = (self._data / "admin-password").read_text().strip()
-        return Cloud(ApiClient(url, username="admin", password=password, project="admin"))
-
-    def kill(self) -> None:
-        """SIGKILL: no goodbye, nothing cleaned up."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """SIGTERM, and wait."""
-        self._end(signal.SIGTERM)
-
-    def _end(self, number: int) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait(START_TIMEOUT_S)
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-            self._process = None
-
-    def log_tail(self) -> str:
-        """The last lines of its log."""
-        return "\n".join(self._data.with_suffix(".log").read_text(errors="replace").splitlines()[-20:])
 
 
 class Demo:
@@ -237,17 +194,6 @@ class Demo:
         for pid in processes_of(self._data):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-
-def processes_of(data: Path) -> list[int]:
-    """Processes whose command line names the data directory."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if str(data).encode() in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-    return found
 
 
 def main() -> int:
