@@ -24,14 +24,6 @@ def _filter_plainly(query: Any) -> Filters:
     return {name: value for name, value in values.items() if name not in ("limit", "marker")}
 
 
-def _anybody(caller: Caller, resource_id: str) -> bool:
-    return True
-
-
-def _nobody(caller: Caller, resource_id: str) -> bool:
-    return False
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Row:
     struct: type[Any]
@@ -45,11 +37,21 @@ class _Row:
     #: The resource from the id and time drawn for it, the checked fields and the extra keys.
     make: Callable[[Caller, str, int, dict[str, Any]], Any]
     filter: Callable[[Any], Filters] = _filter_plainly
-    #: May somebody who is no admin see the one of that id?
-    shown_to: Callable[[Caller, str], bool] = _nobody
+    #: The id of the one that belongs to a caller; nobody but an admin sees others. None: there is none.
+    own_id: Callable[[Caller], str | None] | None = None
+    #: Everybody with a token sees all of them.
+    is_open: bool = False
     #: Turns what has no column into changes, or refuses it.
     settle: Callable[[dict[str, Any]], dict[str, Any]] = dict
-    listed_to: Policy = Policy.ADMIN
+
+    @property
+    def seen_by(self) -> Policy:
+        """Who may ask; who is no admin then sees the own one only, unless all are open."""
+        return Policy.TOKEN if self.is_open or self.own_id is not None else Policy.ADMIN
+
+    def sees_all(self, caller: Caller) -> bool:
+        """Does the caller see those of others?"""
+        return self.is_open or caller.is_admin
 
 
 # Creating.
@@ -161,7 +163,7 @@ _ROWS: Final = (
         view=views.show_domain,
         make=_make_domain,
         settle=_settle_description,
-        shown_to=lambda caller, domain_id: domain_id == caller.user_domain_id,
+        own_id=lambda caller: caller.user_domain_id,
     ),
     _Row(
         struct=Project,
@@ -174,7 +176,7 @@ _ROWS: Final = (
         make=_make_project,
         settle=_settle_project,
         filter=_filter_projects,
-        shown_to=lambda caller, project_id: project_id == caller.project_id,
+        own_id=lambda caller: caller.project_id,
     ),
     _Row(
         struct=User,
@@ -186,7 +188,7 @@ _ROWS: Final = (
         view=views.show_user,
         make=_make_user,
         settle=_settle_domain_id,
-        shown_to=lambda caller, user_id: user_id == caller.user_id,
+        own_id=lambda caller: caller.user_id,
     ),
     _Row(
         struct=Role,
@@ -221,8 +223,7 @@ _ROWS: Final = (
         view=views.show_region,
         make=_make_region,
         settle=_settle_description,
-        shown_to=_anybody,
-        listed_to=Policy.TOKEN,
+        is_open=True,
     ),
     _Row(
         struct=Endpoint,
@@ -267,14 +268,14 @@ async def _create(row: _Row, call: Call) -> Reply:
 
 async def _show_one(row: _Row, call: Call) -> Reply:
     resource_id = call.path["resource_id"]
-    if not call.caller.is_admin and not row.shown_to(call.caller, resource_id):
+    if not row.sees_all(call.caller) and resource_id != _find_own_id(row, call.caller):
         raise Forbidden(f"Policy does not allow this {row.singular} to be shown with the roles of this token.")
     resource = await call.services.identity.find_resource(row.struct, resource_id)
     return Reply(body={row.singular: _show(row, resource, call)})
 
 
 async def _list_all(row: _Row, call: Call) -> Reply:
-    filters = row.filter(call.query)
+    filters = _find_filters(row, call)
     limit = min(call.query.limit or PAGE_ROWS_MAX, PAGE_ROWS_MAX)
     found: list[Resource] = []
     if filters is not None:
@@ -286,6 +287,19 @@ async def _list_all(row: _Row, call: Call) -> Reply:
     next_page = str(call.request.url.include_query_params(marker=more)) if more is not None else None
     body["links"] = {"self": str(call.request.url), "previous": None, "next": next_page}
     return Reply(body=body)
+
+
+def _find_own_id(row: _Row, caller: Caller) -> str | None:
+    return row.own_id(caller) if row.own_id is not None else None
+
+
+def _find_filters(row: _Row, call: Call) -> Filters:
+    """The query's filters; for who is no admin, with the own id."""
+    filters = row.filter(call.query)
+    if filters is None or row.sees_all(call.caller):
+        return filters
+    own_id = _find_own_id(row, call.caller)
+    return {**filters, "id": own_id} if own_id is not None else None
 
 
 async def _change(row: _Row, call: Call) -> Reply:
@@ -309,7 +323,6 @@ async def _delete(row: _Row, call: Call) -> Reply:
 
 def _make_operations(row: _Row) -> tuple[Operation, ...]:
     one, name = f"/{row.plural}/{{resource_id}}", row.singular.capitalize()
-    seen_by = Policy.ADMIN if row.shown_to is _nobody else Policy.TOKEN
     return (
         Operation(
             name=f"create{name}",
@@ -325,12 +338,17 @@ def _make_operations(row: _Row) -> tuple[Operation, ...]:
             method="GET",
             path=f"/{row.plural}",
             handler=partial(_list_all, row),
-            policy=row.listed_to,
+            policy=row.seen_by,
             query=row.query,
             errors=(400,),
         ),
         Operation(
-            name=f"show{name}", method="GET", path=one, handler=partial(_show_one, row), policy=seen_by, errors=(404,)
+            name=f"show{name}",
+            method="GET",
+            path=one,
+            handler=partial(_show_one, row),
+            policy=row.seen_by,
+            errors=(404,),
         ),
         Operation(
             name=f"change{name}",
