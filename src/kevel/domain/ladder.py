@@ -95,19 +95,21 @@ def next_step(rung: Rung, hands: Hands, target: Rung, effect_free: Container[Run
     Upwards, the recorded rung's own act is done again before the next one: it may have been undone by somebody who
     turned round and died. Downwards, everything that may exist above the record is undone first: one effect can be
     there that no record shows yet, above any rungs that have no effect at all. Rungs in `effect_free` are passed in
-    the same record.
+    the same record. Raises AssertionError for a rung in the wrong hands.
     """
+    if rung < HANDOVER and hands is Hands.HOST:
+        raise AssertionError(f"a host cannot hold a path on {rung.name}")
+    if rung > HANDOVER and hands is Hands.CONTROL:
+        raise AssertionError(f"the control plane cannot hold a path on {rung.name}")
     if rung == target or rung is Rung.RELEASED:
         return None
-    return _step_up(rung, hands, target, effect_free) if rung < target else _step_down(rung, hands, effect_free)
+    return _step_up(rung, hands, target, effect_free) if rung < target else _step_down(rung, hands, target, effect_free)
 
 
-def _step_up(rung: Rung, hands: Hands, target: Rung, effect_free: Container[Rung]) -> Step | None:
-    if hands is Hands.HOST and rung < HANDOVER:
-        raise AssertionError(f"a host cannot hold a path on {rung.name}")
-    if hands is Hands.CONTROL and rung >= HANDOVER:
+def _step_up(rung: Rung, hands: Hands, target: Rung, effect_free: Container[Rung]) -> Step:
+    if hands is Hands.CONTROL and rung is HANDOVER:
         # Handed back, and wanted again: the export is made sure of, then the host gets it once more.
-        return Step((_UP[Rung.RESERVED].act,), HANDOVER, Hands.HOST) if rung is HANDOVER else None
+        return Step((_UP[Rung.RESERVED].act,), HANDOVER, Hands.HOST)
     acts: list[str] = []
     below = Rung(rung - 1)
     if below in _UP and _UP[below].hands is hands:
@@ -123,20 +125,18 @@ def _step_up(rung: Rung, hands: Hands, target: Rung, effect_free: Container[Rung
     return Step(tuple(acts), reached, after)
 
 
-def _step_down(rung: Rung, hands: Hands, effect_free: Container[Rung]) -> Step:
-    above = [_DOWN[Rung(at)].act for at in range(_highest_effect(rung, effect_free), rung, -1)]
+def _step_down(rung: Rung, hands: Hands, target: Rung, effect_free: Container[Rung]) -> Step:
     if hands is Hands.HOST:
-        acts, reached = [act for act in above if act != _DOWN[HANDOVER].act], rung
-        while reached > HANDOVER:
+        acts = [_DOWN[Rung(at)].act for at in range(_highest_effect(rung, effect_free), rung, -1)]
+        reached = rung
+        while reached > max(HANDOVER, target):
             acts.append(_DOWN[reached].act)
             reached = Rung(reached - 1)
             if reached not in effect_free:
                 break
         return Step(tuple(acts), reached, Hands.CONTROL if reached is HANDOVER else Hands.HOST)
-    if rung > HANDOVER:
-        raise AssertionError(f"the control plane cannot hold a path on {rung.name}")
     revoke, release = _DOWN[HANDOVER].act, _DOWN[Rung.RESERVED].act
-    if rung is HANDOVER and HANDOVER not in effect_free:
+    if target is Rung.RESERVED or (rung is HANDOVER and HANDOVER not in effect_free):
         return Step((revoke,), Rung.RESERVED, Hands.CONTROL)
     return Step((revoke, release), Rung.RELEASED, Hands.CONTROL)
 
