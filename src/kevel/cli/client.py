@@ -32,7 +32,11 @@ class ApiClient:
         user = {"name": username, "password": password, "domain": named}
         identity = {"methods": ["password"], "password": {"user": user}}
         scope = {"project": {"name": project, "domain": named}}
-        answer = self._send("POST", "/identity/v3/auth/tokens", {"auth": {"identity": identity, "scope": scope}})
+        try:
+            answer = self._send("POST", "/identity/v3/auth/tokens", {"auth": {"identity": identity, "scope": scope}})
+        except KevelError:
+            self.close()
+            raise
         self._client.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
 
     @classmethod

@@ -24,6 +24,7 @@ class KevelProcess:
         self.log = data.with_suffix(".log")
         self._options = options
         self._process: subprocess.Popen[str] | None = None
+        self._client: ApiClient | None = None
         self._listen = "127.0.0.1:0"
 
     def start(self) -> Cloud:
@@ -39,7 +40,8 @@ class KevelProcess:
         url = line.split(" listens on ")[1].split()[0]
         self._listen = url.removeprefix("http://")
         password = (self.data / "admin-password").read_text().strip()
-        return Cloud(ApiClient(url, username="admin", password=password, project="admin"))
+        self._client = ApiClient(url, username="admin", password=password, project="admin")
+        return Cloud(self._client)
 
     def kill(self) -> None:
         """SIGKILL: no goodbye, nothing cleaned up."""
@@ -50,6 +52,9 @@ class KevelProcess:
         self._end(signal.SIGTERM)
 
     def _end(self, number: int) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(START_TIMEOUT_S)

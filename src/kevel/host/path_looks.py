@@ -105,9 +105,8 @@ class PathLooks:
         whole = whole and (not runs or (view is not None and view.live_disk(alias) is not None))
         started = state.clock.now_us()
         if not whole:
-            if view is None:
-                return DONE  # no domain: the server's look will say so, and its paths follow
-            # A late answer to an old unplug, or a guest that lost the disk: lower the rung and climb again.
+            # A late answer to an old unplug, a guest that lost the disk, or a domain that is gone: the rung is lowered
+            # to what is so, and climbed again once the server is there.
             await self._moved(path, Rung.CONNECTED, Hands.HOST, started, plugged_bytes=None)
             return DONE
         if path.plugged_bytes != path.volume_bytes:

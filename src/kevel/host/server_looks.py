@@ -136,6 +136,7 @@ class ServerLooks:
             code, message, rung = "guest_crashed", "The server's guest process died.", ServerRung.DEFINED
         else:
             code, message, rung = "guest_ended", "The server's guest shut itself down.", ServerRung.DEFINED
+        self._state.suspect.update(self._state.paths_of[server.id])
         now = self._state.clock.now_us()
         ended = Reason(code=code, message=message, at=now)
         await self._moved(server, rung, server.boot, now, ended=ended)
