@@ -77,6 +77,7 @@ async def test_hypervisors_show_their_use_until_2_87(stand: Stand) -> None:
     one = (await show(stand, f"/os-hypervisors/{new['id']}", version="2.88")).json()["hypervisor"]
     assert one["service"]["host"] == HOST
     assert (await show(stand, "/os-hypervisors/1", version="2.52")).json()["hypervisor"]["id"] == 1
+    assert (await show(stand, "/os-aggregates")).json() == {"aggregates": []}
     for missing in ("2", "x", new["id"]):
         assert (await stand.call("GET", f"/os-hypervisors/{missing}", caller="admin")).status_code == 404
     pattern = "/os-hypervisors?hypervisor_hostname_pattern="

@@ -177,6 +177,11 @@ def _usage(call: Call, view: HostView) -> dict[str, Any]:
     }
 
 
+async def list_aggregates(call: Call) -> Reply:
+    """Hosts are not grouped; `openstack hypervisor show` asks."""
+    return Reply(body={"aggregates": []})
+
+
 OPERATIONS: Final = (
     Operation(
         name="listAvailabilityZones",
@@ -217,4 +222,5 @@ OPERATIONS: Final = (
         policy=Policy.ADMIN,
         errors=(404,),
     ),
+    Operation(name="listAggregates", method="GET", path="/os-aggregates", handler=list_aggregates, policy=Policy.ADMIN),
 )

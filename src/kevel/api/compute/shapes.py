@@ -30,12 +30,12 @@ def v(minor: int) -> Version:
 
 def show_time(at: int) -> str:
     """Whole seconds with a Z, as most of Nova shows times."""
-    return (_EPOCH + timedelta(microseconds=at)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{(_EPOCH + timedelta(microseconds=at)).isoformat()[:19]}Z"
 
 
 def show_time_us(at: int | None) -> str | None:
     """Microseconds without a zone, as Nova shows the times of actions and launches."""
-    return None if at is None else (_EPOCH + timedelta(microseconds=at)).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    return None if at is None else (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds")[:26]
 
 
 def read_time(name: str, text: str) -> int:
