@@ -1,0 +1,208 @@
+"""The block storage API over files in a temporary directory; tests let the worker work, and say what the host saw."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import insert
+
+from kevel.api.volume import API
+from kevel.control.attachments import Attachments
+from kevel.control.runtime import Runtime
+from kevel.control.secrets import Sealer
+from kevel.control.volume_types import VolumeTypes
+from kevel.control.volume_worker import VolumeWorker
+from kevel.control.volumes import Volumes
+from kevel.domain.assignments import PathReport
+from kevel.domain.ladder import Hands, Rung
+from kevel.domain.limits import Limits
+from kevel.domain.model import Actor, BootKind, ServerGoal, ServerRung
+from kevel.storage.base import Capacity
+from kevel.storage.directory import DirectoryBackend
+from kevel.store.attachments import find_open, live_paths
+from kevel.store.hosts import register_host
+from kevel.store.path_moves import apply_path_report
+from kevel.store.schema.servers import servers
+from kevel.store.transactions import Tx
+from tests.integration.stand import PROJECTS, make_app, make_client, open_runtime
+
+HOST = "host-1"
+GIB = 1 << 30
+LOOKS_MAX = 50
+
+
+class Pool(DirectoryBackend):
+    """A directory that says what it can hold as a test wants it."""
+
+    shown: Capacity | None = Capacity(total_bytes=50 * GIB, free_bytes=40 * GIB)
+
+    async def capacity(self) -> Capacity:
+        return self.shown if self.shown is not None else await super().capacity()
+
+
+class World:
+    """The API's clients by caller, and what the rest of Kevel would do."""
+
+    def __init__(self, runtime: Runtime, pool: Pool, root: Path) -> None:
+        limits = Limits(overcommit_ratio=2.0)
+        self.runtime = runtime
+        self.pool = pool
+        self.root = root
+        self.volumes = Volumes(runtime, pool, limits, host=HOST, availability_zone="nova")
+        self.types = VolumeTypes(runtime)
+        self.attachments = Attachments(runtime, {"local": pool}, Sealer(bytes(64)), limits)
+        self.worker = VolumeWorker(runtime, {"local": pool})
+        self.app = make_app(API, runtime, volumes=self.volumes, volume_types=self.types, attachments=self.attachments)
+        self.clients: dict[str, httpx.AsyncClient] = {}
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        caller: str = "member",
+        version: str | None = "3.71",
+        **more: Any,
+    ) -> httpx.Response:
+        headers = {} if version is None else {"OpenStack-API-Version": f"volume {version}"}
+        return await self.clients[caller].request(method, path, json=body, headers=headers, **more)
+
+    async def get(self, path: str, name: str, **more: Any) -> Any:
+        """What a GET that succeeds has under that name."""
+        answer = await self.call("GET", path, **more)
+        assert answer.status_code == 200, answer.text
+        return answer.json()[name]
+
+    async def ask(self, *, caller: str = "member", version: str = "3.71", **fields: Any) -> httpx.Response:
+        """POST a volume of 1 GiB, but for the fields given."""
+        return await self.call("POST", "/volumes", {"volume": {"size": 1, **fields}}, caller=caller, version=version)
+
+    async def make(self, *, caller: str = "member", **fields: Any) -> str:
+        """A volume that is there."""
+        answer = await self.ask(caller=caller, **fields)
+        assert answer.status_code == 202, answer.text
+        await self.settle()
+        volume_id: str = answer.json()["volume"]["id"]
+        return volume_id
+
+    async def act(self, volume_id: str, name: str, value: object, **more: Any) -> httpx.Response:
+        """POST an action."""
+        return await self.call("POST", f"/volumes/{volume_id}/action", {name: value}, **more)
+
+    async def status(self, volume_id: str) -> str:
+        shown = await self.get(f"/volumes/{volume_id}", "volume", caller="admin")
+        return str(shown["status"])
+
+    async def settle(self) -> None:
+        """Let the worker look until nothing is unfinished that a look can finish now."""
+        for _ in range(LOOKS_MAX):
+            keys = await self.worker.unfinished()
+            for key in keys:
+                await self.worker.look(key)
+            if await self.worker.unfinished() in ([], keys):
+                return
+        raise AssertionError("the worker did not settle")
+
+    async def make_server(self, project: str = "member") -> str:
+        """A running server."""
+        server_id = self.runtime.ids.uuid()
+        await self.runtime.store.write(_insert_server, server_id, PROJECTS[project], self.runtime.clock.now_us())
+        return server_id
+
+    async def attach(self, volume_id: str, rung: Rung = Rung.PLUGGED, *, project: str = "member") -> str:
+        """Attach the volume to a new server, up to that rung; the server's id."""
+        server_id = await self.make_server(project)
+        actor = Actor(user_id="u", project_id=PROJECTS[project], request_id="req-attach")
+        await self.attachments.attach(actor, server_id, volume_id, device=None, tag=None, delete_on_termination=False)
+        if rung > Rung.EXPORTED:
+            await self.host_moved(server_id, volume_id, rung)
+        return server_id
+
+    async def detach(self, server_id: str, volume_id: str) -> None:
+        """Detach it, and let the host let go."""
+        actor = Actor(user_id="u", project_id=PROJECTS["admin"], request_id="req-detach", is_admin=True)
+        await self.attachments.detach(actor, server_id, volume_id)
+        await self.host_moved(server_id, volume_id, Rung.EXPORTED)
+
+    async def host_moved(self, server_id: str, volume_id: str, rung: Rung, *, plugged_bytes: int | None = None) -> None:
+        """The host's agent reports the path of that attachment on that rung."""
+        await self.runtime.store.write(
+            _report_path, server_id, volume_id, rung, self.runtime.clock.now_us(), plugged_bytes=plugged_bytes
+        )
+
+
+def _insert_server(tx: Tx, server_id: str, project_id: str, at: int) -> None:
+    values = {
+        "id": server_id,
+        "project_id": project_id,
+        "user_id": "u",
+        "name": "web",
+        "flavor": {},
+        "image": {},
+        "host": HOST,
+        "availability_zone": "nova",
+        "metadata": {},
+        "goal": ServerGoal.RUNNING,
+        "goal_revision": 1,
+        "goal_request_id": "req-server",
+        "deadline_at": at,
+        "rung": ServerRung.RUNNING,
+        "revision": 1,
+        "wanted_boot": 1,
+        "boot": 1,
+        "boot_kind": BootKind.HARD,
+        "locked": False,
+        "created_at": at,
+        "launched_at": at,
+        "host_version": 1,
+    }
+    tx.execute(insert(servers), values)
+
+
+def _report_path(tx: Tx, server_id: str, volume_id: str, rung: Rung, at: int, *, plugged_bytes: int | None) -> None:
+    attachment = find_open(tx, server_id=server_id, volume_id=volume_id)
+    assert attachment is not None
+    (path,) = live_paths(tx, attachment.id)
+    report = PathReport(
+        path_id=path.id,
+        revision=path.revision,
+        goal_revision=attachment.goal_revision,
+        rung=rung,
+        hands=Hands.HOST if rung > Rung.EXPORTED else Hands.CONTROL,
+        plugged_bytes=plugged_bytes if rung is Rung.PLUGGED else None,
+    )
+    free = {"local": Pool.effect_free}
+    assert apply_path_report(tx, HOST, 1, report, at=at, refusal_deadline_at=at, effect_free=free)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    root = tmp_path / "volumes"
+    async with AsyncExitStack() as stack:
+        runtime = await stack.enter_async_context(open_runtime(tmp_path))
+        pool = Pool("local", root, runtime.executor)
+        await pool.open()
+        made = World(runtime, pool, root)
+        await made.types.bootstrap()
+        facts = {"max_volumes": 8}
+        at = runtime.clock.now_us()
+        await runtime.store.write(register_host, name=HOST, availability_zone="nova", facts=facts, at=at)
+        for name in (*PROJECTS, "unscoped"):
+            made.clients[name] = await stack.enter_async_context(make_client(made.app, name))
+        yield made
+
+
+def message(answer: httpx.Response, status: int) -> str:
+    """The message of an error with that status, whose body has Cinder's shape."""
+    assert answer.status_code == status, answer.text
+    ((name, inner),) = answer.json().items()
+    assert inner["code"] == status
+    names = {400: "badRequest", 403: "forbidden", 404: "itemNotFound", 409: "conflictingRequest", 413: "overLimit"}
+    assert name == names.get(status, "computeFault")
+    return str(inner["message"])
