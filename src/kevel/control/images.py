@@ -119,7 +119,10 @@ class Images:
         await self._runtime.store.write(_remove_tag, actor, image_id, tag, self._runtime.clock.now_us())
 
     async def delete(self, actor: Actor, image_id: str) -> None:
-        """Delete the image. Servers that were made from it keep their own disks."""
+        """Delete the image. Servers that were made from it have disks of their own.
+
+        Raises Conflict while a server has not copied it yet, and for the kernel or ramdisk that a server boots from.
+        """
         now = self._runtime.clock.now_us()
         file = await self._runtime.store.write(_delete_image, actor, image_id, now)
         # The file of an upload under way is removed by the upload, which finds its image gone.
@@ -373,6 +376,8 @@ def _delete_image(tx: Tx, actor: Actor, image_id: str, now: int) -> str | None:
     image = _load_own(tx, actor, image_id)
     if image.protected:
         raise Forbidden(f"Image {image_id} is protected and cannot be deleted.")
+    if image.file is not None and rows.is_file_in_use(tx, image.file):
+        raise Conflict(f"Image {image_id} is in use: a server is being made of it, or boots from it.")
     rows.update_image(tx, msgspec.structs.replace(image, status=ImageStatus.DELETED, updated_at=now))
     return image.file
 

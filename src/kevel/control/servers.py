@@ -31,6 +31,7 @@ from kevel.store import servers as rows
 from kevel.store.actions import Action, finish_action, list_actions, start_action
 from kevel.store.attachments import open_of_server, open_of_servers, open_of_volume
 from kevel.store.hosts import Host, list_hosts, load_host
+from kevel.store.images import has_files
 from kevel.store.server_moves import set_server_goal, want_boot
 from kevel.store.servers import ServerQuery, Used, load_server
 from kevel.store.transactions import Tx
@@ -243,6 +244,8 @@ def _check_sizes(flavor: Flavor, image: ImageForServer) -> None:
 
 
 def _create(tx: Tx, actor: Actor, new: NewServer, blank: Server, ids: Sequence[str]) -> list[Server]:
+    if not has_files(tx, blank.image):
+        raise Invalid(f"Image {new.image_id} was deleted just now.")
     hosts = list_hosts(tx)
     zones = {host.availability_zone for host in hosts}
     if new.zone is not None and new.zone not in zones:

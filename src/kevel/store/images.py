@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, or_, select, update
+from sqlalchemy import Text, bindparam, func, insert, or_, select, type_coerce, update
 
 from kevel.domain.errors import Conflict, NotFound
 from kevel.domain.images import Image, ImageStatus, Visibility
+from kevel.domain.model import ServerRung
 from kevel.store.schema.images import images
+from kevel.store.schema.servers import servers
 from kevel.store.transactions import Tx, as_struct, row_columns
 
 _COLUMNS = row_columns(images, Image)
@@ -18,6 +21,8 @@ _IMAGE = select(*_COLUMNS).where(images.c.id == bindparam("of_id"), _SEEN)
 _BY_NAME = select(*_COLUMNS).where(images.c.name == bindparam("of_name"), _SEEN).order_by(images.c.created_at)
 _ANY_ID = select(images.c.id).where(images.c.id == bindparam("of_id"))
 _COUNT = select(func.count()).select_from(images).where(images.c.project_id == bindparam("of_project"), _SEEN)
+_FILES = select(images.c.file).where(images.c.status == ImageStatus.ACTIVE)
+_SERVERS = select(servers.c.image, servers.c.rung).where(servers.c.deleted_at.is_(None))
 _UPDATE = update(images).where(images.c.id == bindparam("of_id"))
 
 
@@ -58,6 +63,22 @@ def update_image(tx: Tx, image: Image) -> None:
     """Write the image as it is now; the transaction has read it."""
     values = msgspec.structs.asdict(image)
     tx.execute(_UPDATE.values({key: value for key, value in values.items() if key != "id"}), {"of_id": image.id})
+
+
+def has_files(tx: Tx, image: Mapping[str, Any]) -> bool:
+    """Are the bytes of a server's image, kernel and ramdisk all still kept? A server may then be recorded with them."""
+    wanted = {file for key in ("file", "kernel_file", "ramdisk_file") if (file := image.get(key)) is not None}
+    return set(tx.execute(_FILES.where(images.c.file.in_(wanted))).scalars()) == wanted
+
+
+def is_file_in_use(tx: Tx, file: str) -> bool:
+    """Does a server still need the file: it boots from it each time, or has not copied it yet?"""
+    for row in tx.execute(_SERVERS.where(type_coerce(servers.c.image, Text).contains(file))):
+        if file in (row.image.get("kernel_file"), row.image.get("ramdisk_file")):
+            return True
+        if row.image.get("file") == file and row.rung <= ServerRung.PLACED:
+            return True
+    return False
 
 
 def load_upload(tx: Tx, begun: Image) -> Image:

@@ -67,7 +67,7 @@ OPERATIONS: Final = (
         handler=handlers.delete_image,
         policy=Policy.MEMBER,
         success=204,
-        errors=(404,),
+        errors=(404, 409),
     ),
     Operation(
         name="uploadImageFile",
