@@ -49,7 +49,7 @@ def choose_device(requested: str | None, *, prefix: str, taken: Collection[str],
         while (name := f"/dev/{prefix}{disk_letters(index)}") in taken or name == root_device:
             index += 1
         return name
-    if not _DEVICE.match(requested):
+    if not _DEVICE.fullmatch(requested):
         raise Invalid(f"The supplied device path ({requested}) is invalid; it has to look like /dev/vdb.")
     if requested in taken or requested == root_device:
         raise Conflict(f"The supplied device path ({requested}) is in use.")
