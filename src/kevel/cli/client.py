@@ -24,10 +24,10 @@ class ApiError(KevelError):
 
 
 class ApiClient:
-    """All APIs of one Kevel, as one user in one project."""
+    """All APIs of one Kevel, as one user in one project. `http` is the client underneath, with the token in it."""
 
     def __init__(self, url: str, *, username: str, password: str, project: str, domain: str = "Default") -> None:
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False, headers=HEADERS)
+        self.http = httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False, headers=HEADERS)
         named = {"name": domain}
         user = {"name": username, "password": password, "domain": named}
         identity = {"methods": ["password"], "password": {"user": user}}
@@ -37,7 +37,7 @@ class ApiClient:
         except KevelError:
             self.close()
             raise
-        self._client.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
+        self.http.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
 
     @classmethod
     def from_environment(cls) -> ApiClient:
@@ -56,13 +56,13 @@ class ApiClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self.http.close()
 
     def _send(self, method: str, path: str, body: Any = None) -> httpx.Response:
         try:
-            answer = self._client.request(method, path, json=body)
+            answer = self.http.request(method, path, json=body)
         except httpx.TransportError as error:
-            raise KevelError(f"{self._client.base_url} does not answer ({type(error).__name__}).") from error
+            raise KevelError(f"{self.http.base_url} does not answer ({type(error).__name__}).") from error
         if answer.is_error:
             raise ApiError(answer.status_code, f"{method} {path}: {_message(answer)}")
         return answer

@@ -1,0 +1,279 @@
+"""`kevel up` with real QEMU guests: attach, detach, and what happens when somebody is killed or refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from kevel.cli.client import ApiError, Cloud
+from kevel.cli.console import GuestConsole
+from kevel.cli.process import KevelProcess, processes_of
+
+pytestmark = [pytest.mark.qemu, pytest.mark.timeout(240)]
+
+BOOT_S = 120.0
+WAIT_S = 30.0
+#: Long enough for a guest that answers, short enough to wait out one that does not.
+CONFIG = "[limits]\ndetach_timeout_s = 6.0\nunplug_ask_again_s = 1.0\nshutdown_grace_s = 10.0\n"
+#: A guest without ACPI never answers an unplug.
+DEAF = "console=ttyS0 quiet acpi=off"
+
+
+class Stand:
+    """One Kevel on one data directory, its guests, and their consoles."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        config = data / "kevel.toml"
+        config.write_text(CONFIG)
+        self.process = KevelProcess(data, "--config", str(config))
+        self.cloud: Cloud = self.process.start()
+
+    def restart(self) -> None:
+        self.cloud = self.process.start()
+
+    def boot(self, name: str, image: str = "tiny") -> str:
+        server_id = self.cloud.create_server(name, image=image, flavor="tiny")
+        self.cloud.wait_server(server_id, "ACTIVE", BOOT_S)
+        with self.console(server_id) as console:
+            console.wait_ready(BOOT_S)
+        return server_id
+
+    def console(self, server_id: str) -> GuestConsole:
+        return GuestConsole(self.data / "servers" / server_id / "console.sock")
+
+    def serials(self, server_id: str) -> set[str]:
+        """Serials of the disks that the guest itself sees."""
+        with self.console(server_id) as console:
+            lines = console.run("disks").output.splitlines()
+        return {words[2] for line in lines if len(words := line.split()) == 3}
+
+    def wait_serial(self, server_id: str, volume_id: str, *, there: bool) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while (volume_id in self.serials(server_id)) is not there:
+            assert time.monotonic() < deadline, f"{volume_id} there={not there} in {server_id}"
+            time.sleep(0.1)
+
+    def wait_booted_with(self, server_id: str, volume_id: str) -> None:
+        """After a boot: the guest answers, and sees the volume."""
+        with self.console(server_id) as console:
+            console.wait_ready(BOOT_S)
+        self.wait_serial(server_id, volume_id, there=True)
+
+    def attach(self, server_id: str, volume_id: str) -> None:
+        self.cloud.attach(server_id, volume_id)
+        self.cloud.wait_volume(volume_id, "in-use", WAIT_S)
+
+    def detach(self, server_id: str, volume_id: str) -> None:
+        self.cloud.detach(server_id, volume_id)
+        self.cloud.wait_volume(volume_id, "available", WAIT_S)
+
+    def act(self, server_id: str, body: dict[str, Any]) -> None:
+        self.cloud.client.post(f"/compute/v2.1/servers/{server_id}/action", body)
+
+    def make_image(self, name: str, **properties: str) -> None:
+        """An image that boots the tiny guest's kernel with properties of its own."""
+        (tiny,) = self.cloud.client.get("/image/v2/images?name=tiny")["images"]
+        kept = {key: tiny[key] for key in ("kernel_id", "ramdisk_id")}
+        image = {"name": name, "disk_format": "raw", "container_format": "bare", **kept, **properties}
+        image_id = self.cloud.client.post("/image/v2/images", image)["id"]
+        client = self.cloud.client.http
+        answer = client.put(
+            f"/image/v2/images/{image_id}/file",
+            content=bytes(1 << 20),
+            headers={"Content-Type": "application/octet-stream"},
+        )
+        assert answer.status_code == httpx.codes.NO_CONTENT, answer.text
+
+    def guest_pid(self, server_id: str) -> int:
+        (pid,) = [
+            pid
+            for pid in processes_of(self.data)
+            if b"qemu" in Path(f"/proc/{pid}/cmdline").read_bytes()[:64]
+            and server_id.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        return pid
+
+
+@pytest.fixture(scope="module")
+def stand() -> Iterator[Stand]:
+    root = Path(tempfile.mkdtemp(prefix="kv-"))
+    try:
+        one = Stand(root)
+        yield one
+        one.process.kill()
+    finally:
+        for pid in processes_of(root):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(root, ignore_errors=True)
+        root.with_suffix(".log").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def server(stand: Stand) -> str:
+    """A guest that most tests share; each leaves it running, without volumes."""
+    return stand.boot("shared")
+
+
+@pytest.fixture
+def volume(stand: Stand) -> str:
+    return stand.cloud.create_volume("v", 1, WAIT_S)
+
+
+def test_the_guest_sees_the_volume_under_its_whole_id_and_keeps_its_data(
+    stand: Stand, server: str, volume: str
+) -> None:
+    stand.attach(server, volume)
+    stand.wait_serial(server, volume, there=True)
+    stand.detach(server, volume)
+    stand.wait_serial(server, volume, there=False)
+
+
+def test_a_detach_right_behind_an_attach_always_ends_available(stand: Stand, server: str, volume: str) -> None:
+    for _ in range(10):
+        stand.cloud.attach(server, volume)
+        stand.detach(server, volume)
+    stand.wait_serial(server, volume, there=False)
+
+
+@pytest.mark.parametrize("round_number", range(3))
+def test_a_kill_in_the_middle_of_an_attach_costs_time_only(
+    stand: Stand, server: str, volume: str, round_number: int
+) -> None:
+    stand.cloud.attach(server, volume)
+    time.sleep(random.Random(round_number).random() * 0.04)
+    stand.process.kill()
+    stand.restart()
+    stand.cloud.wait_volume(volume, "in-use", WAIT_S)
+    stand.wait_serial(server, volume, there=True)
+    stand.detach(server, volume)
+    stand.wait_serial(server, volume, there=False)
+
+
+@pytest.mark.parametrize("round_number", range(3))
+def test_a_kill_in_the_middle_of_a_detach_costs_time_only(
+    stand: Stand, server: str, volume: str, round_number: int
+) -> None:
+    stand.attach(server, volume)
+    stand.cloud.detach(server, volume)
+    time.sleep(random.Random(round_number).random() * 0.1)
+    stand.process.kill()
+    stand.restart()
+    stand.cloud.wait_volume(volume, "available", WAIT_S)
+    stand.wait_serial(server, volume, there=False)
+
+
+def test_guests_and_attachments_outlive_a_clean_stop(stand: Stand, server: str, volume: str) -> None:
+    stand.attach(server, volume)
+    pid = stand.guest_pid(server)
+    stand.process.stop()
+    assert Path(f"/proc/{pid}").exists()
+    stand.restart()
+    assert stand.cloud.server(server)["status"] == "ACTIVE"
+    assert stand.cloud.volume_status(volume) == "in-use"
+    assert volume in stand.serials(server)
+    stand.detach(server, volume)
+
+
+def test_a_volume_stays_through_stop_start_and_reboots(stand: Stand, server: str, volume: str) -> None:
+    stand.attach(server, volume)
+    stand.act(server, {"os-stop": None})
+    stand.cloud.wait_server(server, "SHUTOFF", WAIT_S)
+    assert stand.cloud.volume_status(volume) == "in-use"
+    stand.act(server, {"os-start": None})
+    stand.cloud.wait_server(server, "ACTIVE", BOOT_S)
+    stand.wait_booted_with(server, volume)
+    for kind in ("SOFT", "HARD"):
+        stand.act(server, {"reboot": {"type": kind}})
+        stand.cloud.wait_server(server, "ACTIVE", BOOT_S)
+        stand.wait_booted_with(server, volume)
+    stand.detach(server, volume)
+    stand.wait_serial(server, volume, there=False)
+
+
+def test_attach_and_detach_of_a_stopped_server_change_its_definition(stand: Stand, server: str, volume: str) -> None:
+    stand.act(server, {"os-stop": None})
+    stand.cloud.wait_server(server, "SHUTOFF", WAIT_S)
+    stand.attach(server, volume)
+    stand.act(server, {"os-start": None})
+    stand.cloud.wait_server(server, "ACTIVE", BOOT_S)
+    stand.wait_booted_with(server, volume)
+    stand.detach(server, volume)
+
+
+def test_a_volume_grows_under_a_running_guest(stand: Stand, server: str, volume: str) -> None:
+    stand.attach(server, volume)
+    stand.cloud.client.post(f"/volume/v3/volumes/{volume}/action", {"os-extend": {"new_size": 2}})
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        with stand.console(server) as console:
+            lines = [line.split() for line in console.run("disks").output.splitlines()]
+        if any(words[2:] == [volume] and int(words[1]) == 2 << 30 for words in lines):
+            break
+        time.sleep(0.2)
+    else:
+        pytest.fail("the guest never saw the new size")
+    stand.detach(server, volume)
+
+
+def test_a_guest_that_refuses_keeps_the_disk_and_the_user_reads_why(stand: Stand) -> None:
+    stand.make_image("deaf", hw_disk_bus="virtio", os_command_line=DEAF)
+    server = stand.boot("deaf", image="deaf")
+    volume = stand.cloud.create_volume("wanted", 1, WAIT_S)
+    stand.attach(server, volume)
+    stand.cloud.detach(server, volume)
+    assert stand.cloud.volume_status(volume) == "detaching"
+    stand.cloud.wait_volume(volume, "in-use", WAIT_S)
+    (history,) = stand.cloud.histories(server)
+    assert history["reason"]["code"] == "guest_refused"
+    assert history["goal"] == "attached"
+    actions = stand.cloud.client.get(f"/compute/v2.1/servers/{server}/os-instance-actions")["instanceActions"]
+    detach = next(action for action in actions if action["action"] == "detach_volume")
+    shown = stand.cloud.client.get(f"/compute/v2.1/servers/{server}/os-instance-actions/{detach['request_id']}")
+    (event,) = shown["instanceAction"]["events"]
+    assert event["result"] == "Error"
+    # Its next hard reboot completes the pending unplug at the latest; the attachment is wanted again, and stays.
+    stand.act(server, {"reboot": {"type": "HARD"}})
+    stand.cloud.wait_server(server, "ACTIVE", BOOT_S)
+    stand.cloud.wait_volume(volume, "in-use", WAIT_S)
+    stand.cloud.delete_server(server, WAIT_S)
+    stand.cloud.wait_volume(volume, "available", WAIT_S)
+
+
+def test_a_guest_that_dies_leaves_a_stopped_server_with_its_volume(stand: Stand, server: str, volume: str) -> None:
+    stand.attach(server, volume)
+    os.kill(stand.guest_pid(server), signal.SIGKILL)
+    stand.cloud.wait_server(server, "SHUTOFF", WAIT_S)
+    assert stand.cloud.volume_status(volume) == "in-use"
+    stand.act(server, {"os-start": None})
+    stand.cloud.wait_server(server, "ACTIVE", BOOT_S)
+    stand.wait_booted_with(server, volume)
+    stand.detach(server, volume)
+
+
+def test_deleting_a_server_frees_its_volumes_and_leaves_nothing(stand: Stand, volume: str) -> None:
+    server = stand.boot("short-lived")
+    stand.attach(server, volume)
+    with pytest.raises(ApiError) as refused:
+        stand.cloud.delete_volume(volume)
+    assert refused.value.status == 400
+    stand.cloud.delete_server(server, WAIT_S)
+    stand.cloud.wait_volume(volume, "available", WAIT_S)
+    assert not (stand.data / "servers" / server).exists()
+    stand.cloud.delete_volume(volume)
+    deadline = time.monotonic() + WAIT_S
+    while (stand.data / "volumes" / f"volume-{volume}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
