@@ -34,6 +34,14 @@ from tests.integration.stand import PROJECTS, make_app, make_client, open_runtim
 HOST = "host-1"
 GIB = 1 << 30
 LOOKS_MAX = 50
+NAMES = {
+    400: "badRequest",
+    403: "forbidden",
+    404: "itemNotFound",
+    405: "badMethod",
+    409: "conflictingRequest",
+    413: "overLimit",
+}
 
 
 class Pool(DirectoryBackend):
@@ -203,6 +211,5 @@ def message(answer: httpx.Response, status: int) -> str:
     assert answer.status_code == status, answer.text
     ((name, inner),) = answer.json().items()
     assert inner["code"] == status
-    names = {400: "badRequest", 403: "forbidden", 404: "itemNotFound", 409: "conflictingRequest", 413: "overLimit"}
-    assert name == names.get(status, "computeFault")
+    assert name == NAMES[status]
     return str(inner["message"])
