@@ -37,7 +37,7 @@ async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
 
 @pytest.fixture
 async def images(runtime: Runtime, tmp_path: Path) -> Images:
-    limits = Limits(image_bytes_max=IMAGE_BYTES_MAX, upload_idle_s=0.2, images_per_project_max=20)
+    limits = Limits(image_bytes_max=IMAGE_BYTES_MAX, images_per_project_max=20)
     opened = Images(runtime, ImageFiles(tmp_path), limits)
     await opened.open()
     return opened
