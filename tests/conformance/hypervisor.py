@@ -1,7 +1,7 @@
 """What every hypervisor driver must do: the port's rules as tests.
 
-A driver's own test module derives a class from `HypervisorKit` and gives a fixture `rig`: an open driver on a fresh host, with
-guests that let go of a disk when they are asked to. No test here needs an operating system in the guest.
+A driver's own test module derives a class from `HypervisorKit` and gives a fixture `rig`: an open driver on a fresh
+host, with guests that let go of a disk when they are asked to. No test here needs an operating system in the guest.
 """
 
 from __future__ import annotations
@@ -366,7 +366,9 @@ class HypervisorKit:
         assert await rig.hypervisor.unplug_disk(server_id, disk.alias) is True
         assert (await rig.look(server_id)).persistent == ()
 
-    async def test_unplugging_from_a_running_server_is_done_when_the_disk_is_gone_live_and_defined(self, rig: Rig) -> None:
+    async def test_unplugging_from_a_running_server_is_done_when_the_disk_is_gone_live_and_defined(
+        self, rig: Rig
+    ) -> None:
         disk = rig.make_disk()
         server_id = await rig.start(disk)
         await rig.unplug(server_id, disk.alias)

@@ -1,4 +1,4 @@
-"""Hosts and guests for tests of the libvirt driver. Everything ends with its test: guests are killed by their pid files."""
+"""Hosts and guests for tests of the libvirt driver. Guests end with their test: they are found by their pid files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from kevel.cli.console import CommandResult, GuestConsole
-from kevel.hypervisor.base import VolumeBus
+from kevel.hypervisor.base import Hypervisor, VolumeBus
 from kevel.hypervisor.libvirt.hypervisor import LibvirtHypervisor
 from tests.conformance.hypervisor import Rig, close_rig
 from tests.system.libvirt.warm import BOOT_LIMIT_S, REPO, make_guest_spec
@@ -35,10 +35,12 @@ def data_dir() -> Iterator[Path]:
         shutil.copytree(PROBED, path / "libvirt" / "cache")
     yield path
     kill_guests(path)
-    print((path / "libvirt-worker.log").read_text())
     if not PROBED.exists() and (path / "libvirt" / "cache").exists():
         shutil.copytree(path / "libvirt" / "cache", PROBED)
+    log = path / "libvirt-worker.log"
+    said = log.read_text() if log.exists() else ""
     shutil.rmtree(path)
+    assert "Fatal Python error" not in said, said  # libvirt has crashed
 
 
 def kill_guests(data_dir: Path) -> None:
@@ -91,8 +93,12 @@ class Guest:
 
     def __init__(self, rig: Rig, server_id: str) -> None:
         self.rig = rig
-        self.hypervisor = rig.hypervisor
         self.server_id = server_id
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """The driver."""
+        return self.rig.hypervisor
 
     @property
     def pid(self) -> int:

@@ -3,10 +3,11 @@
     python -m tests.system.libvirt.warm save    DATA_DIR BUS SERVER_ID SAVED_FILE
     python -m tests.system.libvirt.warm restore DATA_DIR BUS SERVER_ID SAVED_FILE
 
-A process of its own, since one process can open only one embedded libvirt. It uses the driver's own session to define the server,
-so the clone is just what the driver would have made. libvirt restores a domain only under the name it was saved with, so
-the header of the saved file is rewritten: magic (16 bytes), five little-endian words (version, length of the text that follows,
-running, compressed, offset of libvirt's cookie in it), 92 bytes in all, then the text, then QEMU's stream.
+A process of its own, since one process can open only one embedded libvirt. It uses the driver's own session to define
+the server, so the clone is just what the driver would have made. libvirt restores a domain only under the name it was
+saved with, so the header of the saved file is rewritten: magic (16 bytes), five little-endian words (version, length of
+the text that follows, running, compressed, offset of libvirt's cookie in it), 92 bytes in all, then the text, then
+QEMU's stream.
 """
 
 from __future__ import annotations
@@ -101,7 +102,5 @@ def open_here(data_dir: Path) -> tuple[libvirt.virConnect, Session]:
 
 if __name__ == "__main__":
     act, data_dir_text, bus_text, server_id_text, saved_text = sys.argv[1:]
-    {"save": save, "restore": restore}[act](
-        Path(data_dir_text), VolumeBus(bus_text), server_id_text, Path(saved_text)
-    )
+    {"save": save, "restore": restore}[act](Path(data_dir_text), VolumeBus(bus_text), server_id_text, Path(saved_text))
     os._exit(0)  # the thread of libvirt's events never ends

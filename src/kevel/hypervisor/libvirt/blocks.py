@@ -61,6 +61,14 @@ def wait_for_monitor(domain: libvirt.virDomain, subject: str) -> None:
         time.sleep(MONITOR_POLL_S)
 
 
+def wait_for_end(domain: libvirt.virDomain) -> bool:
+    """Whether libvirt finds that a guest whose monitor has just been lost has ended, which may take it a moment."""
+    deadline = time.monotonic() + MONITOR_WAIT_S
+    while domain.isActive() and time.monotonic() < deadline:
+        time.sleep(MONITOR_POLL_S)
+    return not domain.isActive()
+
+
 def ask_monitor(domain: libvirt.virDomain, command: str, **arguments: object) -> Any:
     """One QMP command. Raises libvirtError when it cannot be asked, QemuRefused when QEMU says no."""
     request = json.dumps({"execute": command, "arguments": arguments})
@@ -109,6 +117,21 @@ def _look_once(domain: libvirt.virDomain) -> DiskLook:
     ghosts = frozenset(name for name in devices if name.startswith(ALIAS_PREFIX)) - xml.disks.keys()
     # A format node uses its storage node, which cannot be removed before it.
     return DiskLook(xml, ghosts, tuple(sorted(orphans, key=lambda name: name.endswith("-storage"))), formats)
+
+
+def ask_removal(domain: libvirt.virDomain, alias: str, subject: str) -> None:
+    """Ask the guest to let go of a device; returns when asked, and may be repeated as long as libvirt's XML has it.
+
+    QEMU is asked directly. libvirt acts on QEMU's report that the device is gone, whoever asked for it; but its own
+    call crashes (libvirt 9.0, use after free) when the device goes between an earlier request and this one, which is
+    just when one asks again. Nor does that call tell more: its success means "asked" as well.
+    """
+    try:
+        ask_monitor(domain, "device_del", id=alias)
+    except QemuRefused as refusal:
+        if "busy" in str(refusal):
+            raise StepRetry(f"{subject}: the guest is still busy with an earlier removal.") from refusal
+        # Otherwise the request is under way already, or the device has gone and libvirt has not yet been told.
 
 
 def clear_leftovers(domain: libvirt.virDomain, look: DiskLook) -> bool:

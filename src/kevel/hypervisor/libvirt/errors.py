@@ -23,6 +23,16 @@ class Rule(NamedTuple):
     sentence: str
 
 
+PROCESS_ENDED = Rule(
+    None,
+    r"End of file from qemu monitor|Unable to (read from|write to) monitor|process exited",
+    StepRetry,
+    "the guest's process ended during the call",
+)
+NOT_RUNNING = Rule(
+    libvirt.VIR_ERR_OPERATION_INVALID, r"domain is not running", StepRetry, "the guest is not running any more"
+)
+
 RULES = (
     Rule(
         None,
@@ -47,12 +57,8 @@ RULES = (
     ),
     Rule(libvirt.VIR_ERR_SYSTEM_ERROR, r"Cannot access storage file", StepNever, "the disk's file cannot be opened"),
     Rule(None, r"Could not open '.*': No such file", StepNever, "the disk's file cannot be opened"),
-    Rule(
-        None,
-        r"End of file from qemu monitor|monitor unexpectedly|process exited",
-        StepRetry,
-        "the guest's process ended during the call",
-    ),
+    PROCESS_ENDED,
+    NOT_RUNNING,
     Rule(
         None,
         r"client socket is closed|End of file while reading data|Cannot write data: Broken pipe",
@@ -61,7 +67,6 @@ RULES = (
     ),
     Rule(libvirt.VIR_ERR_RPC, r"", StepUnknown, "the connection to libvirt was lost during the call"),
     Rule(libvirt.VIR_ERR_NO_DOMAIN, r"", StepNever, "there is no such domain"),
-    Rule(libvirt.VIR_ERR_OPERATION_INVALID, r"domain is not running", StepRetry, "the guest is not running any more"),
     Rule(libvirt.VIR_ERR_OPERATION_TIMEOUT, r"", StepRetry, "another operation on the guest is still under way"),
     Rule(libvirt.VIR_ERR_AGENT_UNRESPONSIVE, r"", StepRetry, "no agent answers in the guest"),
     Rule(libvirt.VIR_ERR_AGENT_UNSYNCED, r"", StepRetry, "the agent in the guest does not answer in step"),
@@ -94,6 +99,6 @@ def is_device_missing(error: libvirt.libvirtError) -> bool:
     return bool(error.get_error_code() == libvirt.VIR_ERR_DEVICE_MISSING)
 
 
-def is_not_running(error: libvirt.libvirtError) -> bool:
-    """Whether libvirt says that the domain does not run (any more)."""
-    return "domain is not running" in str(error)
+def is_process_gone(error: libvirt.libvirtError) -> bool:
+    """Whether libvirt says that the guest's process is not there, or ended during the call."""
+    return find_rule(error) in (PROCESS_ENDED, NOT_RUNNING)

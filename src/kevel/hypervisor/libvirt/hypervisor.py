@@ -73,9 +73,10 @@ class LibvirtHypervisor:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
-        self._ready.clear()
-        if self._child is not None:
-            await self._child.close()
+        child, self._child = self._child, None
+        self._ready.set()  # who waits for the child is told that there will be none
+        if child is not None:
+            await child.close()
         if self._calls:
             await asyncio.wait(self._calls)
 

@@ -19,8 +19,10 @@ from kevel.hypervisor.libvirt.blocks import (
     DiskLook,
     FormatNode,
     QemuRefused,
+    ask_removal,
     clear_leftovers,
     look_at_disks,
+    wait_for_end,
     wait_for_monitor,
 )
 from kevel.hypervisor.libvirt.domain_xml import (
@@ -30,10 +32,11 @@ from kevel.hypervisor.libvirt.domain_xml import (
     build_disk_xml,
     build_domain_xml,
     mark_boot,
+    name_domain,
     parse_domain_xml,
     take_volume_elements,
 )
-from kevel.hypervisor.libvirt.errors import is_device_missing, is_not_running, translate_error
+from kevel.hypervisor.libvirt.errors import is_device_missing, is_process_gone, translate_error
 
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
@@ -55,8 +58,18 @@ STOP_REASONS = {
 class Session:
     """An open connection and this host's server files."""
 
-    def __init__(self, connection: libvirt.virConnect, servers_dir: Path, *, kvm: bool, dir_mode: int) -> None:
+    def __init__(
+        self,
+        connection: libvirt.virConnect,
+        servers_dir: Path,
+        *,
+        kvm: bool,
+        dir_mode: int = 0o700,
+        log_dir: Path | None = None,
+    ) -> None:
         self._connection = connection
+        #: Where libvirt keeps a log for each domain and never removes one; None when that is not ours to do.
+        self._log_dir = log_dir
         self._servers_dir = servers_dir
         self._kvm = kvm
         self._dir_mode = dir_mode
@@ -148,7 +161,7 @@ class Session:
                 # Not graceful: SIGTERM, and SIGKILL when that does not help; returns when the process is gone.
                 domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
             except libvirt.libvirtError as error:
-                if not is_not_running(error):
+                if not is_process_gone(error):
                     raise
             if domain.isActive():
                 raise StepRetry(f"Server {server_id}: the guest's process is still there.")
@@ -166,6 +179,8 @@ class Session:
                     | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
                 )
         root_disk.remove_server_dir(self._find_dir(server_id))
+        if self._log_dir is not None:
+            (self._log_dir / f"{name_domain(server_id)}.log").unlink(missing_ok=True)
 
     def observe_server(self, server_id: str) -> ServerView | None:
         """See the port."""
@@ -173,10 +188,14 @@ class Session:
             domain = self._find(server_id)
             if domain is None:
                 return None
-            if not domain.isActive():
-                return _view(domain, server_id)
-            wait_for_monitor(domain, f"Server {server_id}")
-            return _view(domain, server_id, look_at_disks(domain))
+            try:
+                if domain.isActive():
+                    wait_for_monitor(domain, f"Server {server_id}")
+                    return _view(domain, server_id, look_at_disks(domain))
+            except libvirt.libvirtError as error:
+                if not is_process_gone(error) or not wait_for_end(domain):
+                    raise
+            return _view(domain, server_id)
 
     def observe_all(self) -> list[ServerView]:
         """See the port. Asks libvirt only, never QEMU, so that one hung guest does not hide the others.
@@ -235,15 +254,14 @@ class Session:
                 return False
             # Only now: had the definition lost the disk first, a refusal by the guest would leave it half gone.
             if alias in parse_domain_xml(domain.XMLDesc(INACTIVE)).disks:
-                _detach(domain, alias, CONFIG)
+                _undefine_disk(domain, alias)
             return alias not in parse_domain_xml(domain.XMLDesc(INACTIVE)).disks
 
     def _unplug_live(self, domain: libvirt.virDomain, alias: str, subject: str) -> bool:
         """Ask the running guest to let go; True when nothing of the disk is left in QEMU."""
         wait_for_monitor(domain, subject)
         if alias in parse_domain_xml(domain.XMLDesc(0)).disks:
-            # By alias, since this returns at once. The other call waits five seconds, and its 0 means nothing either.
-            _detach(domain, alias, LIVE)
+            ask_removal(domain, alias, subject)
             return False
         look = look_at_disks(domain)
         if alias in look.xml.disks:
@@ -334,9 +352,9 @@ def _check_id(server_id: str) -> str:
     raise StepNever("A server id must be a UUID in lower case.")
 
 
-def _detach(domain: libvirt.virDomain, alias: str, flags: int) -> None:
+def _undefine_disk(domain: libvirt.virDomain, alias: str) -> None:
     try:
-        domain.detachDeviceAlias(alias, flags)
+        domain.detachDeviceAlias(alias, CONFIG)
     except libvirt.libvirtError as error:
         if not is_device_missing(error):
             raise

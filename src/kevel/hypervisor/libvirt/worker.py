@@ -167,8 +167,13 @@ def open_session(settings: wire.Settings, line: Line) -> tuple[Session, HostFact
         connection = open_connection(uri)
     listen_to_events(connection, line.send)
     # A libvirt of the system's may run QEMU as another user, who must be able to pass through to the files.
-    dir_mode = 0o700 if embedded else 0o711
-    session = Session(connection, data_dir / "servers", kvm=choose_kvm(settings.accel), dir_mode=dir_mode)
+    session = Session(
+        connection,
+        data_dir / "servers",
+        kvm=choose_kvm(settings.accel),
+        dir_mode=0o700 if embedded else 0o711,
+        log_dir=data_dir / "libvirt" / "log" / "qemu" if embedded else None,
+    )
     return session, session.describe_host()
 
 

@@ -1,0 +1,35 @@
+"""Take a disk out of one of a domain's two truths, behind the driver's back.
+
+python -m tests.system.libvirt.tamper DATA_DIR SERVER_ID ALIAS live|config
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import libvirt
+
+from tests.system.libvirt.warm import open_here
+
+LIMIT_S = 20.0
+
+
+def main() -> None:
+    """Detach, and wait until it has happened."""
+    data_dir, server_id, alias, where = sys.argv[1:]
+    connection, _ = open_here(Path(data_dir))
+    domain = connection.lookupByUUIDString(server_id)
+    live = where == "live"
+    domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE if live else libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    deadline = time.monotonic() + LIMIT_S
+    while alias in domain.XMLDesc(0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE):
+        assert time.monotonic() < deadline, f"{alias} is still there"
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # the thread of libvirt's events never ends
