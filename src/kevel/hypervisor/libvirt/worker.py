@@ -254,9 +254,12 @@ def listen_to_events(connection: libvirt.virConnect, send: Callable[[wire.Notice
     def on_change(_connection: object, domain: libvirt.virDomain, *_details: object) -> None:
         tell(domain, EventKind.LIFECYCLE)
 
+    def on_reboot(_connection: object, domain: libvirt.virDomain, _opaque: object) -> None:
+        tell(domain, EventKind.REBOOTED)
+
     connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, on_removed, None)
     connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, on_change, None)
-    connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, on_change, None)
+    connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, on_reboot, None)
     # A daemon's connection can be lost; then this process is of no more use, and its successor opens a new one.
     connection.registerCloseCallback(lambda *_: end_process(), None)
 
