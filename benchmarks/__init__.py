@@ -1,0 +1,1 @@
+"""What Kevel costs: against bare libvirt calls on a real guest, and by itself with the simulated host."""
