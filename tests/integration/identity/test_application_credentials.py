@@ -75,6 +75,8 @@ async def test_bad_credentials_are_refused(world: World) -> None:
         {"roles": [{}]},
         {"expires_at": "2020-01-01T00:00:00"},
         {"expires_at": "soon"},
+        {"expires_at": "0001-01-01T00:00:00+14:00"},
+        {"expires_at": "9999-12-31T23:59:59-14:00"},
         {"access_rules": [{"path": "/", "method": "GET", "service": "compute"}]},
         {"name": ""},
         {"name": "x" * 256},

@@ -278,3 +278,45 @@ async def test_a_member_finds_itself_and_its_project_by_name_and_no_others(world
         assert (await world.get(f"/{kind}?name=bob", token=token))[kind] == []
     assert [item["id"] for item in (await world.get("/domains", token=token))["domains"]] == ["default"]
     assert (await world.get("/projects", token=unscoped))["projects"] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/users/%ff",
+        "/users/%00",
+        "/users/" + "x" * 5000,
+        "/projects/..%2f..",
+        "/roles/%F0%9F%98%80",
+        "/nothing",
+        "/users/a/b",
+    ],
+)
+async def test_a_strange_path_is_404(world: World, path: str) -> None:
+    answer = await world.call("GET", path)
+    assert answer.status_code == 404
+    assert len(answer.text) < 300
+
+
+@pytest.mark.parametrize("query", ["enabled=maybe", "limit=1.5", "limit=", f"limit={'9' * 5000}"])
+async def test_a_strange_query_is_400(world: World, query: str) -> None:
+    assert (await world.call("GET", f"/projects?{query}")).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["\x00", "a'b\"c;--", "\u202e", "é" * 64, "%", "_"])
+async def test_a_strange_name_is_kept_as_it_is(world: World, name: str) -> None:
+    project = await world.create("project", name=name)
+    answer = await world.http.get(
+        "/identity/v3/projects", params={"name": name}, headers={"X-Auth-Token": world.admin_token}
+    )
+    assert [item["id"] for item in answer.json()["projects"]] == [project["id"]]
+    assert answer.json()["projects"][0]["name"] == name
+
+
+async def test_a_method_that_a_path_does_not_have_is_405_and_bytes_that_are_no_json_400(world: World) -> None:
+    assert (await world.call("PUT", "/users")).status_code == 405
+    headers = {"X-Auth-Token": world.admin_token, "Content-Type": "application/json"}
+    for raw in (b"{", b'{"project": {"name": "\\ud800"}}', b"\xff", b"[" * 100_000):
+        answer = await world.http.post("/identity/v3/projects", content=raw, headers=headers)
+        assert answer.status_code == 400, raw[:40]
+    assert [item["name"] for item in (await world.get("/projects"))["projects"]] == ["admin"]

@@ -59,6 +59,15 @@ async def test_an_unknown_user_costs_one_verification_as_well(hashing: Passwords
     assert executor.names == ["_verify"]
 
 
+async def test_nobody_has_no_password_that_fits(executor: HeldExecutor) -> None:
+    class KnownIds(SystemIds):
+        def secret(self) -> str:
+            return "known"
+
+    hashing = Passwords(executor, KnownIds(), PasswordCost(memory_kib=8, passes=1))
+    assert not await hashing.verify(None, "known")
+
+
 async def test_hashing_is_bounded_at_once_and_in_its_queue(
     hashing: Passwords, executor: HeldExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

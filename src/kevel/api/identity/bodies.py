@@ -80,7 +80,8 @@ class ScopePart(Struct, forbid_unknown_fields=True):
 
 class AuthPart(Struct):
     identity: IdentityPart
-    scope: ScopePart | Literal["unscoped"] | None = None
+    #: As a string only "unscoped".
+    scope: ScopePart | Annotated[str, Meta(max_length=64)] | None = None
 
 
 class AuthBody(Struct):
@@ -259,7 +260,7 @@ def split_fields(name: str, raw: Any, fields: type[Struct]) -> tuple[dict[str, A
         values = msgspec.convert(raw, fields, strict=True)
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at `$")
-        raise Invalid(f"Invalid input for {name}{place.rstrip('`')}: {text.replace('`', chr(39))}.") from error
+        raise Invalid(f"Invalid input for {name}{place.rstrip('`')}: {text.replace('`', chr(39))[:256]}.") from error
     known = {key: value for key, value in msgspec.structs.asdict(values).items() if value is not UNSET}
     extra = {key: value for key, value in raw.items() if key not in fields.__struct_fields__}
     # The id is Kevel's to give, and links are computed.

@@ -81,6 +81,8 @@ def _read_scope(scope: ScopePart | str | None) -> WantedScope:
     if scope is None:
         return WantedScope()
     if isinstance(scope, str):
+        if scope != "unscoped":
+            raise Invalid("auth.scope has to be an object, or the word unscoped.")
         return WantedScope(kind=ScopeKind.UNSCOPED)
     if sum(part is not None for part in (scope.project, scope.domain, scope.system)) != 1:
         raise Invalid("auth.scope has to hold exactly one of project, domain and system.")

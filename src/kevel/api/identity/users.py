@@ -13,6 +13,8 @@ from kevel.domain.errors import Forbidden, Invalid
 from kevel.domain.identity import ApplicationCredential, Role, RoleRef
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: The last time that can be shown in every zone.
+_LATEST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 def _require_self(call: Call) -> str:
@@ -80,7 +82,12 @@ def _read_time(text: str) -> int:
         raise Invalid(
             f"Invalid input for application_credential.expires_at: {text!r} is no time like 2030-01-31T12:00:00Z."
         ) from error
-    return ((at if at.tzinfo is not None else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    if at > _LATEST:
+        raise Invalid(
+            f"Invalid input for application_credential.expires_at: {text!r} is too late; leave it out for never."
+        )
+    return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 async def list_credentials(call: Call) -> Reply:
