@@ -17,11 +17,20 @@ from kevel.domain.model import (
     Volume,
 )
 
-#: Cinder's words for a fault, by the operation that failed.
+#: Cinder's words for a fault, by the code that `control/volume_worker.py` keeps for the operation that failed.
 _FAULT_STATUS = {
-    OperationKind.CREATING: "error",
-    OperationKind.DELETING: "error_deleting",
-    OperationKind.EXTENDING: "error_extending",
+    f"{OperationKind.CREATING.value}_failed": "error",
+    f"{OperationKind.DELETING.value}_failed": "error_deleting",
+    f"{OperationKind.EXTENDING.value}_failed": "error_extending",
+}
+
+#: Nova's status words, by vm_state.
+_SERVER_STATUS = {
+    "deleted": "DELETED",
+    "error": "ERROR",
+    "building": "BUILD",
+    "active": "ACTIVE",
+    "stopped": "SHUTOFF",
 }
 
 #: Which attachment speaks for a volume that has several.
@@ -55,14 +64,10 @@ def volume_status(
     if operation is not None and operation.finished_at is None:
         return operation.kind.value
     if volume.fault is not None:
-        return _FAULT_STATUS.get(_fault_kind(volume.fault.code), "error")
+        return _FAULT_STATUS.get(volume.fault.code, "error")
     words = {attachment_status(attachment, paths) for attachment, paths in attachments if attachment.closed_at is None}
     words = {"in-use" if word == "attached" else word for word in words}
     return next((word for word in _PRECEDENCE if word in words), "available")
-
-
-def _fault_kind(code: str) -> OperationKind | None:
-    return next((kind for kind in OperationKind if code == f"{kind.value}_failed"), None)
 
 
 def vm_state(server: Server) -> str:
@@ -73,8 +78,6 @@ def vm_state(server: Server) -> str:
         return "error"
     if server.launched_at is None:
         return "building"
-    if server.goal is ServerGoal.DELETED:
-        return "active" if server.rung is ServerRung.RUNNING else "stopped"
     return "active" if server.rung is ServerRung.RUNNING else "stopped"
 
 
@@ -102,7 +105,7 @@ def server_status(server: Server) -> str:
     state, task = vm_state(server), task_state(server)
     if task in ("rebooting", "rebooting_hard"):
         return "REBOOT" if task == "rebooting" else "HARD_REBOOT"
-    return {"deleted": "DELETED", "error": "ERROR", "building": "BUILD", "active": "ACTIVE", "stopped": "SHUTOFF"}[state]
+    return _SERVER_STATUS[state]
 
 
 def power_state(server: Server) -> int:

@@ -103,7 +103,7 @@ class Reconciler:
         if isinstance(outcome, Retry):
             failures = self._failures.get(key, 0) + 1
             self._failures[key] = failures
-            delay_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 10))
+            delay_s: float = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 10))
             return delay_s * (0.75 + self._ids.jitter() / 2)
         self._failures.pop(key, None)
         return outcome.after_s if isinstance(outcome, Again) else None

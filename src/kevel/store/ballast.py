@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,9 @@ class Ballast:
             with self._path.open("ab") as file:
                 os.posix_fallocate(file.fileno(), 0, BALLAST_BYTES)
         except OSError:
+            # A failed attempt may keep what it got, which is all that is left.
+            with contextlib.suppress(OSError):
+                os.truncate(self._path, 0)
             return False
         return True
 

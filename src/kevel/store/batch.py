@@ -31,6 +31,10 @@ class StoreFull(Unavailable):
     """Kevel's data directory is out of disk space; free some and try again."""
 
 
+class StoreBusy(Unavailable):
+    """Another program holds Kevel's database; end it, or try again when it is done."""
+
+
 class Job:
     """One write: the function, and after the run either its result and wake-ups, or its error."""
 
@@ -59,9 +63,14 @@ class Batcher:
         self._sql = dbapi
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run and commit; every job has its result or its error afterwards. Raises CommitFailed if the store is lost."""
+        """Run and commit; then every job has its result or its error. Raises CommitFailed when the store is lost."""
         try:
             self._run_together(jobs)
+        except StoreBusy as busy:
+            # Nothing was begun, and waiting again for each job alone would only hold up the next batch.
+            log.warning("batch refused: another program holds the database", jobs=len(jobs))
+            for job in jobs:
+                job.error = busy
         except DBAPIError:
             log.warning("batch discarded", jobs=len(jobs), exc_info=True)
             for job in jobs:
@@ -86,6 +95,8 @@ class Batcher:
                     continue
                 job.result, job.wakes = None, []
                 job.error = StoreFull() if _is_full(error) else error
+            except StoreBusy as busy:
+                job.error = busy
             return
 
     def _run_job(self, job: Job) -> None:
@@ -110,7 +121,12 @@ class Batcher:
         job.error = error
 
     def _begin(self) -> None:
-        self._sql.execute("BEGIN IMMEDIATE")
+        try:
+            self._sql.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise StoreBusy from error
+            raise CommitFailed from error
 
     def _rollback(self) -> None:
         if self._sql.in_transaction:

@@ -136,12 +136,11 @@ def _move(tx: Tx, server: Server, report: ServerReport, *, actor: str, at: int) 
 
 
 def _finish_reached(tx: Tx, server: Server, at: int) -> None:
+    names: tuple[str, ...] = ()
     if server.rung is ServerRung.RUNNING:
         names = ("create", "start", "reboot") if server.boot >= server.wanted_boot else ("create", "start")
     elif server.rung is ServerRung.DEFINED and server.goal is ServerGoal.STOPPED:
         names = ("stop",)
-    else:
-        names = ()
     for name in names:
         finish_action(tx, subject_id=server.id, action=name, at=at)
 

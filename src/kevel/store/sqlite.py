@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from kevel.domain.errors import KevelError, SetupError
+from kevel.domain.errors import KevelError, SetupError, Unavailable
 from kevel.store.ballast import Ballast
 from kevel.store.batch import BATCH_JOBS_MAX, Batcher, Job
 from kevel.store.transactions import Tx, Wake
@@ -105,6 +105,8 @@ class SqliteStore:
     async def write(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._closed:
             raise KevelError("The store is closed.")
+        if self._queue.qsize() >= QUEUE_JOBS_MAX:
+            raise Unavailable(f"{QUEUE_JOBS_MAX} changes are waiting to be stored already; try again later.")
         future: asyncio.Future[T] = self._loop.create_future()
         call: Callable[[Tx], T] = partial(_call, fn, args, kwargs)
         self._queue.put(Job(call, future))
@@ -126,7 +128,7 @@ class SqliteStore:
                     batcher.run(jobs)
                 except BaseException as error:
                     log.critical("store lost", exc_info=True)
-                    self._post(self._on_lost, error)
+                    self._post(self._lose, jobs, error)
                     return
                 self._post(self._deliver, jobs)
                 if stop:
@@ -152,6 +154,19 @@ class SqliteStore:
         if wakes:
             for listener in self._listeners:
                 listener(wakes)
+
+    def _lose(self, jobs: Sequence[Job], error: BaseException) -> None:
+        """Nobody can say what is on the disk now: take no more writes, and leave nobody waiting for one."""
+        self._closed = True
+        waiting = list(jobs)
+        while not self._queue.empty():
+            job = self._queue.get()
+            if job is not None:
+                waiting.append(job)
+        for job in waiting:
+            if not job.token.cancelled():
+                job.token.set_exception(KevelError("The store was lost; whether this was written is unknown."))
+        self._on_lost(error)
 
     async def close(self) -> None:
         """Commit what is queued and close all connections."""

@@ -1,13 +1,14 @@
 """Volumes as their users see them, one and many: rows, computed status, type's name, attachments.
 
-A list runs in a few statements whatever its length: the ids in order first, then the rows of the page. What no
-column holds (the status is computed) is matched on the rows, chunk by chunk, until the page is full.
+A list runs in a few statements whatever its length. What no column holds (the status is computed) is matched on the
+rows: the ids come in order first, then the rows chunk by chunk until the page is full.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,10 @@ from kevel.store.volumes import OPERATION_COLUMNS, VOLUME_COLUMNS
 
 #: Rows read together.
 CHUNK_ROWS: Final = 500
+
+#: More volumes than that are not asked for by their ids where there is another way.
+IDS_MAX: Final = 50
+_RUNNING: Final = select(*OPERATION_COLUMNS).where(operations.c.finished_at.is_(None))
 
 #: What a list can be sorted by, by Cinder's names; "status" is sorted by after it has been computed.
 SORT_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
@@ -127,7 +132,8 @@ def view_volumes(tx: Tx, found: Sequence[Volume]) -> list[VolumeView]:
         return []
     ids = [volume.id for volume in found]
     running: dict[str, Operation] = {}
-    statement = select(*OPERATION_COLUMNS).where(operations.c.finished_at.is_(None), operations.c.volume_id.in_(ids))
+    # For a long list all running operations are read, which are few, rather than those of a thousand ids.
+    statement = _RUNNING if len(ids) > IDS_MAX else _RUNNING.where(operations.c.volume_id.in_(ids))
     for row in tx.execute(statement):
         operation = as_struct(Operation, row)
         running[operation.volume_id] = operation
@@ -149,8 +155,13 @@ def view_volume(tx: Tx, volume: Volume) -> VolumeView:
 
 def list_volumes(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
     """One page of the live volumes that match. Raises NotFound for a marker that is not among them."""
-    by_status = any(key == "status" for key, _ in page.sort)
-    views = _sorted_views(tx, wanted, page) if by_status else None
+    on_columns = wanted.statuses is None and wanted.metadata is None
+    if any(key == "status" for key, _ in page.sort):
+        views: list[VolumeView] | None = _sorted_views(tx, wanted, page)
+    elif on_columns and page.marker is None and not page.with_count:
+        return _first_page(tx, wanted, page)
+    else:
+        views = None
     ids = _matching_ids(tx, wanted, page) if views is None else [view.volume.id for view in views]
     start = 0
     if page.marker is not None:
@@ -158,17 +169,20 @@ def list_volumes(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
             raise NotFound(f"Volume {page.marker[:64]} could not be found; it was given as the marker of a list.")
         start = ids.index(page.marker) + 1
     matching = iter(views[start:]) if views is not None else _matching_views(tx, wanted, ids[start:])
-    for _ in range(page.offset):
-        if next(matching, None) is None:
-            break
-    shown: list[VolumeView] = []
-    while len(shown) <= page.limit and (view := next(matching, None)) is not None:
-        shown.append(view)
+    shown = list(islice(matching, page.offset, page.offset + page.limit + 1))
     count: int | None = None
     if page.with_count:
-        on_rows = wanted.statuses is not None or wanted.metadata is not None
-        count = sum(1 for _ in _matching_views(tx, wanted, ids)) if on_rows and views is None else len(ids)
+        count = len(ids) if on_columns or views is not None else sum(1 for _ in _matching_views(tx, wanted, ids))
     return VolumePage(views=shown[: page.limit], has_more=len(shown) > page.limit, count=count)
+
+
+def _first_page(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
+    """The usual list: all that it asks for is in columns, and it begins at the beginning."""
+    statement = _order(_narrow(select(*VOLUME_COLUMNS).where(volumes.c.live == 1), wanted), page)
+    statement = statement.limit(page.limit + 1).offset(page.offset)
+    found = [as_struct(Volume, row) for row in tx.execute(statement)]
+    views = view_volumes(tx, found[: page.limit])
+    return VolumePage(views=views, has_more=len(found) > page.limit, count=None)
 
 
 def _sorted_views(tx: Tx, wanted: VolumeFilter, page: Page) -> list[VolumeView]:
@@ -186,11 +200,13 @@ def _sort_value(view: VolumeView, key: str) -> tuple[bool, Any]:
 
 
 def _matching_ids(tx: Tx, wanted: VolumeFilter, page: Page) -> list[str]:
-    statement = _narrow(select(volumes.c.id).where(volumes.c.live == 1), wanted)
-    for key, down in page.sort:
-        column = SORT_COLUMNS[key]
-        statement = statement.order_by(column.desc() if down else column.asc())
+    statement = _order(_narrow(select(volumes.c.id).where(volumes.c.live == 1), wanted), page)
     return list(tx.execute(statement).scalars())
+
+
+def _order(statement: Select[Any], page: Page) -> Select[Any]:
+    columns = ((SORT_COLUMNS[key], down) for key, down in page.sort)
+    return statement.order_by(*(column.desc() if down else column.asc() for column, down in columns))
 
 
 def _narrow(statement: Select[Any], wanted: VolumeFilter) -> Select[Any]:
