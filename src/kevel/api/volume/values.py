@@ -21,6 +21,7 @@ _TRUE: Final = frozenset({"true", "1", "t", "y", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "f", "n", "no", "off"})
 _DIGITS: Final = re.compile(r"[0-9]{1,40}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_NAIVE: Final = _EPOCH.replace(tzinfo=None)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -101,4 +102,4 @@ def show_time(at: int | None) -> str | None:
     """Cinder's form of a time: UTC without saying so, with microseconds."""
     if at is None:
         return None
-    return (_EPOCH + timedelta(microseconds=at)).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return (_EPOCH_NAIVE + timedelta(microseconds=at)).isoformat(timespec="microseconds")
