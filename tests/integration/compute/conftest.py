@@ -103,7 +103,7 @@ class Stand:
         return volume_id
 
     async def attach(self, server_id: str, volume_id: str, **keys: Any) -> httpx.Response:
-        body = {"volumeAttachment": {"volumeId": volume_id, **keys}}
+        body = {"volumeAttachment": {"volumeId": volume_id} | keys}
         return await self.call("POST", f"/servers/{server_id}/os-volume_attachments", body, version="2.89")
 
     async def host_moved(self, server_id: str, volume_id: str, rung: Rung) -> None:

@@ -113,6 +113,8 @@ async def test_another_projects_server_does_not_exist(stand: Stand) -> None:
         ({"metadata": {"a": "b" * 256}}, "metadata"),
         ({"metadata": {"a/b": "c"}}, "metadata"),
         ({"metadata": {"": "c"}}, "metadata"),
+        ({"metadata": {"a": "\x00"}}, "metadata"),
+        ({"description": "a\x00"}, "description"),
         ({"min_count": 0}, "min_count"),
         ({"min_count": 3, "max_count": 2}, "min_count"),
         ({"max_count": 10**30}, "max_count"),

@@ -14,10 +14,11 @@ from kevel.domain.errors import Forbidden, Invalid
 from kevel.domain.model import BootKind
 
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
-Description = Annotated[str, Meta(max_length=255)] | None
+#: Text without NUL, which not every database can store.
+Text = Annotated[str, Meta(max_length=255, pattern=r"^[^\x00]*\Z")]
+Description = Text | None
 MetadataKey = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[a-zA-Z0-9\-_:. ]+\Z")]
-MetadataValue = Annotated[str, Meta(max_length=255)]
-Metadata = dict[MetadataKey, MetadataValue]
+Metadata = dict[MetadataKey, Text]
 Count = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^[0-9]{1,9}\Z")]
 
 
@@ -93,7 +94,7 @@ class RebootBody(Struct, forbid_unknown_fields=True):
 class LockKeys(Struct, forbid_unknown_fields=True):
     """Why it is locked."""
 
-    locked_reason: Annotated[str, Meta(min_length=1, max_length=255)]
+    locked_reason: Annotated[Text, Meta(min_length=1)]
 
 
 class LockBody(Struct, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from kevel.api.operations import Call, Operation, Policy, Reply
 from kevel.domain.errors import Forbidden, Invalid
 from kevel.store.attachments import AttachmentView
 
-Tag = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[^,/]*\Z")]
+Tag = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[^,/\x00-\x1f\x7f]*\Z")]
 
 
 class AttachKeys(Struct, forbid_unknown_fields=True):
