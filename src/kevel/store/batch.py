@@ -66,11 +66,11 @@ class Batcher:
         """Run and commit; then every job has its result or its error. Raises CommitFailed when the store is lost."""
         try:
             self._run_together(jobs)
-        except StoreBusy as busy:
+        except StoreBusy:
             # Nothing was begun, and waiting again for each job alone would only hold up the next batch.
             log.warning("batch refused: another program holds the database", jobs=len(jobs))
             for job in jobs:
-                job.error = busy
+                job.error = StoreBusy()
         except DBAPIError:
             log.warning("batch discarded", jobs=len(jobs), exc_info=True)
             for job in jobs:
@@ -96,7 +96,7 @@ class Batcher:
                 job.result, job.wakes = None, []
                 job.error = StoreFull() if _is_full(error) else error
             except StoreBusy as busy:
-                job.error = busy
+                job.result, job.wakes, job.error = None, [], busy
             return
 
     def _run_job(self, job: Job) -> None:
