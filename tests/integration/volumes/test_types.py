@@ -127,6 +127,11 @@ async def test_a_private_type_is_for_admins(world: World) -> None:
         found = await world.get(f"/types?is_public={query}", "volume_types", caller="admin")
         assert [one["name"] for one in found] == names
     assert (await world.ask(volume_type="secret", caller="admin")).status_code == 202
+    path = f"/types/{type_id}/os-volume-type-access"
+    assert await world.get(path, "volume_type_access", caller="admin") == []
+    message(await world.call("GET", path), 403)
+    default = await world.get("/types/default", "volume_type")
+    message(await world.call("GET", f"/types/{default['id']}/os-volume-type-access", caller="admin"), 404)
 
 
 async def test_types_have_pages(world: World) -> None:

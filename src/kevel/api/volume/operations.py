@@ -226,6 +226,13 @@ TYPES: Final = (
         success=202,
         errors=(400, 404),
     ),
+    _admin(
+        name="listTypeAccess",
+        method="GET",
+        path="/types/{type_id}/os-volume-type-access",
+        handler=types.list_access,
+        errors=(404,),
+    ),
     _read(name="listSpecs", path="/types/{type_id}/extra_specs", handler=types.list_specs, errors=(404,)),
     _admin(
         name="addSpecs",

@@ -37,14 +37,14 @@ async def list_extensions(call: Call) -> Reply:
 
 
 async def show_limits(call: Call) -> Reply:
-    """What the project has; Kevel sets a project no limit of its own."""
+    """What the project has. There is no limit for volumes but the pool's; snapshots and backups are not made."""
     count, gib = await call.services.volumes.used(call.actor.project_id)
     absolute = {
         "maxTotalVolumes": UNLIMITED,
         "maxTotalVolumeGigabytes": UNLIMITED,
-        "maxTotalSnapshots": UNLIMITED,
-        "maxTotalBackups": UNLIMITED,
-        "maxTotalBackupGigabytes": UNLIMITED,
+        "maxTotalSnapshots": 0,
+        "maxTotalBackups": 0,
+        "maxTotalBackupGigabytes": 0,
         "totalVolumesUsed": count,
         "totalGigabytesUsed": gib,
         "totalSnapshotsUsed": 0,

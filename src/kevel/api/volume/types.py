@@ -111,6 +111,14 @@ async def remove_spec(call: Call) -> Reply:
     return Reply()
 
 
+async def list_access(call: Call) -> Reply:
+    """The projects that may use a private type: none, since private types are for admins."""
+    found = await _find(call)
+    if found.is_public:
+        raise NotFound(f"Volume type {found.id} is public; there is no list of those who may use it.")
+    return Reply(body={"volume_type_access": []})
+
+
 async def _find(call: Call) -> VolumeType:
     return await call.services.volume_types.get(call.actor, call.path["type_id"])
 
