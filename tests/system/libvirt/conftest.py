@@ -31,8 +31,7 @@ WARM_LIMIT_S = 150
 def data_dir() -> Iterator[Path]:
     """A data directory with a short path (unix sockets)."""
     path = Path(tempfile.mkdtemp(prefix="kv-", dir="/tmp"))
-    if PROBED.exists():
-        shutil.copytree(PROBED, path / "libvirt" / "cache")
+    seed_probed(path)
     yield path
     kill_guests(path)
     if not PROBED.exists() and (path / "libvirt" / "cache").exists():
@@ -41,6 +40,12 @@ def data_dir() -> Iterator[Path]:
     said = log.read_text() if log.exists() else ""
     shutil.rmtree(path)
     assert "Fatal Python error" not in said, said  # libvirt has crashed
+
+
+def seed_probed(data_dir: Path) -> None:
+    """Let libvirt know about QEMU what it has found out before."""
+    if PROBED.exists():
+        shutil.copytree(PROBED, data_dir / "libvirt" / "cache")
 
 
 def kill_guests(data_dir: Path) -> None:
@@ -169,8 +174,7 @@ def find_saved_guest(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Volu
         if not saved.exists():
             data_dir = Path(tempfile.mkdtemp(prefix="kv-", dir="/tmp"))
             try:
-                if PROBED.exists():
-                    shutil.copytree(PROBED, data_dir / "libvirt" / "cache")
+                seed_probed(data_dir)
                 run_warm("save", data_dir, bus, str(uuid.uuid4()), saved)
             finally:
                 kill_guests(data_dir)

@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 #: The open may have to probe QEMU (10 s) behind a predecessor's lock (10 s).
 OPEN_LIMIT_S = 60.0
+#: How long another process's lock on the data directory's libvirt is waited for.
+LOCK_WAIT_S = 5.0
+LOCK_POLL_S = 0.2
 #: After the parent has hung up the child ends at once; this is for a machine under load.
 END_LIMIT_S = 5.0
 #: The child writes to its log what libvirt says on stderr; a longer log is begun anew.
@@ -34,6 +37,7 @@ ERRORS: dict[wire.Failure, type[KevelError]] = {
     wire.Failure.NEVER: StepNever,
     wire.Failure.UNKNOWN: StepUnknown,
     wire.Failure.SETUP: SetupError,
+    wire.Failure.LOCKED: wire.LockHeld,
     wire.Failure.BUG: StepRetry,
 }
 FROM_CHILD: msgspec.msgpack.Decoder[wire.Reply | wire.Notice] = msgspec.msgpack.Decoder(wire.Reply | wire.Notice)
@@ -164,7 +168,22 @@ class Child:
 
 
 async def start_child(settings: wire.Settings, listener: Callable[[Event], None]) -> tuple[Child, HostFacts]:
-    """Start the process and wait until libvirt is open in it. Raises SetupError."""
+    """Start the process and wait until libvirt is open in it. Raises SetupError.
+
+    The lock of a predecessor that is still dying is waited for. An embedded libvirt cannot try twice, so each try is a
+    process.
+    """
+    deadline = asyncio.get_running_loop().time() + LOCK_WAIT_S
+    while True:
+        try:
+            return await _start_once(settings, listener)
+        except wire.LockHeld:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(LOCK_POLL_S)
+
+
+async def _start_once(settings: wire.Settings, listener: Callable[[Event], None]) -> tuple[Child, HostFacts]:
     ours, theirs = socket.socketpair()
     try:
         with open_log(Path(settings.data_dir)) as stderr:

@@ -9,6 +9,7 @@ import enum
 
 import msgspec
 
+from kevel.domain.errors import SetupError
 from kevel.hypervisor.base import DiskSpec, DomainSpec, Event
 
 #: Longer frames mean that the two sides do not understand each other. A census of 10,000 servers is about 10 MB.
@@ -115,6 +116,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     act: ServerAct | ObserveAll
 
 
+class LockHeld(SetupError):
+    """Another process has the data directory's libvirt open."""
+
+
 class Failure(enum.Enum):
     """Which error the driver raises."""
 
@@ -122,6 +127,7 @@ class Failure(enum.Enum):
     NEVER = "never"
     UNKNOWN = "unknown"
     SETUP = "setup"
+    LOCKED = "locked"
     BUG = "bug"
 
 

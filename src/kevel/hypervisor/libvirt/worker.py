@@ -15,7 +15,6 @@ import shutil
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,9 +33,6 @@ from kevel.hypervisor.libvirt.session import Session
 EMBED_SCHEME = "qemu:///embed"
 #: Acts under way at the same time, each for another server.
 ACTS_MAX = 32
-#: How long the lock of a predecessor that is still dying is waited for.
-OPEN_WAIT_S = 10.0
-OPEN_POLL_S = 0.1
 
 QEMU_CONF = """\
 dynamic_ownership = 0
@@ -52,6 +48,7 @@ FAILURES: tuple[tuple[type[KevelError], wire.Failure], ...] = (
     (StepRetry, wire.Failure.RETRY),
     (StepNever, wire.Failure.NEVER),
     (StepUnknown, wire.Failure.UNKNOWN),
+    (wire.LockHeld, wire.Failure.LOCKED),
     (SetupError, wire.Failure.SETUP),
 )
 
@@ -212,22 +209,17 @@ def pinned_to_one_cpu() -> Iterator[None]:
 
 
 def open_connection(uri: str) -> libvirt.virConnect:
-    """Open the connection, waiting for a predecessor to let go of its lock. Raises SetupError."""
-    deadline = time.monotonic() + OPEN_WAIT_S
-    while True:
-        try:
-            return libvirt.open(uri)
-        except libvirt.libvirtError as error:
-            text = str(error)
-            if "Failed to acquire pid file" not in text:
-                raise explain_open_failure(text) from error
-            if time.monotonic() > deadline:
-                raise SetupError("Another process holds this data directory's libvirt.") from error
-        time.sleep(OPEN_POLL_S)
+    """Open the connection, once: an embedded driver that has failed to start stays failed. Raises SetupError."""
+    try:
+        return libvirt.open(uri)
+    except libvirt.libvirtError as error:
+        raise explain_open_failure(str(error)) from error
 
 
 def explain_open_failure(text: str) -> SetupError:
     """What a user can do about libvirt's refusal to open."""
+    if "Failed to acquire pid file" in text:
+        return wire.LockHeld("Another process holds this data directory's libvirt.")
     if re.search(r"Failed to parse (user|group) 'libvirt-qemu'", text):
         return SetupError(
             "libvirt needs the user and group libvirt-qemu when it runs as root. Make them: groupadd --system "

@@ -1,0 +1,143 @@
+"""Domain and disk XML: what is written, and what is read back."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import msgspec
+import pytest
+
+from kevel.domain.errors import StepNever
+from kevel.hypervisor.base import DiskSpec, DomainSpec, VolumeBus
+from kevel.hypervisor.libvirt.domain_xml import (
+    ServerFiles,
+    build_disk_xml,
+    build_domain_xml,
+    mark_boot,
+    parse_domain_xml,
+    take_volume_elements,
+)
+
+SPEC = DomainSpec(
+    server_id="01234567-89ab-cdef-0123-456789abcdef",
+    memory_mib=96,
+    vcpus=2,
+    image_path="/images/one",
+    image_format="qcow2",
+    root_bytes=0,
+    kernel_path="/images/kernel",
+    initrd_path="/images/initrd",
+    cmdline="console=ttyS0 a=<&'\">",
+)
+FILES = ServerFiles("/servers/root.qcow2", "/servers/console.sock", "/servers/console.log", "/servers/agent.sock")
+DISK = DiskSpec(
+    alias="ua-one",
+    serial="aaaaaaaa-0000-4000-8000-000000000001",
+    source_path="/volumes/one & two",
+    source_format="raw",
+    size_bytes=1,
+    target="sdb",
+    unit=1,
+)
+
+
+def build(spec: DomainSpec = SPEC, *, kvm: bool = False, volumes: tuple[str, ...] = ()) -> ET.Element:
+    elements = [ET.fromstring(text) for text in volumes]
+    return ET.fromstring(build_domain_xml(spec, FILES, kvm=kvm, cache="none", volumes=elements))
+
+
+def build_disk(disk: DiskSpec = DISK, bus: VolumeBus = VolumeBus.SCSI, *, block_device: bool = False) -> ET.Element:
+    return ET.fromstring(build_disk_xml(disk, bus, cache="none", block_device=block_device))
+
+
+def test_a_domain_is_named_after_its_server_and_text_is_quoted() -> None:
+    domain = build()
+    assert domain.findtext("name") == f"kevel-{SPEC.server_id}"
+    assert domain.findtext("uuid") == SPEC.server_id
+    assert domain.findtext("os/cmdline") == SPEC.cmdline
+
+
+@pytest.mark.parametrize(("kvm", "kind", "cache"), [(False, "qemu", "32"), (True, "kvm", None)])
+def test_only_an_emulated_guest_has_a_limit_to_its_translation_cache(kvm: bool, kind: str, cache: str | None) -> None:
+    domain = build(kvm=kvm)
+    assert domain.attrib["type"] == kind
+    assert domain.findtext("features/tcg/tb-cache") == cache
+
+
+def test_every_disk_states_its_format_and_ends_its_chain() -> None:
+    for disk in (*build().iterfind("devices/disk"), build_disk()):
+        driver, chain = disk.find("driver"), disk.find("backingStore")
+        assert driver is not None
+        assert driver.attrib["type"] in ("raw", "qcow2")
+        assert chain is not None
+        assert len(chain) == 0
+
+
+def test_a_server_without_an_image_has_no_root_disk() -> None:
+    files = ServerFiles(None, "/c", "/l", "/a")
+    text = build_domain_xml(SPEC, files, kvm=False, cache="none", volumes=[])
+    assert ET.fromstring(text).find("devices/disk") is None
+
+
+def test_a_scsi_volume_has_its_unit_and_a_virtio_volume_a_port() -> None:
+    scsi, virtio = build_disk(), build_disk(bus=VolumeBus.VIRTIO)
+    address = scsi.find("address")
+    assert address is not None
+    assert address.attrib == {"type": "drive", "controller": "0", "bus": "0", "target": "0", "unit": "1"}
+    assert virtio.find("address") is None
+    ports = build(msgspec.structs.replace(SPEC, volume_bus=VolumeBus.VIRTIO)).findall(
+        "devices/controller[@model='pcie-root-port']"
+    )
+    assert len(ports) == 30
+
+
+@pytest.mark.parametrize(("bus", "unit"), [(VolumeBus.SCSI, 0), (VolumeBus.SCSI, 256), (VolumeBus.VIRTIO, 29)])
+def test_a_unit_outside_the_bus_is_refused(bus: VolumeBus, unit: int) -> None:
+    with pytest.raises(StepNever, match=f"unit {unit} is outside"):
+        build_disk(msgspec.structs.replace(DISK, unit=unit), bus)
+
+
+def test_a_block_device_is_no_file() -> None:
+    disk = build_disk(block_device=True)
+    source = disk.find("source")
+    assert disk.attrib["type"] == "block"
+    assert source is not None
+    assert source.attrib == {"dev": DISK.source_path}
+
+
+@pytest.mark.parametrize("flag", ["read_only", "shareable"])
+def test_a_disk_is_read_only_or_shareable_only_when_asked(flag: str) -> None:
+    tag = flag.replace("_", "")
+    assert build_disk().find(tag) is None
+    assert build_disk(msgspec.structs.replace(DISK, **{flag: True})).find(tag) is not None
+
+
+def test_what_was_written_is_read_back_without_the_root_disk() -> None:
+    domain = build(volumes=(build_disk_xml(DISK, VolumeBus.SCSI, cache="none", block_device=False),))
+    view = parse_domain_xml(ET.tostring(domain, encoding="unicode"))
+    assert view.bus is VolumeBus.SCSI
+    assert view.disks.keys() == {"ua-one"}
+    found = view.disks["ua-one"]
+    assert (found.serial, found.source_path, found.target) == (DISK.serial, DISK.source_path, DISK.target)
+
+
+def test_volumes_are_kept_from_one_definition_to_the_next() -> None:
+    first = build(volumes=(build_disk_xml(DISK, VolumeBus.SCSI, cache="none", block_device=False),))
+    kept = take_volume_elements(ET.tostring(first, encoding="unicode"))
+    second = build_domain_xml(SPEC, FILES, kvm=False, cache="none", volumes=kept)
+    assert parse_domain_xml(second).disks == parse_domain_xml(ET.tostring(first, encoding="unicode")).disks
+
+
+def test_the_last_mark_says_which_start_it_is() -> None:
+    text = ET.tostring(build(), encoding="unicode")
+    assert parse_domain_xml(mark_boot(mark_boot(text, "one"), "two")).boot_id == "two"
+
+
+def test_every_index_in_the_xml_accounts_for_a_node() -> None:
+    text = """<domain id='1'><devices><disk><source file='/v' index='4'/>
+        <backingStore type='file'><format type='raw'/><source file='/b' index='3'/></backingStore>
+        <mirror><source file='/m' index='9'/></mirror><alias name='ua-one'/><target dev='sdb'/></disk>
+        <controller type='pci' index='7'/></devices></domain>"""
+    view = parse_domain_xml(text)
+    assert view.known_nodes == {3, 4, 9}
+    assert view.nodes == {"ua-one": 4}
