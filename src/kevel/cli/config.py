@@ -24,7 +24,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: This host's name, as `openstack hypervisor list` shows it.
     host: str = "local"
     availability_zone: str = "nova"
-    region: str = "RegionOne"
     #: Format of new volumes' files.
     volume_format: Literal["raw", "qcow2"] = "raw"
     #: Files of the tiny guest; registered as the image `tiny` when they exist.

@@ -193,13 +193,10 @@ async def _bootstrap(services: Services, guest: Path, data: DataDir, url: str) -
     data.write_credentials(url, password or await services.identity.restore_admin())
     await services.volume_types.bootstrap()
     await services.flavors.bootstrap()
-    if (guest / "tiny.img").exists():
-        await services.images.bootstrap_tiny(
-            await services.runtime.store.read(_admin),
-            kernel=guest / "vmlinuz",
-            ramdisk=guest / "initrd.img",
-            disk=guest / "tiny.img",
-        )
+    kernel, ramdisk, disk = (guest / name for name in ("vmlinuz", "initrd.img", "tiny.img"))
+    if kernel.exists() and ramdisk.exists() and disk.exists():
+        admin = await services.runtime.store.read(_admin)
+        await services.images.bootstrap_tiny(admin, kernel=kernel, ramdisk=ramdisk, disk=disk)
 
 
 def _admin(tx: Tx) -> Actor:

@@ -13,7 +13,7 @@ from kevel.domain.devices import choose_device, choose_unit, device_prefix
 from kevel.domain.errors import Conflict, Forbidden, Invalid, NotFound, StaleWrite
 from kevel.domain.ladder import HANDOVER, Goal
 from kevel.domain.limits import Limits
-from kevel.domain.model import GIB, Actor, Attachment, Path, Server, Volume
+from kevel.domain.model import GIB, Actor, Attachment, Path, Server, ServerGoal, Volume
 from kevel.domain.status import task_state, vm_state, volume_status
 from kevel.storage.base import Backend, Export, VolumeFile
 from kevel.store import attachments as rows
@@ -224,6 +224,8 @@ def _detach(tx: Tx, server_id: str, volume_id: str, actor: Actor, at: int, deadl
         raise NotFound(f"Volume {volume_id} is not attached to instance {server_id}.")
     if attachment.boot_index == 0:
         raise Invalid(f"Cannot detach a root device volume: {volume_id}.")
+    if server.goal is ServerGoal.DELETED:
+        return  # the server's deletion detaches it, and asks the guest for nothing
     if attachment.goal is Goal.ATTACHED:
         check_state(server, actor, "detach_volume")
     ask_detach(tx, attachment, actor=actor, at=at, deadline_at=deadline_at)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
+import structlog
+
 from kevel.domain.assignments import Failure, PathAssignment, PathReport
 from kevel.domain.errors import StepError, StepNever, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
 from kevel.domain.model import Reason, ServerRung
 from kevel.host.state import HostState
-from kevel.hypervisor.base import DiskSpec, PowerState
+from kevel.hypervisor.base import DiskSpec, PowerState, ServerView
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 from kevel.storage.base import LocalDisk, VolumeFile
+
+log = structlog.get_logger(__name__)
 
 #: How often a disk is asked for again whose guest has refused for good.
 REFUSED_LOOK_S: Final = 15.0
@@ -109,11 +113,21 @@ class PathLooks:
             # to what is so, and climbed again once the server is there.
             await self._moved(path, Rung.CONNECTED, Hands.HOST, started, plugged_bytes=None)
             return DONE
+        await self._prove(path, view)
         if path.plugged_bytes != path.volume_bytes:
             resize = state.hypervisor.resize_disk(path.server_id, alias, path.volume_bytes)
             await state.effects.run(path.server_id, resize)
             await self._moved(path, path.rung, path.hands, started, plugged_bytes=path.volume_bytes)
         return DONE
+
+    async def _prove(self, path: PathAssignment, view: ServerView | None) -> None:
+        """The guest's disk is the volume still, by what the back end says of it now (S8). Raises StepNever."""
+        expected = (await self._connect(path)).path
+        for disks in () if view is None else (view.live, view.persistent):
+            for disk in disks:
+                if disk.alias == _alias(path) and (disk.source_path, disk.serial) != (expected, path.volume_id):
+                    log.critical("wrong disk in a guest", path=path.id, volume=path.volume_id, server=path.server_id)
+                    raise StepNever("The guest's disk is not this volume's; the disk was left as it is.")
 
     async def _connect(self, path: PathAssignment) -> LocalDisk:
         if path.connection_info is None:

@@ -91,6 +91,11 @@ class ServerLooks:
 
     async def _stop(self, server: ServerAssignment) -> Outcome:
         state, now = self._state, self._state.clock.now_us()
+        if server.rung is ServerRung.PLACED and server.launched:
+            # Its definition was lost: without one, volumes could neither come nor go.
+            await self._effect(server, state.hypervisor.define_server(self._spec(server)))
+            await self._moved(server, ServerRung.DEFINED, server.boot, now)
+            return DONE
         if server.rung is not ServerRung.RUNNING:
             if self._settled.get(server.id) != server.goal_revision or server.id in state.suspect:
                 # A start may have taken effect without having been recorded.

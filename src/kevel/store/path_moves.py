@@ -404,6 +404,8 @@ def give_up(tx: Tx, attachment: Attachment, reason: Reason, *, at: int, actor: s
     attached = attachment.goal is Goal.ATTACHED
     if attachment.goal_by != "user" or attachment.established is attached:
         return
+    # The goals of a server's attachments are set by its deletion, and stay.
+    assert attached or _server_is_wanted(tx, attachment), "a deleted server's attachments are detached by the server"
     goal, by = (Goal.DETACHED, "rollback") if attached else (Goal.ATTACHED, "refusal")
     set_goal(
         tx,
@@ -416,6 +418,11 @@ def give_up(tx: Tx, attachment: Attachment, reason: Reason, *, at: int, actor: s
         deadline_at=deadline_at,
         reason=reason,
     )
+
+
+def _server_is_wanted(tx: Tx, attachment: Attachment) -> bool:
+    server = None if attachment.server_id is None else load_server(tx, attachment.server_id)
+    return server is None or server.goal is not ServerGoal.DELETED
 
 
 def _name(actor: Actor) -> str:

@@ -32,8 +32,7 @@ def set_server_goal(tx: Tx, server: Server, goal: ServerGoal, *, actor: Actor, a
         finish_action(
             tx, subject_id=attachment.id, action="attach_volume", at=at, error="The server was deleted meanwhile."
         )
-        if attachment.goal is Goal.DETACHED:
-            continue
+        # Those that are being detached already too: a guest's refusal must not turn them round any more.
         set_goal(
             tx,
             attachment,
