@@ -37,6 +37,7 @@ class Hosts:
             name: backend.effect_free for name, backend in backends.items()
         }
         self._news: dict[str, asyncio.Event] = {}
+        self._touched: dict[str, int] = {}
         runtime.store.subscribe(self._hear)
 
     def _hear(self, wakes: Sequence[Wake]) -> None:
@@ -53,6 +54,7 @@ class Hosts:
 
     async def changes(self, host: str, since: int) -> Assignments:
         """What changed after that version; waits for news, a bounded time, when nothing has."""
+        await self._touch(host)
         news = self._news.setdefault(host, asyncio.Event())
         news.clear()
         found = await self._read_changes(host, since)
@@ -61,9 +63,15 @@ class Hosts:
         try:
             await asyncio.wait_for(news.wait(), POLL_WAIT_S)
         except TimeoutError:
-            await self._runtime.store.write(touch_host, host, self._runtime.clock.now_us())
             return found
         return await self._read_changes(host, since)
+
+    async def _touch(self, host: str) -> None:
+        """Note that the agent polls; not at each poll, and also when there is always news for it."""
+        at = self._runtime.clock.now_us()
+        if at - self._touched.get(host, 0) >= POLL_WAIT_S * 1e6:
+            self._touched[host] = at
+            await self._runtime.store.write(touch_host, host, at)
 
     async def _read_changes(self, host: str, since: int) -> Assignments:
         return await self._runtime.store.read(changes_for_host, host, since, self._sealer.open, self._effect_free)

@@ -3,6 +3,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from kevel.control.hosts import Hosts
+from kevel.control.secrets import Sealer
+from kevel.domain.limits import Limits
 from kevel.domain.placement import HOST_SILENT_S
 from kevel.store.hosts import touch_host
 from tests.integration.compute.conftest import FACTS, HOST, Stand
@@ -61,6 +64,14 @@ async def test_services_tell_which_hosts_are_heard_of(stand: Stand) -> None:
     (service,) = (await show(stand, "/os-services")).json()["services"]
     assert service["state"] == "down"
     assert (await stand.ask_server()).status_code == 409
+
+
+async def test_a_host_that_always_has_news_to_fetch_is_heard_of(stand: Stand) -> None:
+    await stand.runtime.store.write(touch_host, HOST, stand.now - (HOST_SILENT_S + 1) * 1_000_000)
+    found = await Hosts(stand.runtime, {}, Sealer(bytes(64)), Limits()).changes(HOST, 0)
+    assert found.version > 0
+    (service,) = (await show(stand, "/os-services")).json()["services"]
+    assert service["state"] == "up"
 
 
 async def test_hypervisors_show_their_use_until_2_87(stand: Stand) -> None:
