@@ -14,7 +14,7 @@ from tests.things import T0, make_server, make_volume
 
 
 def insert_type(tx: Tx) -> None:
-    values = {
+    values: dict[str, object] = {
         "id": "type",
         "name": "plain",
         "description": None,
