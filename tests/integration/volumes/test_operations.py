@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from sqlalchemy import select
 
-from kevel.domain.errors import StepNever, StepRetry
+from kevel.domain.errors import StaleWrite, StepNever, StepRetry
 from kevel.domain.ladder import Rung
 from kevel.domain.model import Actor, Volume
 from kevel.runtime.reconciler import DONE, Reconciler, Retry
@@ -139,9 +139,20 @@ async def test_an_act_that_was_done_but_not_recorded_is_done_again(
         assert file_bytes(world, volume_id) == (2 if kind == "extending" else 1) * GIB
 
 
-async def test_two_looks_at_once_record_an_operation_once(world: World) -> None:
+async def test_two_looks_at_once_record_an_operation_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, both = asyncio.Lock(), asyncio.Barrier(2)
+    real = world.pool.create_volume
+
+    async def create_and_wait(volume: VolumeFile) -> None:
+        async with one:
+            await real(volume)
+        await both.wait()
+
+    monkeypatch.setattr(world.pool, "create_volume", create_and_wait)
     volume_id = (await world.ask()).json()["volume"]["id"]
-    await asyncio.gather(world.worker.look(volume_id), world.worker.look(volume_id), return_exceptions=True)
+    looks = (world.worker.look(volume_id), world.worker.look(volume_id))
+    outcomes = await asyncio.gather(*looks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes].count(StaleWrite) == 1
     assert await world.status(volume_id) == "available"
     assert await history(world, volume_id) == [("none", "creating"), ("creating", "done")]
 
@@ -371,6 +382,7 @@ async def test_a_masked_volume_can_be_deleted_by_force(world: World, word: str) 
     volume_id = await world.make()
     await world.act(volume_id, "os-reset_status", {"status": word}, caller="admin")
     assert (await world.act(volume_id, "os-force_delete", None, caller="admin")).status_code == 202
+    assert await world.status(volume_id) == "deleting"
     await world.settle()
     message(await world.call("GET", f"/volumes/{volume_id}"), 404)
 
