@@ -195,11 +195,11 @@ async def _bootstrap(services: Services, guest: Path, data: DataDir, url: str) -
     await services.flavors.bootstrap()
     kernel, ramdisk, disk = (guest / name for name in ("vmlinuz", "initrd.img", "tiny.img"))
     if kernel.exists() and ramdisk.exists() and disk.exists():
-        admin = await services.runtime.store.read(_admin)
+        admin = await services.runtime.store.read(find_admin)
         await services.images.bootstrap_tiny(admin, kernel=kernel, ramdisk=ramdisk, disk=disk)
 
 
-def _admin(tx: Tx) -> Actor:
+def find_admin(tx: Tx) -> Actor:
     """Kevel's first admin, in whose project it registers the tiny guest."""
     user = find_named(tx, User, domain_id=DEFAULT_DOMAIN_ID, name=ADMIN)
     project = find_named(tx, Project, domain_id=DEFAULT_DOMAIN_ID, name=ADMIN)

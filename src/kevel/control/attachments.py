@@ -23,7 +23,7 @@ from kevel.store.journal import Entry, of_attachment
 from kevel.store.path_moves import NewAttachment, ask_detach, open_attachment, set_delete_on_termination
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
-from kevel.store.volumes import load_volume, running_operation
+from kevel.store.volumes import find_volume, running_operation
 
 #: A compare-and-set that meets a newer row is decided anew, this often.
 RERUNS_MAX: Final = 5
@@ -178,14 +178,6 @@ def find_server(tx: Tx, server_id: str, actor: Actor) -> Server:
     if server is None or server.deleted_at is not None or not _may_see(server.project_id, actor):
         raise NotFound(f"Instance {server_id} could not be found.")
     return server
-
-
-def find_volume(tx: Tx, volume_id: str, actor: Actor) -> Volume:
-    """The volume, if it exists for this actor; NotFound else (S9)."""
-    volume = load_volume(tx, volume_id)
-    if volume is None or volume.deleted_at is not None or not _may_see(volume.project_id, actor):
-        raise NotFound(f"Volume {volume_id} could not be found.")
-    return volume
 
 
 def _may_see(project_id: str, actor: Actor) -> bool:

@@ -57,14 +57,15 @@ class SimHypervisor:
 
     def __init__(self, state_path: Path | None = None) -> None:
         self._state_path = state_path
-        self._servers: dict[str, SimServer] = {}
+        #: The ground truth, for tests to compare with.
+        self.servers: dict[str, SimServer] = {}
         self._listener: Callable[[Event], None] = lambda event: None
         self._timers: set[asyncio.TimerHandle] = set()
 
     async def open(self, listener: Callable[[Event], None]) -> HostFacts:
         self._listener = listener
         if self._state_path is not None and self._state_path.exists():
-            self._servers = msgspec.json.decode(self._state_path.read_bytes(), type=dict[str, SimServer])
+            self.servers = msgspec.json.decode(self._state_path.read_bytes(), type=dict[str, SimServer])
             self._state_path.unlink()
         return HostFacts(
             hypervisor_type="SIM",
@@ -79,12 +80,12 @@ class SimHypervisor:
         for timer in self._timers:
             timer.cancel()
         if self._state_path is not None:
-            self._state_path.write_bytes(msgspec.json.encode(self._servers))
+            self._state_path.write_bytes(msgspec.json.encode(self.servers))
 
     async def define_server(self, spec: DomainSpec) -> None:
-        known = self._servers.get(spec.server_id)
+        known = self.servers.get(spec.server_id)
         if known is None:
-            self._servers[spec.server_id] = SimServer(spec=spec)
+            self.servers[spec.server_id] = SimServer(spec=spec)
         else:
             known.spec = spec
 
@@ -114,14 +115,14 @@ class SimHypervisor:
 
     async def undefine_server(self, server_id: str) -> None:
         self._end(server_id, "destroyed")
-        self._servers.pop(server_id, None)
+        self.servers.pop(server_id, None)
 
     async def observe_server(self, server_id: str) -> ServerView | None:
-        server = self._servers.get(server_id)
+        server = self.servers.get(server_id)
         return None if server is None else _view(server)
 
     async def observe_all(self) -> list[ServerView]:
-        return [_view(server) for server in self._servers.values()]
+        return [_view(server) for server in self.servers.values()]
 
     async def plug_disk(self, server_id: str, disk: DiskSpec) -> None:
         server = self._find(server_id)
@@ -140,7 +141,7 @@ class SimHypervisor:
         server.persistent[disk.alias] = disk
 
     async def unplug_disk(self, server_id: str, alias: str) -> bool:
-        server = self._servers.get(server_id)
+        server = self.servers.get(server_id)
         if server is None:
             return True
         if alias in server.live:
@@ -160,25 +161,31 @@ class SimHypervisor:
                 grown = max(size_bytes, disks[alias].size_bytes)
                 disks[alias] = msgspec.structs.replace(disks[alias], size_bytes=grown)
 
+    def soothe(self, server_id: str) -> None:
+        """Make a guest forget how it was told to behave; for tests."""
+        if server_id in self.servers:
+            server = self.servers[server_id]
+            server.spec = msgspec.structs.replace(server.spec, traits={})
+
     def crash_guest(self, server_id: str) -> None:
         """What an out-of-memory killer does to a guest's process; for tests."""
         self._end(server_id, "crashed")
 
     def _find(self, server_id: str) -> SimServer:
-        server = self._servers.get(server_id)
+        server = self.servers.get(server_id)
         if server is None:
             raise StepNever("The server has no domain on this host.")
         return server
 
     def _end(self, server_id: str, why: str) -> None:
-        server = self._servers.get(server_id)
+        server = self.servers.get(server_id)
         if server is None or server.power is PowerState.SHUTOFF:
             return
         server.power, server.stop_reason, server.live = PowerState.SHUTOFF, why, {}
         self._tell(EventKind.LIFECYCLE, server_id)
 
     def _let_go(self, server_id: str, alias: str) -> None:
-        server = self._servers.get(server_id)
+        server = self.servers.get(server_id)
         if server is not None and server.live.pop(alias, None) is not None:
             self._tell(EventKind.DISK_REMOVED, server_id, alias)
 

@@ -281,6 +281,9 @@ def move_path(
         _journal_rungs(tx, moved, path.rung, rung, actor=actor, request_id=request_id, at=at, took_us=took_us)
     if hands is Hands.CONTROL and rung is not Rung.RELEASED:
         tx.wake("path", path.id)
+    if path.rung is Rung.PLUGGED and rung is not Rung.PLUGGED:
+        gone = "The disk left the guest before the guest had seen the new size."
+        finish_action(tx, subject_id=path.id, action="extend_volume", at=at, error=gone)
     if rung is Rung.PLUGGED:
         _settle_plugged(tx, attachment, at)
     elif rung is Rung.RELEASED:
