@@ -38,6 +38,11 @@ _OPEN_OF_PAIR = _OPEN.where(
 )
 _OPEN_OF_SERVER = _OPEN.where(attachments.c.server_id == bindparam("of_server"))
 _OPEN_OF_VOLUME = _OPEN.where(attachments.c.volume_id == bindparam("of_volume"))
+_OPEN_OF_VOLUMES = _OPEN.where(attachments.c.volume_id.in_(bindparam("of_volumes", expanding=True)))
+_OPEN_OF_SERVERS = _OPEN.where(attachments.c.server_id.in_(bindparam("of_servers", expanding=True)))
+_PATHS_OF = select(*PATH_COLUMNS).where(
+    paths.c.attachment_id.in_(bindparam("of_attachments", expanding=True)), paths.c.live == 1
+)
 
 #: SQL variables in one statement; larger collections are read in several.
 _IDS_MAX = 500
@@ -92,8 +97,7 @@ def with_paths(tx: Tx, found: Sequence[Attachment]) -> list[AttachmentView]:
     """The attachments with their unreleased paths, in the same order."""
     by_attachment: dict[str, list[Path]] = defaultdict(list)
     for chunk in _chunks([one.id for one in found]):
-        statement = select(*PATH_COLUMNS).where(paths.c.attachment_id.in_(chunk), paths.c.live == 1)
-        for row in tx.execute(statement):
+        for row in tx.execute(_PATHS_OF, {"of_attachments": chunk}):
             path = as_struct(Path, row)
             by_attachment[path.attachment_id].append(path)
     return [AttachmentView(attachment=one, paths=tuple(by_attachment[one.id])) for one in found]
@@ -103,7 +107,7 @@ def open_of_volumes(tx: Tx, volume_ids: Collection[str]) -> dict[str, list[Attac
     """The open attachments of many volumes, by volume id."""
     found: list[Attachment] = []
     for chunk in _chunks(volume_ids):
-        found += [as_struct(Attachment, row) for row in tx.execute(_OPEN.where(attachments.c.volume_id.in_(chunk)))]
+        found += [as_struct(Attachment, row) for row in tx.execute(_OPEN_OF_VOLUMES, {"of_volumes": chunk})]
     grouped: dict[str, list[AttachmentView]] = defaultdict(list)
     for view in with_paths(tx, found):
         grouped[view.attachment.volume_id].append(view)
@@ -114,7 +118,7 @@ def open_of_servers(tx: Tx, server_ids: Collection[str]) -> dict[str, list[Attac
     """The open attachments of many servers, by server id."""
     found: list[Attachment] = []
     for chunk in _chunks(server_ids):
-        found += [as_struct(Attachment, row) for row in tx.execute(_OPEN.where(attachments.c.server_id.in_(chunk)))]
+        found += [as_struct(Attachment, row) for row in tx.execute(_OPEN_OF_SERVERS, {"of_servers": chunk})]
     grouped: dict[str, list[AttachmentView]] = defaultdict(list)
     for view in with_paths(tx, found):
         if view.attachment.server_id is not None:

@@ -56,7 +56,8 @@ def touch_host(tx: Tx, name: str, at: int) -> None:
 
 def current_epoch(tx: Tx, name: str) -> int | None:
     """The epoch whose reports count; None: no such host."""
-    return tx.execute(_EPOCH, {"of_host": name}).scalar()
+    epoch: int | None = tx.execute(_EPOCH, {"of_host": name}).scalar()
+    return epoch
 
 
 def raise_version(tx: Tx, name: str) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 import msgspec
-from sqlalchemy import Connection, CursorResult, Executable, Row, Table
+from sqlalchemy import Connection, Executable, Row, Table
 from sqlalchemy.exc import IntegrityError
+
+from kevel.store.statements import Rows, run_statement
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,17 +27,16 @@ class Wake(NamedTuple):
 class Tx:
     """One transaction. Its wake-ups are published after the commit, and never when it is undone."""
 
-    __slots__ = ("conn", "wakes")
+    __slots__ = ("_sql", "conn", "wakes")
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
+        self._sql = cast("sqlite3.Connection", conn.connection.driver_connection)
         self.wakes: list[Wake] = []
 
-    def execute(
-        self, statement: Executable, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
-    ) -> CursorResult[Any]:
-        """Run one statement."""
-        return self.conn.execute(statement, values)
+    def execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Rows:
+        """Run one statement, and read all that it finds."""
+        return run_statement(self.conn, self._sql, statement, values or {})
 
     def wake(self, kind: str, key: str) -> None:
         """Ask for a look at the key once this transaction is committed."""

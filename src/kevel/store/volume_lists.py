@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select
 
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Operation, Volume
@@ -29,6 +29,8 @@ CHUNK_ROWS: Final = 500
 #: More volumes than that are not asked for by their ids where there is another way.
 IDS_MAX: Final = 50
 _RUNNING: Final = select(*OPERATION_COLUMNS).where(operations.c.finished_at.is_(None))
+_RUNNING_OF: Final = _RUNNING.where(operations.c.volume_id.in_(bindparam("of_volumes", expanding=True)))
+_VOLUMES: Final = select(*VOLUME_COLUMNS).where(volumes.c.id.in_(bindparam("of_volumes", expanding=True)))
 
 #: What a list can be sorted by, by Cinder's names; "status" is sorted by after it has been computed.
 SORT_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
@@ -133,8 +135,8 @@ def view_volumes(tx: Tx, found: Sequence[Volume]) -> list[VolumeView]:
     ids = [volume.id for volume in found]
     running: dict[str, Operation] = {}
     # For a long list all running operations are read, which are few, rather than those of a thousand ids.
-    statement = _RUNNING if len(ids) > IDS_MAX else _RUNNING.where(operations.c.volume_id.in_(ids))
-    for row in tx.execute(statement):
+    few = len(ids) <= IDS_MAX
+    for row in tx.execute(_RUNNING_OF, {"of_volumes": ids}) if few else tx.execute(_RUNNING):
         operation = as_struct(Operation, row)
         running[operation.volume_id] = operation
     held = open_of_volumes(tx, ids)
@@ -239,7 +241,7 @@ def _narrow(statement: Select[Any], wanted: VolumeFilter) -> Select[Any]:
 def _matching_views(tx: Tx, wanted: VolumeFilter, ids: Sequence[str]) -> Iterator[VolumeView]:
     for at in range(0, len(ids), CHUNK_ROWS):
         chunk = ids[at : at + CHUNK_ROWS]
-        rows = {row.id: row for row in tx.execute(select(*VOLUME_COLUMNS).where(volumes.c.id.in_(chunk)))}
+        rows = {row.id: row for row in tx.execute(_VOLUMES, {"of_volumes": chunk})}
         for view in view_volumes(tx, [as_struct(Volume, rows[volume_id]) for volume_id in chunk]):
             if wanted.statuses is not None and view.status not in wanted.statuses:
                 continue

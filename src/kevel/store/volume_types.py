@@ -34,6 +34,9 @@ _LIVE = select(*_COLUMNS).where(volume_types.c.deleted_at.is_(None))
 _ALL = _LIVE.order_by(volume_types.c.created_at.desc(), volume_types.c.id)
 _BY_ID = _LIVE.where(volume_types.c.id == bindparam("of_id"))
 _BY_NAME = _LIVE.where(volume_types.c.name == bindparam("of_name"))
+_NAMES = select(volume_types.c.id, volume_types.c.name).where(
+    volume_types.c.id.in_(bindparam("of_types", expanding=True))
+)
 _USED = select(volumes.c.id).where(volumes.c.volume_type_id == bindparam("of_type"), volumes.c.live == 1).limit(1)
 
 
@@ -71,5 +74,4 @@ def is_type_used(tx: Tx, type_id: str) -> bool:
 
 def type_names(tx: Tx, type_ids: Collection[str]) -> dict[str, str]:
     """Names by id."""
-    statement = select(volume_types.c.id, volume_types.c.name).where(volume_types.c.id.in_(type_ids))
-    return {row.id: row.name for row in tx.execute(statement)}
+    return {row.id: row.name for row in tx.execute(_NAMES, {"of_types": list(type_ids)})}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Dialect, Integer, MetaData, Text
@@ -20,6 +21,17 @@ metadata = MetaData(
 )
 
 
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class _Known(dict[Any, Any]):
+    """What an enum's members are in the database, or the other way round. NULL is None; anything else is a bug."""
+
+    def __missing__(self, key: object) -> None:
+        if key is not None:
+            raise ValueError(f"{key!r} is no value of this column")
+
+
 class Json(TypeDecorator[Any]):
     """A JSON value in a text column, read and written with msgspec; `decode_to` gives it a type."""
 
@@ -31,11 +43,13 @@ class Json(TypeDecorator[Any]):
         self.decode_to = decode_to
         self._decoder = msgspec.json.Decoder(decode_to)
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else msgspec.json.encode(value).decode()
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], str | None]:
+        encode = _ENCODER.encode
+        return lambda value: None if value is None else encode(value).decode()
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        return None if value is None else self._decoder.decode(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        decode = self._decoder.decode
+        return lambda value: None if value is None else decode(value)
 
 
 class Word(TypeDecorator[Any]):
@@ -48,11 +62,11 @@ class Word(TypeDecorator[Any]):
         super().__init__()
         self.kind = kind
 
-    def process_bind_param(self, value: enum.Enum | None, dialect: Dialect) -> str | None:
-        return None if value is None else value.value
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any]:
+        return _Known((member, member.value) for member in self.kind).__getitem__
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        return None if value is None else self.kind(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return _Known((member.value, member) for member in self.kind).__getitem__
 
 
 class Number(TypeDecorator[Any]):
@@ -65,8 +79,8 @@ class Number(TypeDecorator[Any]):
         super().__init__()
         self.kind = kind
 
-    def process_bind_param(self, value: enum.IntEnum | None, dialect: Dialect) -> int | None:
-        return None if value is None else int(value)
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any]:
+        return lambda value: None if value is None else int(value)
 
-    def process_result_value(self, value: int | None, dialect: Dialect) -> Any:
-        return None if value is None else self.kind(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return _Known((member.value, member) for member in self.kind).__getitem__

@@ -1,0 +1,218 @@
+"""Statements compiled once, and run on the driver's own connection.
+
+Running a compiled statement through SQLAlchemy costs five to ten times what SQLite takes for it: the statement's cache
+key, its parameters, a result object that can stream. Kevel's statements stand at the top of their modules and are
+small, so their text, the order of their parameters and the conversions of their types are worked out once; what they
+find is read whole. A statement that is made anew for each call gains nothing by that, and goes through SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Delete, Dialect, Executable, Insert, Select, Update
+from sqlalchemy.exc import DBAPIError, IntegrityError, MultipleResultsFound, NoResultFound, OperationalError
+from sqlalchemy.types import TypeEngine
+
+Convert = Callable[[Any], Any]
+Values = Mapping[str, Any]
+
+#: Stands in `IN (...)` for an empty list.
+NO_ROW: Final = "SELECT NULL WHERE 1 = 0"
+
+
+class Rows(list[Any]):
+    """What a statement found, all of it."""
+
+    __slots__ = ("rowcount",)
+
+    def __init__(self, rows: Iterable[Any] = (), rowcount: int = -1) -> None:
+        super().__init__(rows)
+        #: Rows that an UPDATE or DELETE met.
+        self.rowcount = rowcount
+
+    def first(self) -> Any:
+        """The first row, or None."""
+        return self[0] if self else None
+
+    def one(self) -> Any:
+        """The only row. Raises NoResultFound or MultipleResultsFound."""
+        if not self:
+            raise NoResultFound("no row was found where one was required")
+        if len(self) > 1:
+            raise MultipleResultsFound("several rows were found where one was required")
+        return self[0]
+
+    def all(self) -> Sequence[Any]:
+        """All rows, for those who like to say so."""
+        return self
+
+    def scalars(self) -> Rows:
+        """The first column of each row."""
+        return Rows(row[0] for row in self)
+
+    def scalar(self) -> Any:
+        """The first column of the first row, or None."""
+        return self[0][0] if self else None
+
+    def scalar_one(self) -> Any:
+        """The first column of the only row. Raises NoResultFound or MultipleResultsFound."""
+        return self.one()[0]
+
+
+class Parameter(NamedTuple):
+    """One question mark of the text, or, where `listed`, as many as its value has items."""
+
+    key: str
+    listed: bool
+    #: What stands for it when the caller gives no value; a required one has no such thing.
+    default: Any
+    required: bool
+    convert: Convert | None
+
+
+class Compiled(NamedTuple):
+    """A statement for one set of parameters' names."""
+
+    text: str
+    parameters: tuple[Parameter, ...]
+    #: Makes a row of the driver's tuple; None for a statement that finds nothing.
+    make_row: Callable[[Sequence[Any]], Any] | None
+    #: Columns whose values are converted.
+    converts: tuple[tuple[int, Convert], ...]
+    #: Some parameter is a list.
+    has_lists: bool
+
+    def run(self, sql: sqlite3.Connection, values: Values) -> Rows:
+        """Run it. Raises SQLAlchemy's errors, which never carry the parameters (S10)."""
+        text, given = self.fill(values)
+        try:
+            cursor = sql.execute(text, given)
+            found = cursor.fetchall() if self.make_row is not None else ()
+        except sqlite3.Error as error:
+            raise _translate(error, text) from error
+        if self.make_row is None:
+            return Rows((), cursor.rowcount)
+        if not self.converts:
+            return Rows(map(self.make_row, found), cursor.rowcount)
+        rows = Rows((), cursor.rowcount)
+        for row in found:
+            cells = list(row)
+            for at, convert in self.converts:
+                cells[at] = convert(cells[at])
+            rows.append(self.make_row(cells))
+        return rows
+
+    def fill(self, values: Values) -> tuple[str, list[Any]]:
+        """The text and what its question marks stand for."""
+        if not self.has_lists:
+            return self.text, [_pick(parameter, values) for parameter in self.parameters]
+        text, given = self.text, []
+        for parameter in self.parameters:
+            if not parameter.listed:
+                given.append(_pick(parameter, values))
+                continue
+            items = _pad(_pick(parameter, values))
+            marks = ", ".join("?" * len(items)) if items else NO_ROW
+            text = text.replace(f"__[POSTCOMPILE_{parameter.key}]", marks)
+            given += items
+        return text, given
+
+
+def _pad(items: Sequence[Any]) -> list[Any]:
+    """The items and their last one again, up to a power of two: so few texts arise that the driver keeps them all."""
+    padded = list(items)
+    if padded:
+        padded += padded[-1:] * ((1 << (len(padded) - 1).bit_length()) - len(padded))
+    return padded
+
+
+def _pick(parameter: Parameter, values: Values) -> Any:
+    if parameter.key in values:
+        value = values[parameter.key]
+    elif parameter.required:
+        raise KeyError(f"the statement needs a value for {parameter.key!r}")
+    else:
+        value = parameter.default
+    if parameter.convert is None:
+        return value
+    return [parameter.convert(item) for item in value] if parameter.listed else parameter.convert(value)
+
+
+def _translate(error: sqlite3.Error, text: str) -> DBAPIError:
+    kind: type[DBAPIError] = DBAPIError
+    if isinstance(error, sqlite3.IntegrityError):
+        kind = IntegrityError
+    elif isinstance(error, sqlite3.OperationalError):
+        kind = OperationalError
+    return kind(text, None, error)
+
+
+#: By statement and names of the values. None: SQLAlchemy has to run it, since it does more than the text says.
+_known: WeakKeyDictionary[Executable, dict[tuple[str, ...], Compiled | None]] = WeakKeyDictionary()
+
+
+def run_statement(conn: Connection, sql: sqlite3.Connection, statement: Executable, values: Values) -> Rows:
+    """Run one statement. `sql` is the driver's connection under `conn`."""
+    compiled = _find_compiled(statement, values, conn.dialect)
+    if compiled is not None:
+        return compiled.run(sql, values)
+    result = conn.execute(statement, values or None)
+    rowcount = result.rowcount
+    return Rows(result.all() if result.returns_rows else (), rowcount)
+
+
+def _find_compiled(statement: Executable, values: Values, dialect: Dialect) -> Compiled | None:
+    """The compiled form, from the second run of the same statement object on: that one is here to stay."""
+    forms = _known.get(statement)
+    if forms is None:
+        _known[statement] = {}
+        return None
+    names = tuple(values)
+    if names in forms:
+        return forms[names]
+    compiled = _compile(statement, names, dialect)
+    # Threads may do this at the same time; they come to the same.
+    forms[names] = compiled
+    return compiled
+
+
+def _compile(statement: Executable, names: tuple[str, ...], dialect: Dialect) -> Compiled | None:
+    if not isinstance(statement, Select | Insert | Update | Delete):
+        return None
+    sql = statement.compile(dialect=dialect, column_keys=list(names))
+    if sql.positiontup is None:
+        return None
+    if sql.insert_prefetch or sql.update_prefetch or sql.literal_execute_params:
+        return None  # values that Python makes, or a text that depends on the values
+    if any(f"(__[POSTCOMPILE_{bind.key}])" not in sql.string for bind in sql.post_compile_params):
+        return None
+    parameters: list[Parameter] = []
+    for name in sql.positiontup:
+        bind = sql.binds[name]
+        default = None if bind.required else bind.effective_value
+        convert = _binder(bind.type, dialect)
+        parameters.append(Parameter(bind.key, bind in sql.post_compile_params, default, bind.required, convert))
+    columns = list(statement.exported_columns)
+    converters = [_reader(column.type, dialect) for column in columns]
+    fields = " ".join(column.key or "_" for column in columns)
+    row_type: Any = namedtuple("Row", fields, rename=True)  # type: ignore[misc]  # noqa: PYI024 - fields of the statement
+    return Compiled(
+        text=sql.string,
+        parameters=tuple(parameters),
+        make_row=row_type._make if columns else None,
+        converts=tuple((at, convert) for at, convert in enumerate(converters) if convert is not None),
+        has_lists=any(parameter.listed for parameter in parameters),
+    )
+
+
+def _binder(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    return kind.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _reader(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    return kind.dialect_impl(dialect).result_processor(dialect, None)
