@@ -1,0 +1,710 @@
+"""The schema refuses what must never be (S1, S3, S4, S13): each forbidden state is written with raw SQL here.
+
+All tests start from one legal world with one row in each table: a volume plugged into a running server. The tables are
+read from the metadata: a new CHECK, unique index or foreign key without a case of its name fails this module.
+"""
+
+# ruff: noqa: S608 - raw SQL is what these tests are about, and all of it stands here
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+from sqlalchemy import CheckConstraint, Connection, ForeignKeyConstraint, UniqueConstraint
+from sqlalchemy.exc import IntegrityError
+
+from kevel.store.migrate import upgrade_schema
+from kevel.store.schema import metadata
+from kevel.store.sqlite import make_engine
+
+#: One row a table, parents first.
+WORLD: dict[str, dict[str, object]] = {
+    "hosts": {
+        "name": "here",
+        "version": 1,
+        "epoch": 1,
+        "availability_zone": "nova",
+        "facts": "{}",
+        "registered_at": 1,
+        "seen_at": 1,
+    },
+    "flavors": {
+        "id": "flavor",
+        "name": "tiny",
+        "vcpus": 1,
+        "ram_mib": 64,
+        "disk_gib": 0,
+        "ephemeral_gib": 0,
+        "swap_mib": 0,
+        "is_public": 1,
+        "extra_specs": "{}",
+    },
+    "volume_types": {"id": "type", "name": "plain", "is_public": 1, "extra_specs": "{}", "created_at": 1},
+    "volumes": {
+        "id": "volume",
+        "project_id": "project",
+        "user_id": "user",
+        "name": "",
+        "size_gib": 1,
+        "volume_type_id": "type",
+        "backend": "sim",
+        "format": "raw",
+        "availability_zone": "nova",
+        "metadata": "{}",
+        "bootable": 0,
+        "readonly": 0,
+        "readonly_asked": 0,
+        "multiattach": 0,
+        "made": 1,
+        "generation": 1,
+        "created_at": 1,
+        "live": 1,
+    },
+    "operations": {
+        "volume_id": "volume",
+        "kind": "extending",
+        "args": "{}",
+        "request_id": "req",
+        "created_at": 1,
+        "deadline_at": 2,
+    },
+    "servers": {
+        "id": "server",
+        "project_id": "project",
+        "user_id": "user",
+        "name": "web",
+        "flavor": "{}",
+        "image": "{}",
+        "host": "here",
+        "availability_zone": "nova",
+        "metadata": "{}",
+        "goal": "running",
+        "goal_revision": 1,
+        "goal_request_id": "req",
+        "deadline_at": 2,
+        "rung": 3,
+        "revision": 1,
+        "wanted_boot": 1,
+        "boot": 1,
+        "boot_kind": "hard",
+        "locked": 0,
+        "created_at": 1,
+        "extras": "{}",
+        "host_version": 1,
+    },
+    "server_actions": {
+        "server_id": "server",
+        "request_id": "req",
+        "subject_id": "server",
+        "action": "create",
+        "user_id": "user",
+        "project_id": "project",
+        "started_at": 1,
+    },
+    "claims": {"id": "claim", "volume_id": "volume", "holder": "server", "shared": 0, "live": 1, "claimed_at": 1},
+    "attachments": {
+        "id": "attachment",
+        "claim_id": "claim",
+        "volume_id": "volume",
+        "server_id": "server",
+        "project_id": "project",
+        "goal": "attached",
+        "goal_revision": 1,
+        "goal_request_id": "req",
+        "goal_by": "user",
+        "goal_at": 1,
+        "deadline_at": 2,
+        "established": 1,
+        "device": "/dev/sdb",
+        "unit": 1,
+        "delete_on_termination": 0,
+        "created_at": 1,
+        "live": 1,
+    },
+    "paths": {
+        "id": "path",
+        "attachment_id": "attachment",
+        "volume_id": "volume",
+        "server_id": "server",
+        "host": "here",
+        "generation": 1,
+        "rung": 4,
+        "hands": "host",
+        "revision": 1,
+        "connection_info": b"sealed",
+        "changed_at": 1,
+        "live": 1,
+        "host_version": 1,
+    },
+    "journal": {
+        "at": 1,
+        "subject": "path",
+        "subject_id": "path",
+        "what": "rung",
+        "before": "connected",
+        "after": "plugged",
+        "revision": 1,
+        "actor": "host:here",
+        "request_id": "req",
+    },
+    "images": {
+        "id": "image",
+        "project_id": "project",
+        "status": "queued",
+        "visibility": "private",
+        "min_disk_gib": 0,
+        "min_ram_mib": 0,
+        "protected": 0,
+        "hidden": 0,
+        "properties": "{}",
+        "tags": "[]",
+        "created_at": 1,
+        "updated_at": 1,
+    },
+    "domains": {"id": "domain", "name": "Default", "description": "", "enabled": 1, "extra": "{}"},
+    "projects": {
+        "id": "project",
+        "domain_id": "domain",
+        "name": "demo",
+        "description": "",
+        "enabled": 1,
+        "extra": "{}",
+        "created_at": 1,
+    },
+    "users": {"id": "user", "domain_id": "domain", "name": "ann", "enabled": 1, "extra": "{}", "created_at": 1},
+    "roles": {"id": "role", "name": "member", "extra": "{}"},
+    "role_assignments": {"user_id": "user", "scope": "project", "scope_id": "project", "role_id": "role"},
+    "application_credentials": {
+        "id": "credential",
+        "user_id": "user",
+        "project_id": "project",
+        "name": "ci",
+        "secret_hash": "hash",
+        "roles": "[]",
+        "unrestricted": 0,
+        "created_at": 1,
+    },
+    "tokens": {
+        "hash": "hash",
+        "user_id": "user",
+        "scope": "project",
+        "scope_id": "project",
+        "methods": "[]",
+        "roles": "[]",
+        "application_credential_id": "credential",
+        "audit_ids": "[]",
+        "issued_at": 1,
+        "expires_at": 2,
+    },
+    "services": {"id": "service", "type": "volumev3", "name": "", "enabled": 1, "extra": "{}"},
+    "regions": {"id": "region", "description": "", "extra": "{}"},
+    "endpoints": {
+        "id": "endpoint",
+        "service_id": "service",
+        "interface": "public",
+        "region_id": "region",
+        "url": "http://here",
+        "enabled": 1,
+        "extra": "{}",
+    },
+}
+
+#: What ends the attachment of the world, step by step (S4).
+RELEASE_PATH = "UPDATE paths SET rung = 0, hands = 'control', connection_info = NULL, live = NULL;"
+CLOSE = RELEASE_PATH + "UPDATE attachments SET goal = 'detached', closed_at = 5, live = NULL;"
+RELEASE_CLAIM = CLOSE + "UPDATE claims SET released_at = 5, live = NULL;"
+SHARE = (
+    RELEASE_CLAIM
+    + "DELETE FROM paths; DELETE FROM attachments; DELETE FROM claims; UPDATE volumes SET multiattach = 1;"
+)
+
+
+def copy(table: str, **changes: object) -> str:
+    """SQL for another row like the world's, with changes."""
+    row = {name: value for name, value in WORLD[table].items() if not isinstance(value, bytes)} | changes
+    shown = ", ".join("NULL" if value is None else repr(value) for value in row.values())
+    return f"INSERT INTO {table} ({', '.join(row)}) VALUES ({shown});"
+
+
+WHOLE_IMAGE = (
+    "UPDATE images SET status = 'active', file = 'f', size_bytes = 1, md5 = 'm', sha512 = 's', disk_format = 'raw'"
+    ", container_format = 'bare'"
+)
+OTHER_VOLUME = copy("volumes", id="other")
+OTHER_SERVER = copy("servers", id="other")
+OTHER_CLAIM = OTHER_VOLUME + copy("claims", id="other", volume_id="other")
+OTHER_ATTACHMENT = {"id": "other", "claim_id": "other", "volume_id": "other"}
+
+
+class Case(NamedTuple):
+    """A forbidden state and its legal neighbours, as SQL from the world on; only the last statement is refused."""
+
+    constraint: str
+    says: str
+    refused: tuple[str, ...]
+    accepted: tuple[str, ...] = ()
+
+
+CASES = [
+    Case(
+        "one_holder",
+        "S1: a volume that is not shared has one live claim",
+        (copy("claims", id="other", holder="other"),),
+        (
+            RELEASE_CLAIM + copy("claims", id="other", holder="other"),
+            SHARE + copy("claims", shared=1) + copy("claims", id="other", holder="other", shared=1),
+        ),
+    ),
+    Case(
+        "one_claim_per_holder",
+        "nobody claims a shared volume twice",
+        (SHARE + copy("claims", shared=1) + copy("claims", id="other", shared=1),),
+        (SHARE + copy("claims", shared=1, live=None, released_at=5) + copy("claims", id="other", shared=1),),
+    ),
+    Case(
+        "fk_claims_volume",
+        "S1: a claim is of a live volume and tells the truth about its being shared",
+        (
+            copy("volumes", id="gone", live=None, deleted_at=5) + copy("claims", id="other", volume_id="gone"),
+            OTHER_VOLUME + copy("claims", id="other", volume_id="other", shared=1),
+            "UPDATE volumes SET live = NULL, deleted_at = 5",
+            "UPDATE volumes SET multiattach = 1",
+            "DELETE FROM volumes",
+        ),
+        (
+            OTHER_CLAIM,
+            RELEASE_CLAIM + "UPDATE volumes SET live = NULL, deleted_at = 5",
+            RELEASE_CLAIM + "UPDATE volumes SET multiattach = 1",
+        ),
+    ),
+    Case(
+        "ck_claims_live",
+        "a claim is live or released, and nothing between",
+        (
+            "UPDATE claims SET released_at = 5",
+            CLOSE + "UPDATE claims SET live = NULL",
+            OTHER_VOLUME + copy("claims", id="other", volume_id="other", live=2),
+        ),
+        (RELEASE_CLAIM,),
+    ),
+    Case(
+        "fk_attachments_claim",
+        "S4: an open attachment keeps its claim, and the claim is of its volume",
+        (
+            RELEASE_PATH + "UPDATE claims SET released_at = 5, live = NULL",
+            RELEASE_CLAIM + "UPDATE attachments SET closed_at = NULL, live = 1",
+            OTHER_CLAIM + copy("attachments", id="other", claim_id="other", unit=2, device="/dev/sdc"),
+            RELEASE_PATH + "DELETE FROM claims",
+        ),
+        (RELEASE_CLAIM,),
+    ),
+    Case(
+        "ck_attachments_live",
+        "an attachment is open or closed, and nothing between",
+        (
+            RELEASE_PATH + "UPDATE attachments SET goal = 'detached', closed_at = 5",
+            RELEASE_PATH + "UPDATE attachments SET goal = 'detached', live = NULL",
+            OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, live=2, unit=2, device="/dev/sdc"),
+        ),
+        (CLOSE,),
+    ),
+    Case(
+        "ck_attachments_goal",
+        "a goal is attached or detached",
+        ("UPDATE attachments SET goal = 'shelved'",),
+        ("UPDATE attachments SET goal = 'detached'", "UPDATE attachments SET goal = 'attached'"),
+    ),
+    Case(
+        "ck_attachments_goal_by",
+        "a goal is set by somebody known",
+        ("UPDATE attachments SET goal_by = 'magic'",),
+        tuple(f"UPDATE attachments SET goal_by = '{by}'" for by in ("user", "rollback", "refusal", "server")),
+    ),
+    Case(
+        "ck_attachments_closed_on_purpose",
+        "an attachment that is wanted is not closed",
+        (RELEASE_PATH + "UPDATE attachments SET closed_at = 5, live = NULL",),
+        (CLOSE,),
+    ),
+    Case(
+        "one_attachment_per_claim",
+        "a claim has one open attachment",
+        (copy("attachments", id="other", unit=2, device="/dev/sdc"),),
+        (CLOSE + copy("attachments", id="other", unit=2, device="/dev/sdc"),),
+    ),
+    Case(
+        "one_unit",
+        "two disks of a server have two units",
+        (OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, device="/dev/sdc"),),
+        (
+            OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, device="/dev/sdc", unit=2),
+            OTHER_CLAIM + OTHER_SERVER + copy("attachments", **OTHER_ATTACHMENT, device="/dev/sdc", server_id="other"),
+            CLOSE + OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, device="/dev/sdc"),
+        ),
+    ),
+    Case(
+        "one_device",
+        "two disks of a server have two device names",
+        (OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, unit=2),),
+        (
+            OTHER_CLAIM + OTHER_SERVER + copy("attachments", **OTHER_ATTACHMENT, unit=2, server_id="other"),
+            CLOSE + OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, unit=2),
+        ),
+    ),
+    Case(
+        "ck_paths_rung",
+        "a path stands on one of five rungs",
+        ("UPDATE paths SET rung = 5", "UPDATE paths SET rung = -1, hands = 'control', connection_info = NULL"),
+        ("UPDATE paths SET rung = 3",),
+    ),
+    Case(
+        "ck_paths_hands",
+        "a path is in the control plane's hands or the host's",
+        ("UPDATE paths SET rung = 2, hands = 'nobody'",),
+        ("UPDATE paths SET rung = 2, hands = 'control'",),
+    ),
+    Case(
+        "ck_paths_complete",
+        "S3: exported or higher has its connection_info",
+        tuple(f"UPDATE paths SET rung = {rung}, connection_info = NULL" for rung in (2, 3, 4)),
+        ("UPDATE paths SET rung = 1, hands = 'control', connection_info = NULL",),
+    ),
+    Case(
+        "ck_paths_nothing_left",
+        "S3: released keeps no connection_info",
+        ("UPDATE paths SET rung = 0, hands = 'control', live = NULL",),
+        (RELEASE_PATH,),
+    ),
+    Case(
+        "ck_paths_host_hands",
+        "a host holds nothing below the export",
+        (
+            "UPDATE paths SET rung = 1",
+            "UPDATE paths SET rung = 1, connection_info = NULL",
+            "UPDATE paths SET rung = 0, connection_info = NULL, live = NULL",
+        ),
+        ("UPDATE paths SET rung = 2",),
+    ),
+    Case(
+        "ck_paths_control_hands",
+        "the control plane holds nothing above the export",
+        ("UPDATE paths SET hands = 'control'", "UPDATE paths SET rung = 3, hands = 'control'"),
+        ("UPDATE paths SET rung = 2, hands = 'control'",),
+    ),
+    Case(
+        "ck_paths_live",
+        "a path is live until it is released",
+        (
+            "UPDATE paths SET live = NULL",
+            "UPDATE paths SET rung = 0, hands = 'control', connection_info = NULL",
+            "UPDATE paths SET live = 2",
+        ),
+        (RELEASE_PATH,),
+    ),
+    Case(
+        "fk_paths_attachment",
+        "S4: a path that is not released keeps its attachment open, and reaches its volume",
+        (
+            "UPDATE attachments SET goal = 'detached', closed_at = 5, live = NULL",
+            CLOSE + "UPDATE paths SET rung = 1, live = 1",
+            OTHER_VOLUME + "UPDATE paths SET volume_id = 'other'",
+            "DELETE FROM attachments",
+        ),
+        (CLOSE,),
+    ),
+    Case(
+        "one_path",
+        "S1: an attachment has one path at a time",
+        (copy("paths", id="other", generation=2, rung=1, hands="control"),),
+        (RELEASE_PATH + copy("paths", id="other", generation=2, rung=1, hands="control"),),
+    ),
+    Case(
+        "uq_paths_volume_id_generation",
+        "S6: a volume's generation is never used again",
+        (RELEASE_PATH + copy("paths", id="other", rung=1, hands="control"),),
+        (RELEASE_PATH + copy("paths", id="other", generation=2, rung=1, hands="control"),),
+    ),
+    Case(
+        "ck_servers_goal",
+        "a server is to run, to stop, or to go",
+        ("UPDATE servers SET goal = 'shelved'",),
+        tuple(f"UPDATE servers SET goal = '{goal}'" for goal in ("running", "stopped", "deleted")),
+    ),
+    Case(
+        "ck_servers_rung",
+        "a server stands on one of four rungs",
+        ("UPDATE servers SET rung = 4", "UPDATE servers SET rung = -1, goal = 'deleted', deleted_at = 5"),
+        ("UPDATE servers SET rung = 1",),
+    ),
+    Case(
+        "ck_servers_boot",
+        "a server has not booted more often than it was asked to",
+        ("UPDATE servers SET boot = 2",),
+        ("UPDATE servers SET wanted_boot = 2", "UPDATE servers SET wanted_boot = 2, boot = 2"),
+    ),
+    Case(
+        "ck_servers_tombstone",
+        "a deleted server is one of which nothing is left, and the other way round",
+        (
+            "UPDATE servers SET goal = 'deleted', deleted_at = 5",
+            "UPDATE servers SET goal = 'deleted', deleted_at = 5, rung = 1",
+            "UPDATE servers SET goal = 'deleted', rung = 0",
+        ),
+        ("UPDATE servers SET goal = 'deleted', deleted_at = 5, rung = 0",),
+    ),
+    Case(
+        "ck_servers_deleted_on_purpose",
+        "no server is deleted that nobody wanted deleted",
+        ("UPDATE servers SET deleted_at = 5, rung = 0",),
+        ("UPDATE servers SET goal = 'deleted', deleted_at = 5, rung = 0",),
+    ),
+    Case(
+        "ck_server_actions_finished",
+        "an action that has ended has a result, and only such a one",
+        ("UPDATE server_actions SET finished_at = 5", "UPDATE server_actions SET result = 'Success'"),
+        ("UPDATE server_actions SET finished_at = 5, result = 'Success'",),
+    ),
+    Case(
+        "ck_server_actions_result",
+        "an action ends in one of Nova's two words",
+        ("UPDATE server_actions SET finished_at = 5, result = 'Perhaps'",),
+        ("UPDATE server_actions SET finished_at = 5, result = 'Error'",),
+    ),
+    Case(
+        "ck_flavors_sizes",
+        "a flavor has processors and memory",
+        ("UPDATE flavors SET vcpus = 0", "UPDATE flavors SET ram_mib = 0", "UPDATE flavors SET disk_gib = -1"),
+        ("UPDATE flavors SET vcpus = 2, ram_mib = 1, disk_gib = 1",),
+    ),
+    Case("uq_flavors_name", "two flavors have two names", (copy("flavors", id="other"),)),
+    Case(
+        "one_type_of_that_name",
+        "two live volume types have two names",
+        (copy("volume_types", id="other"),),
+        ("UPDATE volume_types SET deleted_at = 5;" + copy("volume_types", id="other"),),
+    ),
+    Case(
+        "ck_volumes_size",
+        "a volume has a size",
+        ("UPDATE volumes SET size_gib = 0", "UPDATE volumes SET size_gib = -1"),
+    ),
+    Case(
+        "ck_volumes_format",
+        "S15: a volume's format is one that Kevel writes",
+        ("UPDATE volumes SET format = 'vmdk'",),
+        ("UPDATE volumes SET format = 'qcow2'",),
+    ),
+    Case(
+        "ck_volumes_shared_is_raw",
+        "two guests never write one qcow2 file",
+        (SHARE + "UPDATE volumes SET format = 'qcow2'",),
+        (SHARE + "UPDATE volumes SET format = 'raw'",),
+    ),
+    Case(
+        "ck_volumes_live",
+        "a volume is live or a tombstone, and nothing between",
+        (
+            "UPDATE volumes SET deleted_at = 5",
+            RELEASE_CLAIM + "UPDATE volumes SET live = NULL",
+            copy("volumes", id="other", live=2),
+        ),
+        (RELEASE_CLAIM + "UPDATE volumes SET live = NULL, deleted_at = 5",),
+    ),
+    Case(
+        "ck_operations_kind", "an operation is one that Kevel carries out", ("UPDATE operations SET kind = 'retyping'",)
+    ),
+    Case(
+        "one_operation",
+        "at most one operation works on a volume",
+        (copy("operations", kind="deleting"),),
+        (
+            "UPDATE operations SET finished_at = 5;" + copy("operations", kind="deleting"),
+            OTHER_VOLUME + copy("operations", volume_id="other"),
+        ),
+    ),
+    Case(
+        "ck_images_status",
+        "an image's status is one of Glance's words",
+        ("UPDATE images SET status = 'importing'",),
+        ("UPDATE images SET status = 'deleted'",),
+    ),
+    Case(
+        "ck_images_visibility",
+        "an image's visibility is one of Glance's words",
+        ("UPDATE images SET visibility = 'secret'",),
+        ("UPDATE images SET visibility = 'public'",),
+    ),
+    Case(
+        "ck_images_queued_has_no_bytes",
+        "an image without bytes has no file",
+        ("UPDATE images SET file = 'images/one'",),
+        ("UPDATE images SET status = 'saving', file = 'images/one'",),
+    ),
+    Case(
+        "ck_images_saving_names_its_file",
+        "S2: a file of an image is named before it is made",
+        ("UPDATE images SET status = 'saving'",),
+        ("UPDATE images SET status = 'saving', file = 'images/one'",),
+    ),
+    Case(
+        "ck_images_active_is_complete",
+        "an active image has its bytes, their size, sums and format",
+        (
+            "UPDATE images SET status = 'active'",
+            *(
+                f"{WHOLE_IMAGE}, {column} = NULL"
+                for column in ("size_bytes", "md5", "sha512", "disk_format", "container_format")
+            ),
+        ),
+        (WHOLE_IMAGE,),
+    ),
+    Case(
+        "uq_images_file",
+        "two images have two files",
+        ("UPDATE images SET status = 'saving', file = 'f';" + copy("images", id="other", status="saving", file="f"),),
+    ),
+    Case("uq_domains_name", "two domains have two names", (copy("domains", id="other"),)),
+    Case(
+        "uq_projects_domain_id_name",
+        "two projects of a domain have two names",
+        (copy("projects", id="other"),),
+        (copy("domains", id="d2", name="d2") + copy("projects", id="other", domain_id="d2"),),
+    ),
+    Case(
+        "uq_users_domain_id_name",
+        "two users of a domain have two names",
+        (copy("users", id="other"),),
+        (copy("domains", id="d2", name="d2") + copy("users", id="other", domain_id="d2"),),
+    ),
+    Case("uq_roles_name", "two roles have two names", (copy("roles", id="other"),)),
+    Case(
+        "ck_role_assignments_scope",
+        "a role is held in a project, a domain or the system",
+        ("UPDATE role_assignments SET scope = 'unscoped'",),
+        ("UPDATE role_assignments SET scope = 'system', scope_id = 'all'",),
+    ),
+    Case(
+        "uq_application_credentials_user_id_name",
+        "two credentials of a user have two names",
+        (copy("application_credentials", id="other"),),
+        (copy("application_credentials", id="other", name="cd"),),
+    ),
+    Case(
+        "ck_tokens_scope",
+        "a token's scope is one of Keystone's",
+        ("UPDATE tokens SET scope = 'galaxy'",),
+        ("UPDATE tokens SET scope = 'domain'",),
+    ),
+    Case(
+        "ck_tokens_scope_id",
+        "a scoped token names its scope, and an unscoped one none",
+        ("UPDATE tokens SET scope_id = NULL", "UPDATE tokens SET scope = 'unscoped'"),
+        ("UPDATE tokens SET scope = 'unscoped', scope_id = NULL",),
+    ),
+    Case(
+        "ck_endpoints_interface",
+        "an endpoint's interface is one of Keystone's",
+        ("UPDATE endpoints SET interface = 'secret'",),
+        ("UPDATE endpoints SET interface = 'internal'",),
+    ),
+]
+
+
+def names_in_schema() -> Iterator[str]:
+    """Every CHECK, every unique rule that is more than a key, and every foreign key over several columns."""
+    for table in metadata.sorted_tables:
+        keys = {column.name for column in table.primary_key}
+        for constraint in table.constraints:
+            if isinstance(constraint, CheckConstraint) or (
+                isinstance(constraint, ForeignKeyConstraint) and len(constraint.columns) > 1
+            ):
+                yield str(constraint.name)
+            elif isinstance(constraint, UniqueConstraint):
+                columns = [column.name for column in constraint.columns]
+                if not keys <= set(columns):  # else it is only there to be referred to
+                    yield f"uq_{table.name}_{'_'.join(columns)}"
+        yield from (str(index.name) for index in table.indexes if index.unique)
+
+
+@pytest.fixture(scope="module")
+def first_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    engine = make_engine(tmp_path_factory.mktemp("schema") / "kevel.db")
+    upgrade_schema(engine)
+    with engine.connect() as conn:
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
+        for table, row in WORLD.items():
+            places = ", ".join(f":{name}" for name in row)
+            conn.exec_driver_sql(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", row)
+        yield conn
+        conn.exec_driver_sql("ROLLBACK")
+    engine.dispose()
+
+
+@pytest.fixture
+def world(first_world: Connection) -> Iterator[Connection]:
+    first_world.exec_driver_sql("SAVEPOINT world")
+    yield first_world
+    first_world.exec_driver_sql("ROLLBACK TO world")
+
+
+def run(conn: Connection, script: str) -> None:
+    for statement in filter(None, map(str.strip, script.split(";"))):
+        conn.exec_driver_sql(statement)
+
+
+def broken_rule(constraint: str) -> str:
+    """What SQLite says of it: a CHECK's name, an index's columns, and of a foreign key only that it is one."""
+    if constraint.startswith("ck_"):
+        return f"CHECK constraint failed: {constraint}$"
+    if constraint.startswith("fk_"):
+        return "FOREIGN KEY constraint failed$"
+    for table in metadata.sorted_tables:
+        for index in table.indexes:
+            if index.name == constraint:
+                return "failed: " + ", ".join(f"{table.name}.{column.name}" for column in index.columns) + "$"
+        for unique in table.constraints:
+            columns = [column.name for column in unique.columns] if isinstance(unique, UniqueConstraint) else []
+            if columns and constraint == f"uq_{table.name}_{'_'.join(columns)}":
+                return "failed: " + ", ".join(f"{table.name}.{column}" for column in columns) + "$"
+    raise AssertionError(f"the schema has no {constraint}")
+
+
+def test_every_rule_of_the_schema_has_a_case_and_every_case_a_rule() -> None:
+    assert sorted(case.constraint for case in CASES) == sorted(names_in_schema())
+
+
+def test_the_world_has_every_table() -> None:
+    assert set(WORLD) == set(metadata.tables)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.constraint}: {case.says}")
+def test_a_forbidden_state_is_refused_and_its_neighbours_are_not(world: Connection, case: Case) -> None:
+    for script in case.refused:
+        *legal, forbidden = filter(None, map(str.strip, script.split(";")))
+        world.exec_driver_sql("SAVEPOINT here")
+        run(world, ";".join(legal))
+        with pytest.raises(IntegrityError) as refusal:
+            world.exec_driver_sql(forbidden)
+        refusal.match(r"(?m)" + broken_rule(case.constraint).replace("$", r"(\)|\n|$)"))
+        world.exec_driver_sql("ROLLBACK TO here")
+    for script in case.accepted:
+        world.exec_driver_sql("SAVEPOINT here")
+        run(world, script)
+        world.exec_driver_sql("ROLLBACK TO here")
+
+
+FOREIGN_KEYS = [
+    (table.name, column.name)
+    for table in metadata.sorted_tables
+    for constraint in table.foreign_key_constraints
+    for column in constraint.columns
+    if column.name not in ("live", "shared")
+]
+
+
+@pytest.mark.parametrize(("table", "column"), FOREIGN_KEYS)
+def test_a_row_refers_to_rows_that_are_there(world: Connection, table: str, column: str) -> None:
+    with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"):
+        world.exec_driver_sql(f"UPDATE {table} SET {column} = 'nowhere'")
