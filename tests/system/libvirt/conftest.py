@@ -1,4 +1,8 @@
-"""Hosts and guests for tests of the libvirt driver. Guests end with their test: they are found by their pid files."""
+"""Hosts and guests for tests of the libvirt driver.
+
+Guests end with their test, found by their pid files and not through the driver: it would wait for their processes to be
+reaped, which the init of some containers does every other second only.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ import pytest
 from kevel.cli.console import CommandResult, GuestConsole
 from kevel.hypervisor.base import Hypervisor, VolumeBus
 from kevel.hypervisor.libvirt.hypervisor import LibvirtHypervisor
-from tests.conformance.hypervisor import Rig, close_rig
+from tests.conformance.hypervisor import Rig
 from tests.system.libvirt.warm import BOOT_LIMIT_S, REPO, make_guest_spec
 
 #: What libvirt found out about QEMU, which takes it 8 s; it checks by itself that this is still so.
@@ -81,7 +85,7 @@ async def rig(data_dir: Path) -> AsyncIterator[Rig]:
     rig = make_rig(data_dir, VolumeBus.SCSI)
     await rig.open()
     yield rig
-    await close_rig(rig)
+    await rig.hypervisor.close()
 
 
 @pytest.fixture
@@ -90,7 +94,7 @@ async def virtio_rig(data_dir: Path) -> AsyncIterator[Rig]:
     rig = make_rig(data_dir, VolumeBus.VIRTIO)
     await rig.open()
     yield rig
-    await close_rig(rig)
+    await rig.hypervisor.close()
 
 
 class Guest:
@@ -198,7 +202,7 @@ async def guest(data_dir: Path, find_saved_guest: Callable[[VolumeBus], Path]) -
     """A booted guest whose volumes are virtio-scsi disks."""
     guest = await open_warm_guest(data_dir, VolumeBus.SCSI, find_saved_guest(VolumeBus.SCSI))
     yield guest
-    await close_rig(guest.rig)
+    await guest.hypervisor.close()
 
 
 @pytest.fixture
@@ -206,7 +210,7 @@ async def virtio_guest(data_dir: Path, find_saved_guest: Callable[[VolumeBus], P
     """A booted guest whose volumes are virtio-blk disks: it can refuse to let go of one."""
     guest = await open_warm_guest(data_dir, VolumeBus.VIRTIO, find_saved_guest(VolumeBus.VIRTIO))
     yield guest
-    await close_rig(guest.rig)
+    await guest.hypervisor.close()
 
 
 @pytest.fixture
@@ -214,4 +218,4 @@ async def impatient_guest(data_dir: Path, find_saved_guest: Callable[[VolumeBus]
     """A booted guest under a driver that takes a call for hung after three seconds."""
     guest = await open_warm_guest(data_dir, VolumeBus.SCSI, find_saved_guest(VolumeBus.SCSI), call_limit_s=3.0)
     yield guest
-    await close_rig(guest.rig)
+    await guest.hypervisor.close()

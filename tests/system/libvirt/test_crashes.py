@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kevel.domain.errors import StepRetry, StepUnknown
-from kevel.hypervisor.base import Event, EventKind, PowerState
+from kevel.hypervisor.base import DiskSpec, Event, EventKind, PowerState
 from tests.conformance.hypervisor import Rig, list_aliases, until
 from tests.system.libvirt.conftest import Guest, list_guest_pids
 from tests.system.libvirt.qmp import Monitor
@@ -33,6 +33,18 @@ async def until_answered(guest: Guest) -> None:
         return False
 
     await until(is_answered)
+
+
+async def until_plugged(guest: Guest, disk: DiskSpec) -> None:
+    """Plug until it is done: a device that a dead attempt left is in the way until the guest has let go of it."""
+
+    async def is_plugged() -> bool:
+        with contextlib.suppress(StepRetry):
+            await guest.hypervisor.plug_disk(guest.server_id, disk)
+            return True
+        return False
+
+    await until(is_plugged)
 
 
 # The child process
@@ -61,7 +73,7 @@ async def test_a_plug_whose_process_is_killed_is_completed_by_the_next(guest: Gu
         with contextlib.suppress(StepUnknown):
             await plugging
         await until_answered(guest)
-        await guest.hypervisor.plug_disk(guest.server_id, disk)
+        await until_plugged(guest, disk)
         view = await guest.rig.look(guest.server_id)
         assert (list_aliases(view), view.orphans) == (({disk.alias}, {disk.alias}), ())
         await guest.rig.unplug(guest.server_id, disk.alias)
@@ -97,14 +109,7 @@ async def test_what_a_killed_plug_left_in_qemu_is_seen_and_does_not_hinder_the_n
     assert view.live == ()
     expected = {"libvirt-2-storage"} | ({"libvirt-2-format"} if left != "one node" else set())
     assert set(view.orphans) == expected | ({disk.alias} if left == "a device" else set())
-
-    async def is_plugged() -> bool:
-        with contextlib.suppress(StepRetry):  # a ghost leaves when the guest lets go of it
-            await guest.hypervisor.plug_disk(guest.server_id, disk)
-            return True
-        return False
-
-    await until(is_plugged)
+    await until_plugged(guest, disk)
     view = await guest.rig.look(guest.server_id)
     assert list_aliases(view) == ({disk.alias}, {disk.alias})
     assert view.orphans == ()

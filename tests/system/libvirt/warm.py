@@ -23,7 +23,7 @@ import libvirt
 from kevel.cli.console import GuestConsole
 from kevel.hypervisor.base import DomainSpec, VolumeBus
 from kevel.hypervisor.libvirt.session import Session
-from kevel.hypervisor.libvirt.worker import open_connection, start_event_loop, write_qemu_conf
+from kevel.hypervisor.libvirt.worker import open_connection, prepare_embedded, start_event_loop
 
 REPO = Path(__file__).resolve().parents[3]
 GUEST = REPO / ".cache" / "guest"
@@ -93,7 +93,7 @@ def rewrite_header(saved: Path, clone: Path, data_dir: Path, server_id: str) -> 
 
 def open_here(data_dir: Path) -> tuple[libvirt.virConnect, Session]:
     """Open the data directory's libvirt in this process."""
-    write_qemu_conf(data_dir / "libvirt")
+    prepare_embedded(data_dir / "libvirt")
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     start_event_loop()
     connection = open_connection(f"qemu:///embed?root={data_dir / 'libvirt'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import stat
 import threading
 import uuid
@@ -86,7 +87,8 @@ class Session:
         return HostFacts(
             hypervisor_type="QEMU",
             hypervisor_version=self._connection.getVersion(),
-            hostname=self._connection.getHostname(),
+            # Not libvirt's getHostname(), which asks DNS and can wait for it for a minute.
+            hostname=socket.gethostname(),
             vcpus=self._connection.getInfo()[2],
             memory_mib=memory_kib // 1024,
             max_volumes=SCSI_VOLUMES_MAX,

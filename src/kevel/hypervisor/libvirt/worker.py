@@ -156,7 +156,7 @@ def open_session(settings: wire.Settings, line: Line) -> tuple[Session, HostFact
         if shutil.which("qemu-system-x86_64") is None:
             raise SetupError("QEMU is not installed: install the package qemu-system-x86.")
         root = data_dir / "libvirt"
-        write_qemu_conf(root)
+        prepare_embedded(root)
         uri = f"{EMBED_SCHEME}?root={root}"
     libvirt.registerErrorHandler(lambda _context, _error: None, None)  # else each error is printed to stderr as well
     start_event_loop()
@@ -174,10 +174,16 @@ def open_session(settings: wire.Settings, line: Line) -> tuple[Session, HostFact
     return session, session.describe_host()
 
 
-def write_qemu_conf(root: Path) -> None:
-    """Settings of the embedded QEMU driver, which it reads when it is opened."""
+def prepare_embedded(root: Path) -> None:
+    """Write the settings that the embedded QEMU driver reads when it is opened, and keep its files under its root."""
     (root / "etc").mkdir(mode=0o700, parents=True, exist_ok=True)
-    (root / "etc" / "qemu.conf").write_text((QEMU_CONF_ROOT if os.geteuid() == 0 else "") + QEMU_CONF)
+    if os.geteuid() == 0:
+        (root / "etc" / "qemu.conf").write_text(QEMU_CONF_ROOT + QEMU_CONF)
+        return
+    (root / "etc" / "qemu.conf").write_text(QEMU_CONF)
+    # An ordinary user's libvirt keeps some of its state under the home directory, root or not; a service may have none.
+    for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"):
+        os.environ[variable] = str(root / "user")
 
 
 def start_event_loop() -> None:
