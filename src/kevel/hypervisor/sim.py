@@ -57,6 +57,7 @@ class SimHypervisor:
 
     def __init__(self, state_path: Path | None = None) -> None:
         self._state_path = state_path
+        self._soothed: set[str] = set()
         #: The ground truth, for tests to compare with.
         self.servers: dict[str, SimServer] = {}
         self._listener: Callable[[Event], None] = lambda event: None
@@ -83,6 +84,8 @@ class SimHypervisor:
             self._state_path.write_bytes(msgspec.json.encode(self.servers))
 
     async def define_server(self, spec: DomainSpec) -> None:
+        if spec.server_id in self._soothed:
+            spec = msgspec.structs.replace(spec, traits={})
         known = self.servers.get(spec.server_id)
         if known is None:
             self.servers[spec.server_id] = SimServer(spec=spec)
@@ -162,7 +165,8 @@ class SimHypervisor:
                 disks[alias] = msgspec.structs.replace(disks[alias], size_bytes=grown)
 
     def soothe(self, server_id: str) -> None:
-        """Make a guest forget how it was told to behave; for tests."""
+        """Make a guest behave from now on, whatever its flavor says; for tests."""
+        self._soothed.add(server_id)
         if server_id in self.servers:
             server = self.servers[server_id]
             server.spec = msgspec.structs.replace(server.spec, traits={})
