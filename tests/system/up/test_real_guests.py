@@ -263,6 +263,26 @@ def test_a_guest_that_dies_leaves_a_stopped_server_with_its_volume(stand: Stand,
     stand.detach(server, volume)
 
 
+def test_a_hung_guest_takes_neither_the_api_nor_the_stop_with_it(stand: Stand, server: str, volume: str) -> None:
+    pid = stand.guest_pid(server)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        stand.cloud.attach(server, volume)
+        time.sleep(1.0)
+        assert stand.cloud.volume_status(volume) == "attaching"
+        other = stand.cloud.create_volume("meanwhile", 1, WAIT_S)
+        stand.cloud.delete_volume(other)
+        started = time.monotonic()
+        stand.process.stop()
+        assert time.monotonic() - started < WAIT_S
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    stand.restart()
+    stand.cloud.wait_volume(volume, "in-use", WAIT_S)
+    stand.wait_serial(server, volume, there=True)
+    stand.detach(server, volume)
+
+
 def test_deleting_a_server_frees_its_volumes_and_leaves_nothing(stand: Stand, volume: str) -> None:
     server = stand.boot("short-lived")
     stand.attach(server, volume)
