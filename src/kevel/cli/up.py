@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,30 +21,25 @@ import uvloop
 from kevel.api.app import KevelApp
 from kevel.cli.config import Config, split_listen
 from kevel.cli.data_dir import DataDir
-from kevel.control.attachments import Attachments
+from kevel.cli.engine import Engine
 from kevel.control.flavors import Flavors
-from kevel.control.hosts import Hosts
 from kevel.control.identity import Identity
 from kevel.control.images import Images
-from kevel.control.paths import PathWorker
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.servers import Servers
 from kevel.control.services import Services
 from kevel.control.volume_types import VolumeTypes
-from kevel.control.volume_worker import VolumeWorker
 from kevel.control.volumes import Volumes
 from kevel.domain.errors import SetupError
 from kevel.domain.identity import DEFAULT_DOMAIN_ID, Project, User
 from kevel.domain.model import Actor
-from kevel.host.agent import Agent
-from kevel.host.state import HostConfig, HostState
+from kevel.host.state import HostConfig
 from kevel.hypervisor.base import Hypervisor
 from kevel.hypervisor.libvirt.hypervisor import EMBED_URI, LibvirtHypervisor
 from kevel.hypervisor.libvirt.wire import Accel
 from kevel.hypervisor.sim import SimHypervisor
 from kevel.runtime.ports import SystemClock, SystemIds, ThreadExecutor
-from kevel.runtime.reconciler import Reconciler
 from kevel.storage.directory import DirectoryBackend, DirectoryConnector
 from kevel.storage.image_files import ImageFiles
 from kevel.store.ballast import Ballast
@@ -52,12 +47,13 @@ from kevel.store.bootstrap import ADMIN
 from kevel.store.identity import find_named
 from kevel.store.migrate import upgrade_schema
 from kevel.store.sqlite import SqliteStore, check_database, make_engine
-from kevel.store.transactions import Tx, Wake
+from kevel.store.transactions import Tx
 
 log = structlog.get_logger(__name__)
 
 FILE_THREADS_MAX: Final = 8
-LOOKS_MAX: Final = 32
+#: The store's writer lets go of the interpreter at each statement, and would get it back after Python's own 5 ms.
+SWITCH_INTERVAL_S: Final = 0.001
 #: What open connections get when Kevel stops.
 DRAIN_S: Final = 3
 
@@ -68,7 +64,6 @@ class Kevel:
 
     services: Services
     app: KevelApp
-    agent: Agent
     url: str
     #: Set when the process must stop: a signal, or a lost store.
     stop: asyncio.Event
@@ -120,26 +115,35 @@ async def running(
         stop.set()
 
     async with contextlib.AsyncExitStack() as stack:
-        engine = make_engine(data.database)
+        database = make_engine(data.database)
         if data.database.exists():
-            check_database(engine, data.database)
-        upgrade_schema(engine)
+            check_database(database, data.database)
+        upgrade_schema(database)
         ballast = Ballast(data.ballast)
         if not ballast.fill():
             log.warning("no space for the ballast; free some disk space", path=str(data.ballast))
-        store = SqliteStore(engine, ballast, lose_store)
+        store = SqliteStore(database, ballast, lose_store)
         stack.push_async_callback(store.close)
         executor = ThreadExecutor("files", FILE_THREADS_MAX)
         stack.callback(executor.close)
         runtime = Runtime(store=store, clock=SystemClock(), ids=SystemIds(), executor=executor)
 
-        sealer, limits = Sealer(data.sealing_key()), config.limits
+        limits = config.limits
         volumes_dir = data.subdirectory("volumes")
         backend = DirectoryBackend("directory", volumes_dir, executor, volume_format=config.volume_format)
         await backend.open()
-        backends = {backend.name: backend}
-        connectors = {"file": DirectoryConnector(volumes_dir, executor)}
-        hosts = Hosts(runtime, backends, sealer, limits)
+        host = HostConfig(
+            name=config.host, availability_zone=config.availability_zone, data_dir=data.root, limits=limits
+        )
+        engine = Engine(
+            runtime,
+            {backend.name: backend},
+            {"file": DirectoryConnector(volumes_dir, executor)},
+            hypervisor or make_hypervisor(config, data),
+            host,
+            Sealer(data.sealing_key()),
+            keep_house=ballast.fill,
+        )
         images, flavors = Images(runtime, ImageFiles(data.root), limits), Flavors(runtime)
         await images.open()
         services = Services(
@@ -150,41 +154,15 @@ async def running(
             servers=Servers(runtime, images, flavors, limits),
             volumes=Volumes(runtime, backend, limits, host=config.host, availability_zone=config.availability_zone),
             volume_types=VolumeTypes(runtime),
-            attachments=Attachments(runtime, backends, sealer, limits),
-            hosts=hosts,
+            attachments=engine.attachments,
+            hosts=engine.hosts,
         )
         await _bootstrap(services, Path(config.guest), data, url)
 
-        path_worker = PathWorker(runtime, backends, sealer, limits)
-        volume_worker = VolumeWorker(runtime, backends)
-        looks = {
-            "path": Reconciler("path", path_worker.look, runtime.ids, parallel_max=LOOKS_MAX),
-            "volume": Reconciler("volume", volume_worker.look, runtime.ids, parallel_max=LOOKS_MAX),
-        }
-        for reconciler in looks.values():
-            stack.push_async_callback(reconciler.close)
-        store.subscribe(_waker(looks))
-        host = HostConfig(
-            name=config.host, availability_zone=config.availability_zone, data_dir=data.root, limits=limits
-        )
-        driver = hypervisor or make_hypervisor(config, data)
-        agent = Agent(HostState(host, driver, connectors, hosts, runtime.clock), runtime.ids)
-        stack.push_async_callback(agent.close)
-        await agent.start()
-        sweep = asyncio.create_task(_sweep(looks, path_worker, volume_worker, ballast, limits.sweep_every_s))
-        stack.push_async_callback(_cancel, sweep)
-        kevel = Kevel(services=services, app=KevelApp(services), agent=agent, url=url, stop=stop)
+        stack.push_async_callback(engine.close)
+        await engine.start()
+        kevel = Kevel(services=services, app=KevelApp(services), url=url, stop=stop)
         yield kevel
-
-
-def _waker(looks: dict[str, Reconciler]) -> Callable[[Sequence[Wake]], None]:
-    def hear(wakes: Sequence[Wake]) -> None:
-        for wake in wakes:
-            reconciler = looks.get(wake.kind)
-            if reconciler is not None:
-                reconciler.wake(wake.key)
-
-    return hear
 
 
 async def _bootstrap(services: Services, guest: Path, data: DataDir, url: str) -> None:
@@ -206,33 +184,6 @@ def find_admin(tx: Tx) -> Actor:
     if user is None or project is None:
         raise SetupError("The user or the project `admin` is gone; Kevel registers the tiny guest in it.")
     return Actor(user_id=user.id, project_id=project.id, request_id="req-start", is_admin=True)
-
-
-async def _sweep(
-    looks: dict[str, Reconciler],
-    paths: PathWorker,
-    volumes: VolumeWorker,
-    ballast: Ballast,
-    every_s: float,
-) -> None:
-    """Look at everything unfinished, at the start and then periodically: whoever missed a wake-up is found here."""
-    while True:
-        try:
-            for path_id in await paths.unfinished():
-                looks["path"].wake(path_id)
-            for volume_id in await volumes.unfinished():
-                looks["volume"].wake(volume_id)
-            await paths.watch_deadlines()
-            if not ballast.is_held():
-                ballast.fill()
-        except Exception:
-            log.exception("sweep failed")
-        await asyncio.sleep(every_s)
-
-
-async def _cancel(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 class _Server(uvicorn.Server):
@@ -266,6 +217,7 @@ async def serve(kevel: Kevel, sock: socket.socket) -> None:
 def run_up(config: Config, announce: Callable[[Kevel, DataDir], None]) -> int:
     """Run until a signal; the process's exit code. Raises SetupError when Kevel cannot start."""
     os.umask(0o077)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     _set_up_logging(config.log_level)
     data = DataDir(Path(config.data))
     data.open()

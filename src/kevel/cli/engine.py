@@ -1,0 +1,93 @@
+"""What moves attachments: the control plane's workers, the host's agent, and the sweep that misses nothing.
+
+`kevel up` runs it on SQLite and libvirt; the simulator runs the very same object on its own ports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from kevel.control.attachments import Attachments
+from kevel.control.hosts import Hosts
+from kevel.control.paths import PathWorker
+from kevel.control.runtime import Runtime
+from kevel.control.secrets import Sealer
+from kevel.control.volume_worker import VolumeWorker
+from kevel.host.agent import Agent
+from kevel.host.state import HostConfig, HostState
+from kevel.hypervisor.base import Hypervisor
+from kevel.runtime.reconciler import Reconciler
+from kevel.storage.base import Backend, Connector
+from kevel.store.transactions import Wake
+
+log = structlog.get_logger(__name__)
+
+LOOKS_MAX: Final = 32
+
+
+class Engine:
+    """Workers, agent and sweep of one process with one host."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        backends: Mapping[str, Backend],
+        connectors: Mapping[str, Connector],
+        hypervisor: Hypervisor,
+        host: HostConfig,
+        sealer: Sealer,
+        *,
+        keep_house: Callable[[], object] = lambda: None,
+    ) -> None:
+        limits = host.limits
+        self.attachments = Attachments(runtime, backends, sealer, limits)
+        self.hosts = Hosts(runtime, backends, sealer, limits)
+        self._paths = PathWorker(runtime, backends, sealer, limits)
+        self._volumes = VolumeWorker(runtime, backends)
+        self._looks = {
+            "path": Reconciler("path", self._paths.look, runtime.ids, parallel_max=LOOKS_MAX),
+            "volume": Reconciler("volume", self._volumes.look, runtime.ids, parallel_max=LOOKS_MAX),
+        }
+        self._agent = Agent(HostState(host, hypervisor, connectors, self.hosts, runtime.clock), runtime.ids)
+        self._keep_house = keep_house
+        self._sweep_every_s = limits.sweep_every_s
+        self._sweeping: asyncio.Task[None] | None = None
+        runtime.store.subscribe(self._hear)
+
+    async def start(self) -> None:
+        """Open the hypervisor, take over what is assigned, and go on with what is unfinished. Raises SetupError."""
+        await self._agent.start()
+        self._sweeping = asyncio.create_task(self._sweep(), name="sweep")
+
+    async def close(self) -> None:
+        """Stop looking; guests keep running, and rows keep what is to be done."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+        await self._agent.close()
+        for reconciler in self._looks.values():
+            await reconciler.close()
+
+    def _hear(self, wakes: Sequence[Wake]) -> None:
+        for wake in wakes:
+            reconciler = self._looks.get(wake.kind)
+            if reconciler is not None:
+                reconciler.wake(wake.key)
+
+    async def _sweep(self) -> None:
+        """Look at everything unfinished, at the start and then periodically: whoever missed a wake-up is found here."""
+        while True:
+            try:
+                for path_id in await self._paths.unfinished():
+                    self._looks["path"].wake(path_id)
+                for volume_id in await self._volumes.unfinished():
+                    self._looks["volume"].wake(volume_id)
+                await self._paths.watch_deadlines()
+                self._keep_house()
+            except Exception:
+                log.exception("sweep failed")
+            await asyncio.sleep(self._sweep_every_s)
