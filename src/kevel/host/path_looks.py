@@ -28,6 +28,8 @@ class PathLooks:
         self._state = state
         #: When a guest was last asked to let go, by path (microseconds).
         self._asked: dict[str, int] = {}
+        #: Paths of which an event said that the disk is gone, though it was there: events alone are not believed again.
+        self._misled: set[str] = set()
         #: The goal revision for which a final failure has been reported, by path.
         self._given_up: dict[str, int] = {}
         self._last_told: dict[str, str] = {}
@@ -86,23 +88,36 @@ class PathLooks:
         state, alias = self._state, _alias(path)
         now = state.clock.now_us()
         asked = self._asked.get(path.id)
-        if asked is not None and alias not in state.removed and now - asked < state.limits.unplug_ask_again_s * 1e6:
+        believed = alias in state.removed and path.id not in self._misled
+        state.removed.discard(alias)
+        if asked is not None and not believed and now - asked < state.limits.unplug_ask_again_s * 1e6:
             view = await state.effects.run(path.server_id, state.hypervisor.observe_server(path.server_id))
             if view is not None and view.live_disk(alias) is not None:
                 return False
         else:
             self._asked[path.id] = now
-        state.removed.discard(alias)
-        return await state.effects.run(path.server_id, state.hypervisor.unplug_disk(path.server_id, alias))
+        gone = await state.effects.run(path.server_id, state.hypervisor.unplug_disk(path.server_id, alias))
+        if believed and not gone:
+            self._misled.add(path.id)
+        return gone
 
     async def _check(self, path: PathAssignment) -> Outcome:
         """A path that stands where it should: is the disk really there, and does the guest know its size?"""
-        state = self._state
-        self._asked.pop(path.id, None)
-        if path.id not in state.suspect and path.plugged_bytes == path.volume_bytes:
+        suspect = self._state.suspect
+        if self._asked.pop(path.id, None) is not None:
+            suspect.add(path.id)  # the guest was asked to let go, and may have heard
+        if path.id not in suspect and path.plugged_bytes == path.volume_bytes:
             return DONE
-        state.suspect.discard(path.id)
-        alias = _alias(path)
+        suspect.discard(path.id)
+        try:
+            await self._compare(path)
+        except BaseException:
+            suspect.add(path.id)  # nothing was learnt, or nobody was told
+            raise
+        return DONE
+
+    async def _compare(self, path: PathAssignment) -> None:
+        state, alias = self._state, _alias(path)
         view = await state.effects.run(path.server_id, state.hypervisor.observe_server(path.server_id))
         runs = view is not None and view.power in (PowerState.RUNNING, PowerState.PAUSED)
         whole = view is not None and view.persistent_disk(alias) is not None
@@ -112,13 +127,12 @@ class PathLooks:
             # A late answer to an old unplug, a guest that lost the disk, or a domain that is gone: the rung is lowered
             # to what is so, and climbed again once the server is there.
             await self._moved(path, Rung.CONNECTED, Hands.HOST, started, plugged_bytes=None)
-            return DONE
+            return
         await self._prove(path, view)
         if path.plugged_bytes != path.volume_bytes:
             resize = state.hypervisor.resize_disk(path.server_id, alias, path.volume_bytes)
             await state.effects.run(path.server_id, resize)
             await self._moved(path, path.rung, path.hands, started, plugged_bytes=path.volume_bytes)
-        return DONE
 
     async def _prove(self, path: PathAssignment, view: ServerView | None) -> None:
         """The guest's disk is the volume still, by what the back end says of it now (S8). Raises StepNever."""
@@ -176,9 +190,6 @@ class PathLooks:
             return
         if not final and self._last_told.get(path.id) == message:
             return
-        self._last_told[path.id] = message
-        if final:
-            self._given_up[path.id] = path.goal_revision
         reason = Reason(code=code, message=message, at=self._state.clock.now_us())
         report = PathReport(
             path_id=path.id,
@@ -190,9 +201,13 @@ class PathLooks:
             failure=Failure(reason=reason, final=final),
         )
         await self._state.report_path(report, moved=False)
+        self._last_told[path.id] = message
+        if final:
+            self._given_up[path.id] = path.goal_revision
 
     def _forget(self, path_id: str) -> None:
         self._asked.pop(path_id, None)
+        self._misled.discard(path_id)
         self._given_up.pop(path_id, None)
         self._last_told.pop(path_id, None)
 

@@ -63,7 +63,11 @@ class ServerLooks:
             return await self._reboot(server)
         elif server.id in state.suspect:
             state.suspect.discard(server.id)
-            await self._follow(server)
+            try:
+                await self._follow(server)
+            except BaseException:
+                state.suspect.add(server.id)  # nothing was learnt, or nobody was told
+                raise
         return DONE
 
     async def _reboot(self, server: ServerAssignment) -> Outcome:
@@ -78,8 +82,8 @@ class ServerLooks:
                 self._asked[server.id] = (server.wanted_boot, 0)
             return Again(GUEST_LOOK_S)
         if server.boot_kind is BootKind.SOFT and server.id in state.rebooted:
-            state.rebooted.discard(server.id)
             await self._moved(server, ServerRung.RUNNING, server.wanted_boot, asked_at)
+            state.rebooted.discard(server.id)
             return DONE
         if server.boot_kind is BootKind.SOFT and now - asked_at < state.limits.reboot_grace_s * 1e6:
             return Again(GUEST_LOOK_S)
@@ -125,8 +129,9 @@ class ServerLooks:
             return DONE
         started = self._state.clock.now_us()
         await self._effect(server, self._state.hypervisor.undefine_server(server.id))
-        self._state.undefined.add(server.id)
+        # Reported before it is remembered: a report that was lost is made again.
         await self._moved(server, ServerRung.PLACED, server.boot, started)
+        self._state.undefined.add(server.id)
         self._state.wake_server(server.id)
         return DONE
 
@@ -155,7 +160,6 @@ class ServerLooks:
     async def _moved(
         self, server: ServerAssignment, rung: ServerRung, boot: int, started: int, ended: Reason | None = None
     ) -> None:
-        self._asked.pop(server.id, None)
         report = ServerReport(
             server_id=server.id,
             revision=server.revision,
@@ -167,6 +171,7 @@ class ServerLooks:
         )
         moved = (rung, boot) != (server.rung, server.boot) or server.goal is ServerGoal.DELETED
         await self._state.report_server(report, moved=moved)
+        self._asked.pop(server.id, None)
 
     async def _fail(self, server: ServerAssignment, error: StepError) -> Outcome:
         late = self._state.clock.now_us() > server.deadline_at

@@ -85,23 +85,28 @@ class HostState:
         return None if path is None or path.revision <= self.reported.get(path_id, 0) else path
 
     async def report_server(self, report: ServerReport, *, moved: bool) -> None:
-        """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one."""
-        known = self.servers.get(report.server_id)
-        if moved and known is not None and known.revision == report.revision:
-            del self.servers[report.server_id]
+        """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one.
+
+        When the report is lost, the assignment still holds: the next look does the same again.
+        """
         await self.control.report(self.config.name, self.epoch, (report,), ())
-        if moved:
-            self.reported[report.server_id] = report.revision
+        if not moved:
+            return
+        self.reported[report.server_id] = report.revision
+        known = self.servers.get(report.server_id)
+        # A poll may have brought a newer one during the look: that one must not be forgotten.
+        if known is not None and known.revision == report.revision:
+            del self.servers[report.server_id]
 
     async def report_path(self, report: PathReport, *, moved: bool) -> None:
-        """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one."""
-        known = self.paths.get(report.path_id)
-        # A poll may have brought a newer one during the look: that one must not be forgotten.
-        if moved and known is not None and known.revision == report.revision:
-            del self.paths[report.path_id]
+        """The same for a path."""
         await self.control.report(self.config.name, self.epoch, (), (report,))
-        if moved:
-            self.reported[report.path_id] = report.revision
+        if not moved:
+            return
+        self.reported[report.path_id] = report.revision
+        known = self.paths.get(report.path_id)
+        if known is not None and known.revision == report.revision:
+            del self.paths[report.path_id]
 
     def forget_path(self, path_id: str) -> None:
         """The path is not this host's any more."""

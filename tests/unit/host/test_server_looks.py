@@ -1,0 +1,263 @@
+"""What an agent does with a server: define, start, reboot, stop, remove, and follow what its guest does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kevel.domain.errors import StepNever, StepRetry
+from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
+from kevel.hypervisor.base import PowerState
+from tests.unit.host.world import World, after_us, assigned_server, quiet, until
+
+
+def power(world: World) -> PowerState:
+    return world.hypervisor.servers["server"].power
+
+
+def ended(world: World) -> list[str]:
+    """Codes of the ends that guests came to by themselves."""
+    return [report.ended.code for report in world.control.server_reports if report.ended is not None]
+
+
+def failures(world: World) -> list[Reason]:
+    return [report.failure.reason for report in world.control.server_reports if report.failure is not None]
+
+
+def reboot(world: World, kind: BootKind) -> None:
+    world.control.change_server(wanted_boot=world.control.server.wanted_boot + 1, boot_kind=kind)
+
+
+def has_booted(world: World) -> bool:
+    return world.control.server.boot == world.control.server.wanted_boot
+
+
+async def test_a_new_server_is_defined_and_started_each_recorded() -> None:
+    world = World()
+    async with world.running():
+        assert [report.rung for report in world.control.server_reports] == [ServerRung.DEFINED, ServerRung.RUNNING]
+        assert power(world) is PowerState.RUNNING
+        assert world.control.server.boot == 1
+        spec = world.hypervisor.servers["server"].spec
+        assert (spec.image_path, spec.image_format) == ("/data/images/one", "raw")
+
+
+async def test_a_soft_reboot_is_done_when_the_guest_says_that_it_has_rebooted() -> None:
+    world = World()
+    async with world.running():
+        reboot(world, BootKind.SOFT)
+        await until(lambda: has_booted(world))
+        assert world.hypervisor.count("ask_reboot") == 1
+        assert world.hypervisor.count("power_off") == 0
+
+
+@pytest.mark.parametrize("refusal", ["silent guest", "nobody answers"])
+async def test_a_soft_reboot_that_the_guest_does_not_make_falls_back_to_a_hard_one(refusal: str) -> None:
+    world = World()
+    async with world.running():
+        if refusal == "silent guest":
+            world.hypervisor.behave(shutdown="refuse")
+        else:
+            world.hypervisor.fail_next("ask_reboot", StepRetry("Nobody in the guest answers."))
+        reboot(world, BootKind.SOFT)
+        await until(lambda: has_booted(world))
+        assert world.hypervisor.count("ask_reboot") == 1
+        assert world.hypervisor.count("power_off") == 1
+        assert power(world) is PowerState.RUNNING
+
+
+async def test_an_earlier_reboot_of_the_guests_own_is_not_taken_for_the_one_that_was_asked_for() -> None:
+    world = World()
+    async with world.running() as agent:
+        agent._state.rebooted.add("server")
+        world.hypervisor.behave(shutdown="refuse")
+        reboot(world, BootKind.SOFT)
+        await until(lambda: has_booted(world))
+        assert world.hypervisor.count("power_off") == 1
+
+
+async def test_a_hard_reboot_ends_the_guests_process_and_keeps_its_disks() -> None:
+    world = World()
+    async with world.running(revision=1):
+        reboot(world, BootKind.HARD)
+        await until(lambda: has_booted(world))
+        assert world.hypervisor.servers["server"].boots == 2
+        assert world.hypervisor.live()
+        assert world.hypervisor.count("ask_reboot") == 0
+
+
+async def test_a_server_is_stopped_by_its_guest_where_that_answers() -> None:
+    world = World()
+    async with world.running():
+        world.control.change_server(goal=ServerGoal.STOPPED)
+        await until(lambda: world.control.server.rung is ServerRung.DEFINED)
+        assert world.hypervisor.servers["server"].stop_reason == "shutdown"
+        assert ended(world) == [], "it was asked to"
+
+
+async def test_a_guest_that_does_not_shut_down_loses_its_power_after_the_grace() -> None:
+    world = World()
+    async with world.running():
+        world.hypervisor.behave(shutdown="refuse")
+        world.control.change_server(goal=ServerGoal.STOPPED)
+        await until(lambda: world.control.server.rung is ServerRung.DEFINED)
+        assert power(world) is PowerState.SHUTOFF
+        assert world.hypervisor.servers["server"].stop_reason == "destroyed"
+
+
+async def test_a_start_that_was_never_recorded_is_undone_when_the_server_is_to_be_stopped() -> None:
+    world = World()
+    async with world.running():
+        pass
+    world.control.change_server(goal=ServerGoal.STOPPED, rung=ServerRung.DEFINED)
+    async with world.agent():
+        await until(lambda: power(world) is PowerState.SHUTOFF)
+        await quiet(0.05)
+        assert world.control.server.rung is ServerRung.DEFINED
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "rung"),
+    [
+        ("shutdown", "guest_ended", ServerRung.DEFINED),
+        ("crash", "guest_crashed", ServerRung.DEFINED),
+        ("lost", "domain_gone", ServerRung.PLACED),
+    ],
+)
+async def test_a_guest_that_ends_by_itself_is_reported_with_the_reason(event: str, code: str, rung: ServerRung) -> None:
+    world = World()
+    async with world.running():
+        if event == "shutdown":
+            await world.hypervisor.ask_shutdown("server")
+        elif event == "crash":
+            world.hypervisor.crash_guest("server")
+        else:
+            world.hypervisor.crash_guest("server")
+            world.hypervisor.servers.clear()
+        await until(lambda: ended(world))
+        assert ended(world) == [code]
+        assert rung in [report.rung for report in world.control.server_reports if report.ended is not None]
+
+
+async def test_a_lost_report_of_a_guests_end_is_made_again() -> None:
+    world = World()
+    async with world.running():
+        world.control.lose_next = 1
+        world.hypervisor.crash_guest("server")
+        await until(lambda: ended(world))
+        assert ended(world) == ["guest_crashed"]
+
+
+async def test_a_look_at_a_guest_that_failed_is_made_again() -> None:
+    world = World()
+    async with world.running():
+        world.hypervisor.fail_next("observe_server", StepRetry("Busy."))
+        world.hypervisor.crash_guest("server")
+        await until(lambda: ended(world) == ["guest_crashed"])
+
+
+async def test_a_stopped_server_whose_definition_was_lost_gets_one_again() -> None:
+    world = World()
+    world.control.put(assigned_server(goal=ServerGoal.STOPPED, rung=ServerRung.PLACED, launched=True))
+    async with world.agent():
+        await until(lambda: world.control.server.rung is ServerRung.DEFINED)
+        assert power(world) is PowerState.SHUTOFF
+
+
+async def test_a_server_that_was_stopped_before_it_was_ever_made_stays_nothing() -> None:
+    world = World()
+    world.control.put(assigned_server(goal=ServerGoal.STOPPED, rung=ServerRung.PLACED))
+    async with world.agent():
+        await quiet(0.05)
+        assert world.hypervisor.servers == {}
+        assert world.control.server.rung is ServerRung.PLACED
+
+
+async def test_a_deleted_server_leaves_nothing_and_its_tombstone_is_forgotten() -> None:
+    world = World()
+    async with world.running() as agent:
+        world.control.change_server(goal=ServerGoal.DELETED)
+        await until(lambda: world.control.server.rung is ServerRung.PLACED)
+        assert world.hypervisor.servers == {}
+        world.control.change_server(rung=ServerRung.GONE)
+        await until(lambda: "server" not in agent._state.servers)
+        await quiet(0.02)
+        state = agent._state
+        assert not state.undefined
+        assert not state.reported
+        assert not state.paths_of
+
+
+async def test_a_lost_report_of_a_removal_is_made_again() -> None:
+    world = World()
+    async with world.running():
+        world.control.lose_next = 1
+        world.control.change_server(goal=ServerGoal.DELETED)
+        await until(lambda: world.control.server.rung is ServerRung.PLACED)
+
+
+async def test_a_server_deleted_before_it_was_defined_is_reported_to_be_gone() -> None:
+    world = World()
+    world.control.put(assigned_server(goal=ServerGoal.DELETED, goal_revision=2))
+    async with world.agent():
+        await until(lambda: world.control.server_reports)
+        assert world.control.server_reports[0].rung is ServerRung.PLACED
+        assert world.control.server_reports[0].goal_revision == 2
+
+
+async def test_a_start_that_will_not_succeed_is_reported_as_final_with_its_reason() -> None:
+    world = World()
+    world.hypervisor.fail_next("start_server", StepNever("The image is not bootable."))
+    world.control.put(assigned_server())
+    async with world.agent():
+        await until(lambda: failures(world))
+        assert failures(world)[0].message == "The image is not bootable."
+
+
+@pytest.mark.parametrize(("deadline_s", "reported"), [(60, 0), (-1, 1)])
+async def test_a_passing_failure_is_tried_again_and_reported_only_past_the_deadline(
+    deadline_s: float, reported: int
+) -> None:
+    world = World()
+    world.hypervisor.fail_next("define_server", StepRetry("Busy."))
+    world.control.put(assigned_server(deadline_at=after_us(deadline_s)))
+    async with world.agent():
+        await until(lambda: world.control.server.rung is ServerRung.RUNNING)
+        assert len(failures(world)) == reported
+
+
+async def test_an_unknown_server_on_the_host_raises_an_alarm_and_is_left_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = World()
+    async with world.running():
+        pass
+    world.control.servers.clear()
+    async with world.agent():
+        logged = ""
+
+        def alarmed() -> bool:
+            nonlocal logged
+            logged += capsys.readouterr().out
+            return "unknown server on this host" in logged
+
+        await until(alarmed)
+        assert power(world) is PowerState.RUNNING
+
+
+async def test_l5_a_hung_call_on_one_server_does_not_slow_another() -> None:
+    world = World()
+    hung: list[Any] = []
+
+    async def hang() -> None:
+        hung.append(1)
+        await quiet(0.3)
+
+    world.hypervisor.hooks["define_server"] = [hang]
+    world.control.put(assigned_server())
+    async with world.agent():
+        await until(lambda: hung)
+        world.control.put(assigned_server(id="other"))
+        await until(lambda: world.control.servers["other"].rung is ServerRung.RUNNING)
+        assert world.control.server.rung is ServerRung.PLACED, "the first is still hung"
