@@ -146,11 +146,11 @@ class Attachments:
 
     async def find(self, actor: Actor, server_id: str, volume_id: str) -> AttachmentView:
         """The open attachment of that volume in that server."""
-        return await self._runtime.store.read(_find, server_id, volume_id, actor)
+        return await self._runtime.store.read_point(_find, server_id, volume_id, actor)
 
     async def get(self, actor: Actor, attachment_id: str) -> AttachmentView:
         """An open attachment by its own id."""
-        return await self._runtime.store.read(_get, attachment_id, actor)
+        return await self._runtime.store.read_point(_get, attachment_id, actor)
 
     async def history(self, actor: Actor, attachment_id: str) -> History:
         """An attachment, open or closed, with everything that has happened to it."""

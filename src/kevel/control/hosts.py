@@ -74,7 +74,10 @@ class Hosts:
             await self._runtime.store.write(touch_host, host, at)
 
     async def _read_changes(self, host: str, since: int) -> Assignments:
-        return await self._runtime.store.read(changes_for_host, host, since, self._sealer.open, self._effect_free)
+        store = self._runtime.store
+        # Since the last look little has changed; a first look reads everything.
+        read = store.read_point if since > 0 else store.read
+        return await read(changes_for_host, host, since, self._sealer.open, self._effect_free)
 
     async def report(self, host: str, epoch: int, servers: Sequence[ServerReport], paths: Sequence[PathReport]) -> None:
         """Record what the agent saw; outdated reports change nothing."""

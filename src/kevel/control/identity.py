@@ -99,7 +99,7 @@ class Identity:
         if cached is not None and cached.expires_at > now:
             return cached
         endings = self._endings
-        token = await self._store.read(tokens.find_token, token_hash, now)
+        token = await self._store.read_point(tokens.find_token, token_hash, now)
         if token is None:
             raise Unauthenticated
         if endings == self._endings and self._cached_max > 0:

@@ -56,7 +56,7 @@ class PathWorker:
 
     async def look(self, path_id: str) -> Outcome:
         """Make the next step of one path, if it is the control plane's."""
-        sight = await self._runtime.store.read(_see, path_id)
+        sight = await self._runtime.store.read_point(_see, path_id)
         path = sight.path
         backend = self._backends[sight.volume.backend]
         target = target_rung(sight.attachment.goal, server_wanted=sight.server_wanted)

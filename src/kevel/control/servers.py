@@ -155,7 +155,7 @@ class Servers:
 
     async def get(self, actor: Actor, server_id: str) -> ServerView:
         """One server."""
-        return await self._runtime.store.read(_view, server_id, actor)
+        return await self._runtime.store.read_point(_view, server_id, actor)
 
     async def update(
         self,

@@ -48,7 +48,7 @@ class VolumeWorker:
 
     async def look(self, volume_id: str) -> Outcome:
         """Carry out the volume's running operation, if there is one."""
-        seen = await self._runtime.store.read(_see, volume_id)
+        seen = await self._runtime.store.read_point(_see, volume_id)
         if seen is None:
             return DONE
         volume, operation = seen

@@ -99,7 +99,7 @@ class Volumes:
 
     async def get(self, actor: Actor, volume_id: str) -> VolumeView:
         """The volume; NotFound."""
-        return await self._runtime.store.read(_get, actor, volume_id)
+        return await self._runtime.store.read_point(_get, actor, volume_id)
 
     async def list(self, wanted: VolumeFilter, page: Page) -> VolumePage:
         """One page of the volumes that match; the caller has put the actor's project into the filter."""

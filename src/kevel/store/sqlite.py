@@ -26,7 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-READ_THREADS: Final = 4
+READ_THREADS: Final = 2
 #: Most writes waiting for the writer; beyond that the caller is told to come back.
 QUEUE_JOBS_MAX: Final = 10_000
 
@@ -86,6 +86,10 @@ class SqliteStore:
     async def read(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         call: Callable[[Tx], T] = partial(_call, fn, args, kwargs)
         return await self._loop.run_in_executor(self._readers, self._read, call)
+
+    async def read_point(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        # A few rows by their keys take less time than handing the interpreter to a thread and back.
+        return self._read(partial(_call, fn, args, kwargs))
 
     def _read(self, fn: Callable[[Tx], T]) -> T:
         conn: Connection | None = getattr(self._local, "conn", None)

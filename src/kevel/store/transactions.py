@@ -53,6 +53,10 @@ class Store(Protocol):
         """Run a reading transaction on a fresh snapshot."""
         ...
 
+    async def read_point(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Like `read`, for functions that meet a few rows by their keys: a store may answer without a thread."""
+        ...
+
     async def write(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a writing transaction; when this returns it is durable (power loss included).
 

@@ -137,7 +137,9 @@ async def test_a_read_that_failed_leaves_the_next_one_a_fresh_snapshot(notes: Sq
         with pytest.raises(KevelError, match="no"):
             await notes.read(fail)
     await notes.write(put, "a")
-    assert await asyncio.gather(*(notes.read(words) for _ in range(sqlite.READ_THREADS))) == [["a"]] * 4
+    assert (
+        await asyncio.gather(*(notes.read(words) for _ in range(sqlite.READ_THREADS))) == [["a"]] * sqlite.READ_THREADS
+    )
 
 
 async def test_wake_ups_come_after_the_commit_and_only_from_what_was_committed(
