@@ -11,6 +11,7 @@ from kevel.domain.assignments import Assignments, PathAssignment, ServerAssignme
 from kevel.domain.ladder import Rung
 from kevel.domain.model import GIB, ServerGoal
 from kevel.store.schema.attachments import attachments, paths
+from kevel.store.schema.base import LIVE
 from kevel.store.schema.servers import hosts, servers
 from kevel.store.schema.volumes import volumes
 from kevel.store.transactions import Tx
@@ -49,7 +50,7 @@ _PATHS = (
     .join(servers, servers.c.id == paths.c.server_id)
     .join(volumes, volumes.c.id == paths.c.volume_id)
     .where(paths.c.host == bindparam("of_host"), paths.c.host_version > bindparam("since"))
-    .where(or_(paths.c.live == 1, bindparam("since") > 0))
+    .where(or_(paths.c.live == LIVE, bindparam("since") > 0))
 )
 _SERVERS = select(
     servers.c.id,

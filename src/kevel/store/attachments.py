@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, select
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import Attachment, Path
 from kevel.store.schema.attachments import attachments, paths
+from kevel.store.schema.base import LIVE
 from kevel.store.transactions import Tx, as_struct, row_columns
 
 ATTACHMENT_COLUMNS = row_columns(attachments, Attachment)
@@ -31,8 +32,8 @@ class AttachmentView(msgspec.Struct, frozen=True, kw_only=True):
 
 _ATTACHMENT = select(*ATTACHMENT_COLUMNS).where(attachments.c.id == bindparam("of_id"))
 _PATH = select(*PATH_COLUMNS).where(paths.c.id == bindparam("of_id"))
-_LIVE_PATHS_OF = select(*PATH_COLUMNS).where(paths.c.attachment_id == bindparam("of_id"), paths.c.live == 1)
-_OPEN = select(*ATTACHMENT_COLUMNS).where(attachments.c.live == 1).order_by(attachments.c.created_at)
+_LIVE_PATHS_OF = select(*PATH_COLUMNS).where(paths.c.attachment_id == bindparam("of_id"), paths.c.live == LIVE)
+_OPEN = select(*ATTACHMENT_COLUMNS).where(attachments.c.live == LIVE).order_by(attachments.c.created_at)
 _OPEN_OF_PAIR = _OPEN.where(
     attachments.c.server_id == bindparam("of_server"), attachments.c.volume_id == bindparam("of_volume")
 )
@@ -41,7 +42,7 @@ _OPEN_OF_VOLUME = _OPEN.where(attachments.c.volume_id == bindparam("of_volume"))
 _OPEN_OF_VOLUMES = _OPEN.where(attachments.c.volume_id.in_(bindparam("of_volumes", expanding=True)))
 _OPEN_OF_SERVERS = _OPEN.where(attachments.c.server_id.in_(bindparam("of_servers", expanding=True)))
 _PATHS_OF = select(*PATH_COLUMNS).where(
-    paths.c.attachment_id.in_(bindparam("of_attachments", expanding=True)), paths.c.live == 1
+    paths.c.attachment_id.in_(bindparam("of_attachments", expanding=True)), paths.c.live == LIVE
 )
 
 #: SQL variables in one statement; larger collections are read in several.
@@ -134,7 +135,7 @@ def list_open(tx: Tx, *, project_id: str | None) -> list[AttachmentView]:
 
 def paths_in_control(tx: Tx) -> list[str]:
     """Ids of unreleased paths that the control plane holds: what its worker has to look at after a start."""
-    statement = select(paths.c.id).where(paths.c.live == 1, paths.c.hands == Hands.CONTROL)
+    statement = select(paths.c.id).where(paths.c.live == LIVE, paths.c.hands == Hands.CONTROL)
     return list(tx.execute(statement).scalars())
 
 

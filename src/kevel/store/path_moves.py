@@ -23,6 +23,7 @@ from kevel.store.attachments import live_paths, load_attachment, load_path
 from kevel.store.hosts import current_epoch, raise_version
 from kevel.store.journal import Entry, append
 from kevel.store.schema.attachments import attachments, claims, paths
+from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import volumes
 from kevel.store.server_rows import close_server_if_left
 from kevel.store.servers import load_server
@@ -68,7 +69,7 @@ _ESTABLISH = (
 _CLOSE = update(attachments).where(attachments.c.id == bindparam("of_id"))
 _CLOSE = _CLOSE.values(closed_at=bindparam("new_at"), live=None)
 _RELEASE = update(claims).where(claims.c.volume_id == bindparam("of_volume"), claims.c.holder == bindparam("of_holder"))
-_RELEASE = _RELEASE.where(claims.c.live == 1).values(released_at=bindparam("new_at"), live=None)
+_RELEASE = _RELEASE.where(claims.c.live == LIVE).values(released_at=bindparam("new_at"), live=None)
 _STAMP = update(paths).where(paths.c.id == bindparam("of_id")).values(host_version=bindparam("new_host_version"))
 _ERROR = (
     update(paths)

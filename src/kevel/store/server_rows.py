@@ -14,11 +14,14 @@ from kevel.store.actions import finish_action, start_action
 from kevel.store.hosts import current_epoch, raise_version
 from kevel.store.journal import Entry, append
 from kevel.store.schema.attachments import paths
+from kevel.store.schema.base import LIVE
 from kevel.store.schema.servers import servers
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
 
-_LIVE_PATHS = select(func.count()).select_from(paths).where(paths.c.server_id == bindparam("of_id"), paths.c.live == 1)
+_LIVE_PATHS = (
+    select(func.count()).select_from(paths).where(paths.c.server_id == bindparam("of_id"), paths.c.live == LIVE)
+)
 
 
 def _write(tx: Tx, server: Server, **values: Any) -> Server:

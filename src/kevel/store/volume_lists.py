@@ -18,6 +18,7 @@ from kevel.domain.errors import NotFound
 from kevel.domain.model import Operation, Volume
 from kevel.domain.status import attachment_status, volume_status
 from kevel.store.attachments import AttachmentView, open_of_volumes
+from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations, volume_types, volumes
 from kevel.store.transactions import Tx, as_struct
 from kevel.store.volume_types import type_names
@@ -180,7 +181,7 @@ def list_volumes(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
 
 def _first_page(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
     """The usual list: all that it asks for is in columns, and it begins at the beginning."""
-    statement = _order(_narrow(select(*VOLUME_COLUMNS).where(volumes.c.live == 1), wanted), page)
+    statement = _order(_narrow(select(*VOLUME_COLUMNS).where(volumes.c.live == LIVE), wanted), page)
     statement = statement.limit(page.limit + 1).offset(page.offset)
     found = [as_struct(Volume, row) for row in tx.execute(statement)]
     views = view_volumes(tx, found[: page.limit])
@@ -202,7 +203,7 @@ def _sort_value(view: VolumeView, key: str) -> tuple[bool, Any]:
 
 
 def _matching_ids(tx: Tx, wanted: VolumeFilter, page: Page) -> list[str]:
-    statement = _order(_narrow(select(volumes.c.id).where(volumes.c.live == 1), wanted), page)
+    statement = _order(_narrow(select(volumes.c.id).where(volumes.c.live == LIVE), wanted), page)
     return list(tx.execute(statement).scalars())
 
 
@@ -252,7 +253,7 @@ def _matching_views(tx: Tx, wanted: VolumeFilter, ids: Sequence[str]) -> Iterato
 
 def summarize(tx: Tx, wanted: VolumeFilter) -> Summary:
     """Number, size and metadata of the live volumes that match by their columns."""
-    statement = _narrow(select(volumes.c.size_gib, volumes.c.metadata).where(volumes.c.live == 1), wanted)
+    statement = _narrow(select(volumes.c.size_gib, volumes.c.metadata).where(volumes.c.live == LIVE), wanted)
     count, total_gib = 0, 0
     values: dict[str, set[str]] = {}
     for row in tx.execute(statement):
@@ -267,7 +268,7 @@ def used(tx: Tx, project_id: str) -> tuple[int, int]:
     """Number and GiB of the project's live volumes."""
     total_gib = func.coalesce(func.sum(volumes.c.size_gib), 0)
     statement = select(func.count().label("number"), total_gib.label("total_gib")).where(
-        volumes.c.project_id == project_id, volumes.c.live == 1
+        volumes.c.project_id == project_id, volumes.c.live == LIVE
     )
     row = tx.execute(statement).one()
     return int(row.number), int(row.total_gib)

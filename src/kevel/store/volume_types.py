@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import bindparam, insert, select, update
 
+from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import volume_types, volumes
 from kevel.store.transactions import Tx, as_struct, row_columns
 
@@ -37,7 +38,7 @@ _BY_NAME = _LIVE.where(volume_types.c.name == bindparam("of_name"))
 _NAMES = select(volume_types.c.id, volume_types.c.name).where(
     volume_types.c.id.in_(bindparam("of_types", expanding=True))
 )
-_USED = select(volumes.c.id).where(volumes.c.volume_type_id == bindparam("of_type"), volumes.c.live == 1).limit(1)
+_USED = select(volumes.c.id).where(volumes.c.volume_type_id == bindparam("of_type"), volumes.c.live == LIVE).limit(1)
 
 
 def list_types(tx: Tx) -> list[VolumeType]:

@@ -18,6 +18,7 @@ from kevel.domain.model import Actor, Operation, OperationKind, Reason, Volume
 from kevel.store.hosts import raise_version
 from kevel.store.journal import Entry, append
 from kevel.store.schema.attachments import paths
+from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations, volumes
 from kevel.store.transactions import Tx, as_struct, row_columns
 
@@ -36,7 +37,7 @@ _FINISH = _OPEN_OPERATION.values(finished_at=bindparam("new_at"), last_error=bin
 _NOTE = _OPEN_OPERATION.values(last_error=bindparam("new_error"))
 _UNFINISHED = select(operations.c.volume_id).where(operations.c.finished_at.is_(None))
 _PROVISIONED = select(func.coalesce(func.sum(volumes.c.size_gib), 0)).where(
-    volumes.c.backend == bindparam("of_backend"), volumes.c.live == 1
+    volumes.c.backend == bindparam("of_backend"), volumes.c.live == LIVE
 )
 _GROWING = (
     select(volumes.c.size_gib, operations.c.args)
@@ -47,10 +48,10 @@ _GROWING = (
         volumes.c.backend == bindparam("of_backend"),
     )
 )
-_HOSTS = select(paths.c.host).distinct().where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == 1)
+_HOSTS = select(paths.c.host).distinct().where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == LIVE)
 _STAMP = (
     update(paths)
-    .where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == 1, paths.c.host == bindparam("of_host"))
+    .where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == LIVE, paths.c.host == bindparam("of_host"))
     .values(host_version=bindparam("new_host_version"))
 )
 _DELETE_TIMEOUT_US: Final = int(Limits().volume_timeout_s * 1e6)

@@ -99,8 +99,8 @@ attachments = Table(
     CheckConstraint("goal_by IN ('user', 'rollback', 'refusal', 'server')", name="goal_by"),
     #: An attachment whose goal is still "attached" is not closed.
     CheckConstraint("closed_at IS NULL OR goal = 'detached'", name="closed_on_purpose"),
-    Index("ix_attachments_volume_id", "volume_id"),
-    Index("ix_attachments_server_id", "server_id"),
+    Index("ix_attachments_volume_id_live", "volume_id", "live"),
+    Index("ix_attachments_server_id_live", "server_id", "live"),
     Index(
         "one_attachment_per_claim",
         "claim_id",

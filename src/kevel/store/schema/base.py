@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Dialect, Integer, MetaData, Text
+from sqlalchemy import Dialect, Integer, MetaData, Text, literal_column
 from sqlalchemy.types import TypeDecorator
 
 metadata = MetaData(
@@ -20,6 +20,10 @@ metadata = MetaData(
     }
 )
 
+
+#: What the column `live` holds on rows that are no tombstones. It stands in the statements as it is: for a value that is
+#: bound later, SQLite would plan the statement anew each time before it takes an index "WHERE live = 1".
+LIVE: Final = literal_column("1", Integer)
 
 _ENCODER: Final = msgspec.json.Encoder()
 
