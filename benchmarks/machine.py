@@ -6,15 +6,19 @@ import os
 import platform
 import re
 import sqlite3
+import time
 from pathlib import Path
 
-_TICKS_S = os.sysconf("SC_CLK_TCK")
+#: How Linux makes a clock's id from a process id (clock_getcpuclockid(3)).
+_CPU_CLOCK_OF_PROCESS = 2
 
 
 def cpu_s(pid: int) -> float:
-    """CPU time that the process has used, its ended children not counted."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_S
+    """CPU time that the process has used, all of its threads and none of its children.
+
+    From the scheduler's own clock: the figures in /proc are counted in ticks, which wrongs whoever wakes up by timers.
+    """
+    return time.clock_gettime((~pid << 3) | _CPU_CLOCK_OF_PROCESS)
 
 
 def resident_mib(pid: int) -> float:
