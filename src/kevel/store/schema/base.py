@@ -21,8 +21,8 @@ metadata = MetaData(
 )
 
 
-#: What the column `live` holds on rows that are no tombstones. It stands in the statements as it is: for a value that is
-#: bound later, SQLite would plan the statement anew each time before it takes an index "WHERE live = 1".
+#: What the column `live` holds on rows that are no tombstones. It stands in the statements as it is: for a value that
+#: is bound later, SQLite would plan the statement anew each time before it takes an index "WHERE live = 1".
 LIVE: Final = literal_column("1", Integer)
 
 _ENCODER: Final = msgspec.json.Encoder()
