@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine
 
-from kevel.store.ballast import Ballast
 from kevel.store.migrate import upgrade_schema
-from kevel.store.sqlite import SqliteStore, make_engine
+from kevel.store.sqlite import make_engine
 from kevel.store.transactions import Tx
 from tests.integration.store import rows
 
@@ -21,10 +21,20 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture
-def schema(engine: Engine) -> Engine:
-    """The same with Kevel's tables."""
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with Kevel's tables and no rows; migrating one for each test would take most of the time."""
+    path = tmp_path_factory.mktemp("template") / "kevel.db"
+    engine = make_engine(path)
     upgrade_schema(engine)
+    engine.dispose()
+    return path
+
+
+@pytest.fixture
+def schema(template: Path, engine: Engine, tmp_path: Path) -> Engine:
+    """The empty database with Kevel's tables."""
+    shutil.copy(template, tmp_path / "kevel.db")
     return engine
 
 
@@ -47,10 +57,3 @@ def tx(conn: Connection) -> Tx:
 def lost() -> list[BaseException]:
     """What the store reported as the end of it."""
     return []
-
-
-@pytest.fixture
-async def store(schema: Engine, tmp_path: Path, lost: list[BaseException]) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(schema, Ballast(tmp_path / "ballast"), lost.append)
-    yield store
-    await store.close()
