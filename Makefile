@@ -1,6 +1,6 @@
 # What a person or CI does with this clone. Each target sets up what it needs first; set-up costs nothing when it is done.
 
-.PHONY: help setup demo test bench docs lock clean
+.PHONY: help setup demo test sim bench docs lock clean
 .DEFAULT_GOAL := help
 
 python := .venv/bin/python
@@ -16,6 +16,9 @@ demo: setup ## attach volumes to two real guests, kill Kevel in the middle, watc
 
 test: setup ## everything that CI runs: lint, types, layers, tests
 	@scripts/check.sh
+
+sim: setup ## simulate SEEDS=500 seeds from FIRST=0: crashes, lost replies, slow effects; FIRST=N SEEDS=1 repeats one
+	@$(python) -m tests.simulation $(or $(FIRST),0) $(or $(SEEDS),500)
 
 bench: setup ## measure attach and detach against bare libvirt, and the API with the simulated host
 	@$(python) -m benchmarks

@@ -13,7 +13,7 @@ that loses power.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -57,7 +57,7 @@ class SimHypervisor:
 
     def __init__(self, state_path: Path | None = None) -> None:
         self._state_path = state_path
-        self._soothed: set[str] = set()
+        self._tempers: dict[str, dict[str, str]] = {}
         #: The ground truth, for tests to compare with.
         self.servers: dict[str, SimServer] = {}
         self._listener: Callable[[Event], None] = lambda event: None
@@ -84,8 +84,8 @@ class SimHypervisor:
             self._state_path.write_bytes(msgspec.json.encode(self.servers))
 
     async def define_server(self, spec: DomainSpec) -> None:
-        if spec.server_id in self._soothed:
-            spec = msgspec.structs.replace(spec, traits={})
+        if spec.server_id in self._tempers:
+            spec = msgspec.structs.replace(spec, traits=self._tempers[spec.server_id])
         known = self.servers.get(spec.server_id)
         if known is None:
             self.servers[spec.server_id] = SimServer(spec=spec)
@@ -164,12 +164,16 @@ class SimHypervisor:
                 grown = max(size_bytes, disks[alias].size_bytes)
                 disks[alias] = msgspec.structs.replace(disks[alias], size_bytes=grown)
 
-    def soothe(self, server_id: str) -> None:
-        """Make a guest behave from now on, whatever its flavor says; for tests."""
-        self._soothed.add(server_id)
+    def temper(self, server_id: str, traits: Mapping[str, str]) -> None:
+        """Make a guest behave so, whatever its flavor says; for tests."""
+        self._tempers[server_id] = dict(traits)
         if server_id in self.servers:
             server = self.servers[server_id]
-            server.spec = msgspec.structs.replace(server.spec, traits={})
+            server.spec = msgspec.structs.replace(server.spec, traits=self._tempers[server_id])
+
+    def soothe(self, server_id: str) -> None:
+        """Make a guest behave from now on, whatever its flavor says; for tests."""
+        self.temper(server_id, {})
 
     def crash_guest(self, server_id: str) -> None:
         """What an out-of-memory killer does to a guest's process; for tests."""

@@ -7,7 +7,7 @@ from kevel.domain.model import Actor, Server, ServerGoal
 from kevel.store.actions import finish_action, start_action
 from kevel.store.attachments import open_of_server
 from kevel.store.path_moves import set_goal
-from kevel.store.server_rows import change_goal, want_boot
+from kevel.store.server_rows import change_goal, supersede_actions, want_boot
 from kevel.store.transactions import Tx
 
 __all__ = ["set_server_goal", "want_boot"]
@@ -21,6 +21,7 @@ def set_server_goal(tx: Tx, server: Server, goal: ServerGoal, *, actor: Actor, a
     Raises StaleWrite when the row has moved since it was read.
     """
     user = f"user:{actor.user_id}"
+    supersede_actions(tx, server, at)
     start_action(tx, server_id=server.id, subject_id=server.id, action=_ACTIONS[goal], actor=actor, at=at)
     more = {"fault": None} if goal is ServerGoal.RUNNING else {}
     server = change_goal(

@@ -74,6 +74,7 @@ def change_goal(
 
 def want_boot(tx: Tx, server: Server, kind: BootKind, *, actor: Actor, at: int, deadline_at: int) -> Server:
     """Ask for one more boot; a hard one also starts a server that failed or does not run."""
+    supersede_actions(tx, server, at)
     start_action(tx, server_id=server.id, subject_id=server.id, action="reboot", actor=actor, at=at)
     return change_goal(
         tx,
@@ -183,6 +184,11 @@ def _note_failure(tx: Tx, server: Server, report: ServerReport, *, actor: str, a
         fault=failure.reason,
         wanted_boot=server.boot,
     )
+
+
+def supersede_actions(tx: Tx, server: Server, at: int) -> None:
+    """A new request takes the place of those that are not done: nobody will finish them."""
+    _fail_open_actions(tx, server, "Another request took its place before it was done.", at)
 
 
 def _fail_open_actions(tx: Tx, server: Server, message: str, at: int) -> None:
