@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 import structlog
+from starlette.datastructures import URL
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Match, Route
@@ -31,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 #: Largest JSON body.
 BODY_BYTES_MAX: Final = 1024 * 1024
+#: Names by which clients reach us, remembered.
+ORIGINS_MAX: Final = 64
 _VERSION: Final = re.compile(r"([1-9]\d{0,3})\.(0|[1-9]\d{0,3})")
 _PROJECT: Final = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(/.*)")
 
@@ -58,7 +62,9 @@ class ApiApp:
             by_path[operation.path].append(operation)
         # Fixed paths first: "/volumes/detail" must not be taken for "/volumes/{volume_id}".
         ordered = sorted(by_path, key=lambda path: [part.startswith("{") for part in path.split("/")])
-        self._routes = [(Route(path, _no_endpoint), by_path[path]) for path in ordered]
+        self._routes: dict[tuple[int, str], list[tuple[Route, list[Operation]]]] = defaultdict(list)
+        for path in ordered:
+            self._routes[_shape(path)].append((Route(path, _no_endpoint), by_path[path]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -128,7 +134,7 @@ class ApiApp:
         if len(path) > 1:
             path = path.rstrip("/") or "/"
         known = False
-        for route, operations in self._routes:
+        for route, operations in self._routes.get(_shape(path), ()):
             match, child = route.matches({"type": "http", "method": "GET", "path": path, "root_path": ""})
             if match is Match.NONE:
                 continue
@@ -220,8 +226,22 @@ class ApiApp:
         return Response(body, status, headers, "application/json")
 
 
+def _shape(path: str) -> tuple[int, str]:
+    """What a path and every route that it can match have in common: how many parts, and the first of them."""
+    return path.count("/"), path[1:].partition("/")[0]
+
+
 def _origin(request: Request) -> str:
-    return f"{request.url.scheme}://{request.url.netloc}"
+    scope = request.scope
+    return _build_origin(scope.get("scheme", "http"), request.headers.get("host"), tuple(scope.get("server") or ()))
+
+
+@functools.lru_cache(maxsize=ORIGINS_MAX)
+def _build_origin(scheme: str, host: str | None, server: tuple[str, int] | tuple[()]) -> str:
+    """Where a client has reached us; a client's name for it is taken if it is a name at all."""
+    headers = [] if host is None else [(b"host", host.encode("latin-1"))]
+    url = URL(scope={"scheme": scheme, "server": server or None, "path": "/", "query_string": b"", "headers": headers})
+    return f"{url.scheme}://{url.netloc}"
 
 
 def _is_patch(media_type: str) -> bool:
