@@ -67,8 +67,7 @@ class PathWorker:
         try:
             info = await self._act(step, sight, backend)
         except StepNever as error:
-            await self._give_up(sight, "export_refused", error.message)
-            return DONE if sight.attachment.goal is Goal.ATTACHED else Retry(error.message)
+            return await self._refused(sight, error.message)
         except (StepRetry, StepUnknown) as error:
             return await self._try_later(sight, error.message)
         took_us = self._runtime.clock.now_us() - started
@@ -96,6 +95,16 @@ class PathWorker:
             elif act != "release_claim":
                 raise AssertionError(f"{act} is not the control plane's")
         return info
+
+    async def _refused(self, sight: Sight, message: str) -> Outcome:
+        if sight.attachment.goal is Goal.ATTACHED:
+            await self._give_up(sight, "export_refused", message)
+            return DONE
+        # Only a guest's refusal turns a detach round. Here the disk is gone, and the export's name may be revoked.
+        at = self._runtime.clock.now_us()
+        reason = Reason(code="revoke_refused", message=message, at=at)
+        await self._runtime.store.write(keep_waiting, sight.attachment, reason, at=at)
+        return Retry(message)
 
     async def _try_later(self, sight: Sight, message: str) -> Outcome:
         attachment = sight.attachment

@@ -46,6 +46,11 @@ _SET_GOAL = (
         reason=bindparam("new_reason"),
     )
 )
+_SET_REASON = (
+    update(attachments)
+    .where(attachments.c.id == bindparam("of_id"), attachments.c.goal_revision == bindparam("was_revision"))
+    .values(reason=bindparam("new_reason"))
+)
 _MOVE_PATH = (
     update(paths)
     .where(paths.c.id == bindparam("of_id"), paths.c.revision == bindparam("was_revision"))
@@ -391,10 +396,15 @@ def _note_failure(tx: Tx, path: Path, report: PathReport, at: int, refusal_deadl
 
 
 def keep_waiting(tx: Tx, attachment: Attachment, reason: Reason, *, at: int) -> None:
-    """Say why the goal is not reached, end the user's waiting, and leave the goal as it is."""
+    """Say why the goal is not reached, end the user's waiting, and leave the goal as it is.
+
+    Raises StaleWrite when the goal has changed since: the reason would be another request's.
+    """
     action = "attach_volume" if attachment.goal is Goal.ATTACHED else "detach_volume"
     finish_action(tx, subject_id=attachment.id, action=action, at=at, error=reason.message)
-    tx.execute(update(attachments).where(attachments.c.id == attachment.id).values(reason=reason))
+    values = {"of_id": attachment.id, "was_revision": attachment.goal_revision, "new_reason": reason}
+    if tx.execute(_SET_REASON, values).rowcount != 1:
+        raise StaleWrite
 
 
 def give_up(tx: Tx, attachment: Attachment, reason: Reason, *, at: int, actor: str, deadline_at: int) -> None:
