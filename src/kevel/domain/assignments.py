@@ -55,6 +55,11 @@ class PathAssignment(msgspec.Struct, frozen=True, kw_only=True):
     shareable: bool
     effect_free: tuple[Rung, ...]
 
+    @property
+    def alias(self) -> str:
+        """The key of the disk in the guest's domain."""
+        return f"ua-{self.attachment_id}"
+
 
 class Assignments(msgspec.Struct, frozen=True, kw_only=True):
     """What changed for a host since the version that it had asked about."""

@@ -125,10 +125,23 @@ class Agent:
             return
         if event.kind is EventKind.DISK_REMOVED:
             state.removed.add(event.alias)
-        elif event.kind is EventKind.REBOOTED:
+            self._suspect_disk(event.server_id, event.alias)
+            return
+        if event.kind is EventKind.REBOOTED:
             state.rebooted.add(event.server_id)
         if event.server_id in state.servers or state.paths_of.get(event.server_id):
             self._suspect(event.server_id)
+
+    def _suspect_disk(self, server_id: str, alias: str) -> None:
+        """Look at the path of that disk, and at those whose assignment is on its way.
+
+        Looks at the server and at its other disks would only make this one wait for its turn.
+        """
+        for path_id in self._state.paths_of.get(server_id, ()):
+            path = self._state.paths.get(path_id)
+            if path is None or path.alias == alias:
+                self._state.suspect.add(path_id)
+                self._paths.wake(path_id)
 
     def _suspect(self, server_id: str) -> None:
         self._state.suspect.add(server_id)

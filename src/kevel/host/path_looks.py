@@ -85,7 +85,7 @@ class PathLooks:
 
     async def _unplug(self, path: PathAssignment) -> bool:
         """Ask, or look whether the guest has answered; True when the disk has been seen to be gone."""
-        state, alias = self._state, _alias(path)
+        state, alias = self._state, path.alias
         now = state.clock.now_us()
         asked = self._asked.get(path.id)
         believed = alias in state.removed and path.id not in self._misled
@@ -117,7 +117,7 @@ class PathLooks:
         return DONE
 
     async def _compare(self, path: PathAssignment) -> None:
-        state, alias = self._state, _alias(path)
+        state, alias = self._state, path.alias
         view = await state.effects.run(path.server_id, state.hypervisor.observe_server(path.server_id))
         runs = view is not None and view.power in (PowerState.RUNNING, PowerState.PAUSED)
         whole = view is not None and view.persistent_disk(alias) is not None
@@ -139,7 +139,7 @@ class PathLooks:
         expected = (await self._connect(path)).path
         for disks in () if view is None else (view.live, view.persistent):
             for disk in disks:
-                if disk.alias == _alias(path) and (disk.source_path, disk.serial) != (expected, path.volume_id):
+                if disk.alias == path.alias and (disk.source_path, disk.serial) != (expected, path.volume_id):
                     log.critical("wrong disk in a guest", path=path.id, volume=path.volume_id, server=path.server_id)
                     raise StepNever("The guest's disk is not this volume's; the disk was left as it is.")
 
@@ -212,17 +212,13 @@ class PathLooks:
         self._last_told.pop(path_id, None)
 
 
-def _alias(path: PathAssignment) -> str:
-    return f"ua-{path.attachment_id}"
-
-
 def _volume_file(path: PathAssignment) -> VolumeFile:
     return VolumeFile(volume_id=path.volume_id, size_bytes=path.volume_bytes, format=path.volume_format)
 
 
 def _disk_spec(path: PathAssignment, disk: LocalDisk) -> DiskSpec:
     return DiskSpec(
-        alias=_alias(path),
+        alias=path.alias,
         serial=path.volume_id,
         source_path=disk.path,
         source_format=disk.format,
