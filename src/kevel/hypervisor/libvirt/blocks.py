@@ -24,6 +24,8 @@ NODE_NAME = re.compile(r"^libvirt-(\d+)-")
 #: How long an act waits for QEMU's monitor when something else holds it, before it says "later".
 MONITOR_WAIT_S = 2.0
 MONITOR_POLL_S = 0.01
+#: How long libvirt may take to find that a guest has ended: it waits until the process has been reaped.
+END_WAIT_S = 5.0
 #: Looks at what QEMU holds until the two accounts agree; libvirt may be in the middle of removing a disk.
 LOOKS_MAX = 3
 
@@ -40,8 +42,8 @@ class DiskLook(NamedTuple):
     """The two accounts of a running domain's disks."""
 
     xml: DomainView
-    #: Aliases of volume devices that QEMU has and the XML does not.
-    ghosts: frozenset[str]
+    #: Volume devices that QEMU has and the XML does not, and the number of the node that each uses.
+    ghosts: dict[str, int]
     #: Names of block nodes that no disk of the XML accounts for, users before what they use.
     orphans: tuple[str, ...]
     #: The disks' format nodes by number.
@@ -63,7 +65,7 @@ def wait_for_monitor(domain: libvirt.virDomain, subject: str) -> None:
 
 def wait_for_end(domain: libvirt.virDomain) -> bool:
     """Whether libvirt finds that a guest whose monitor has just been lost has ended, which may take it a moment."""
-    deadline = time.monotonic() + MONITOR_WAIT_S
+    deadline = time.monotonic() + END_WAIT_S
     while domain.isActive() and time.monotonic() < deadline:
         time.sleep(MONITOR_POLL_S)
     return not domain.isActive()
@@ -114,9 +116,22 @@ def _look_once(domain: libvirt.virDomain) -> DiskLook:
             orphans.append(name)
         elif name.endswith("-format"):
             formats[number] = FormatNode(node["drv"], node["image"]["virtual-size"])
-    ghosts = frozenset(name for name in devices if name.startswith(ALIAS_PREFIX)) - xml.disks.keys()
+    ghosts = {name for name in devices if name.startswith(ALIAS_PREFIX)} - xml.disks.keys()
     # A format node uses its storage node, which cannot be removed before it.
-    return DiskLook(xml, ghosts, tuple(sorted(orphans, key=lambda name: name.endswith("-storage"))), formats)
+    return DiskLook(
+        xml, _find_nodes(domain, ghosts), tuple(sorted(orphans, key=lambda name: name.endswith("-storage"))), formats
+    )
+
+
+def _find_nodes(domain: libvirt.virDomain, ghosts: set[str]) -> dict[str, int]:
+    """The node numbers of devices that libvirt does not know; 0 for one that has none."""
+    numbers = dict.fromkeys(ghosts, 0)
+    for drive in ask_monitor(domain, "query-block") if ghosts else ():
+        match = NODE_NAME.match(drive.get("inserted", {}).get("node-name", ""))
+        # A path like /machine/peripheral/ALIAS/virtio-backend, or the alias alone.
+        for alias in ghosts & set(drive.get("qdev", "").split("/")):
+            numbers[alias] = int(match[1]) if match is not None else 0
+    return numbers
 
 
 def ask_removal(domain: libvirt.virDomain, alias: str, subject: str) -> None:
@@ -134,23 +149,36 @@ def ask_removal(domain: libvirt.virDomain, alias: str, subject: str) -> None:
         # Otherwise the request is under way already, or the device has gone and libvirt has not yet been told.
 
 
-def clear_leftovers(domain: libvirt.virDomain, look: DiskLook) -> bool:
-    """Take one step to remove ghosts and orphans; True when nothing is left.
+def clear_leftovers(domain: libvirt.virDomain, look: DiskLook, alias: str) -> DiskLook:
+    """Take one step to remove what is left of a disk, and all orphans; the look afterwards says what remains.
 
-    A ghost leaves only when the guest lets go of it, like any disk, so this may have to be called again.
+    Orphans of any disk go, since QEMU gives up no node that a device uses. A device goes only under the alias that is
+    asked for: whether the guest may lose another is for that one's record to say. It leaves when the guest lets go of
+    it, like any disk, so this may have to be called again; its nodes go after it.
     """
-    for alias in look.ghosts:
+    if alias in look.ghosts:
         _ask_quietly(domain, "device_del", id=alias)
-    for node in look.orphans:
-        _ask_quietly(domain, "blockdev-del", **{"node-name": node})
-    if not look.ghosts and not look.orphans:
-        return True
-    left = look_at_disks(domain)
-    if left.orphans and not left.ghosts:
-        for node in left.orphans:  # a ghost that went at once has left its nodes
+    elif look.orphans:
+        for node in look.orphans:
             _ask_quietly(domain, "blockdev-del", **{"node-name": node})
-        left = look_at_disks(domain)
-    return not left.ghosts and not left.orphans
+        return look_at_disks(domain)
+    return look
+
+
+def is_gone(look: DiskLook, alias: str) -> bool:
+    """Whether QEMU has nothing of the disk any more.
+
+    A device that is going is out of QEMU's list some 50 ms before it lets go of its nodes and QEMU reports it deleted.
+    So nodes that no device accounts for count as the disk's: a plug in that time would meet them, and libvirt would
+    take the report for one about the new device of the same alias.
+    """
+    unowned = {name for name in look.orphans if _number(name) not in look.ghosts.values()}
+    return alias not in look.xml.disks and alias not in look.ghosts and not unowned
+
+
+def _number(node: str) -> int:
+    match = NODE_NAME.match(node)
+    return int(match[1]) if match is not None else 0
 
 
 def _ask_quietly(domain: libvirt.virDomain, command: str, **arguments: object) -> None:

@@ -22,6 +22,7 @@ from kevel.hypervisor.libvirt.blocks import (
     QemuRefused,
     ask_removal,
     clear_leftovers,
+    is_gone,
     look_at_disks,
     wait_for_end,
     wait_for_monitor,
@@ -237,7 +238,7 @@ class Session:
         flags = 0 if _has_disk(persistent, disk, subject) else CONFIG
         if domain.isActive():
             wait_for_monitor(domain, subject)
-            self._clear_once(domain, server_id, subject)
+            self._clear_once(domain, server_id, disk.alias, subject)
             if not _has_disk(parse_domain_xml(domain.XMLDesc(0)), disk, subject):
                 flags |= LIVE
         if flags:
@@ -265,12 +266,7 @@ class Session:
         if alias in parse_domain_xml(domain.XMLDesc(0)).disks:
             ask_removal(domain, alias, subject)
             return False
-        look = look_at_disks(domain)
-        if alias in look.xml.disks:
-            return False
-        if look.ghosts or look.orphans:
-            return clear_leftovers(domain, look)
-        return True
+        return is_gone(clear_leftovers(domain, look_at_disks(domain), alias), alias)
 
     def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
         """See the port."""
@@ -290,16 +286,18 @@ class Session:
             if size > seen.size_bytes:
                 domain.blockResize(disk.target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
-    def _clear_once(self, domain: libvirt.virDomain, server_id: str, subject: str) -> None:
+    def _clear_once(self, domain: libvirt.virDomain, server_id: str, alias: str, subject: str) -> None:
         start = (server_id, domain.ID())
         with self._lock:
             if start in self._cleared:
                 return
-        if not clear_leftovers(domain, look_at_disks(domain)):
-            raise StepRetry(f"{subject}: the guest still holds a disk that an earlier attempt left.")
+        look = clear_leftovers(domain, look_at_disks(domain), alias)
+        if alias not in look.xml.disks and not is_gone(look, alias):
+            raise StepRetry(f"{subject}: the guest still holds the disk from an earlier attempt.")
         self._forget_cleared(server_id)
-        with self._lock:
-            self._cleared.add(start)
+        if not look.ghosts and not look.orphans:
+            with self._lock:
+                self._cleared.add(start)
 
     def _forget_cleared(self, server_id: str) -> None:
         with self._lock:
