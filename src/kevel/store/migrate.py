@@ -16,7 +16,8 @@ from kevel.domain.errors import SetupError
 SCRIPTS: Final = Path(__file__).parent / "migrations"
 
 
-def _config(conn: Connection | None = None) -> Config:
+def configure_alembic(conn: Connection | None = None) -> Config:
+    """Alembic's configuration; it works on that connection, which the caller commits."""
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS))
     config.attributes["connection"] = conn
@@ -28,7 +29,7 @@ def upgrade_schema(engine: Engine) -> None:
 
     Raises SetupError when the database was written by a newer Kevel.
     """
-    config = _config()
+    config = configure_alembic()
     scripts = ScriptDirectory.from_config(config)
     with engine.connect() as conn:
         conn.exec_driver_sql("PRAGMA foreign_keys=OFF")

@@ -1,8 +1,7 @@
 """First tables"""
 
+import sqlalchemy as sa
 from alembic import op
-
-from kevel.store.schema import metadata
 
 revision = "0001"
 down_revision = None
@@ -11,8 +10,552 @@ depends_on = None
 
 
 def upgrade() -> None:
-    metadata.create_all(op.get_bind())
-
-
-def downgrade() -> None:
-    metadata.drop_all(op.get_bind())
+    op.create_table(
+        "domains",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("extra", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_domains")),
+        sa.UniqueConstraint("name", name=op.f("uq_domains_name")),
+    )
+    op.create_table(
+        "flavors",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("vcpus", sa.Integer(), nullable=False),
+        sa.Column("ram_mib", sa.Integer(), nullable=False),
+        sa.Column("disk_gib", sa.Integer(), nullable=False),
+        sa.Column("ephemeral_gib", sa.Integer(), nullable=False),
+        sa.Column("swap_mib", sa.Integer(), nullable=False),
+        sa.Column("is_public", sa.Boolean(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("extra_specs", sa.Text(), nullable=False),
+        sa.CheckConstraint("vcpus > 0 AND ram_mib > 0 AND disk_gib >= 0", name=op.f("ck_flavors_sizes")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_flavors")),
+        sa.UniqueConstraint("name", name=op.f("uq_flavors_name")),
+    )
+    op.create_table(
+        "hosts",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("availability_zone", sa.Text(), nullable=False),
+        sa.Column("facts", sa.Text(), nullable=False),
+        sa.Column("registered_at", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.Column("disabled_reason", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_hosts")),
+    )
+    op.create_table(
+        "images",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=True),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("visibility", sa.Text(), nullable=False),
+        sa.Column("disk_format", sa.Text(), nullable=True),
+        sa.Column("container_format", sa.Text(), nullable=True),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("virtual_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("md5", sa.Text(), nullable=True),
+        sa.Column("sha512", sa.Text(), nullable=True),
+        sa.Column("min_disk_gib", sa.Integer(), nullable=False),
+        sa.Column("min_ram_mib", sa.Integer(), nullable=False),
+        sa.Column("protected", sa.Boolean(), nullable=False),
+        sa.Column("hidden", sa.Boolean(), nullable=False),
+        sa.Column("properties", sa.Text(), nullable=False),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("file", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint(
+            "status <> 'active' OR (file IS NOT NULL AND size_bytes IS NOT NULL AND md5 IS NOT NULL AND sha512 IS NOT NULL AND disk_format IS NOT NULL AND container_format IS NOT NULL)",
+            name=op.f("ck_images_active_is_complete"),
+        ),
+        sa.CheckConstraint("status <> 'queued' OR file IS NULL", name=op.f("ck_images_queued_has_no_bytes")),
+        sa.CheckConstraint("status <> 'saving' OR file IS NOT NULL", name=op.f("ck_images_saving_names_its_file")),
+        sa.CheckConstraint("status IN ('queued', 'saving', 'active', 'deleted')", name=op.f("ck_images_status")),
+        sa.CheckConstraint(
+            "visibility IN ('public', 'private', 'shared', 'community')", name=op.f("ck_images_visibility")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_images")),
+        sa.UniqueConstraint("file", name=op.f("uq_images_file")),
+    )
+    op.create_index(op.f("ix_images_name"), "images", ["name"], unique=False)
+    op.create_index(op.f("ix_images_project_id"), "images", ["project_id"], unique=False)
+    op.create_table(
+        "journal",
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("subject_id", sa.Text(), nullable=False),
+        sa.Column("volume_id", sa.Text(), nullable=True),
+        sa.Column("server_id", sa.Text(), nullable=True),
+        sa.Column("attachment_id", sa.Text(), nullable=True),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("before", sa.Text(), nullable=False),
+        sa.Column("after", sa.Text(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("took_us", sa.BigInteger(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_journal")),
+    )
+    op.create_index("ix_journal_attachment_id", "journal", ["attachment_id"], unique=False)
+    op.create_index("ix_journal_server_id", "journal", ["server_id"], unique=False)
+    op.create_index("ix_journal_volume_id", "journal", ["volume_id"], unique=False)
+    op.create_table(
+        "regions",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("parent_region_id", sa.Text(), nullable=True),
+        sa.Column("extra", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["parent_region_id"], ["regions.id"], name=op.f("fk_regions_parent_region_id_regions")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_regions")),
+    )
+    op.create_table(
+        "roles",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("extra", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_roles")),
+        sa.UniqueConstraint("name", name=op.f("uq_roles_name")),
+    )
+    op.create_table(
+        "services",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("extra", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_services")),
+    )
+    op.create_table(
+        "volume_types",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("is_public", sa.Boolean(), nullable=False),
+        sa.Column("extra_specs", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_volume_types")),
+    )
+    op.create_index(
+        "one_type_of_that_name",
+        "volume_types",
+        ["name"],
+        unique=True,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_table(
+        "endpoints",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("service_id", sa.Text(), nullable=False),
+        sa.Column("interface", sa.Text(), nullable=False),
+        sa.Column("region_id", sa.Text(), nullable=True),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("extra", sa.Text(), nullable=False),
+        sa.CheckConstraint("interface IN ('public', 'internal', 'admin')", name=op.f("ck_endpoints_interface")),
+        sa.ForeignKeyConstraint(["region_id"], ["regions.id"], name=op.f("fk_endpoints_region_id_regions")),
+        sa.ForeignKeyConstraint(
+            ["service_id"], ["services.id"], name=op.f("fk_endpoints_service_id_services"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_endpoints")),
+    )
+    op.create_index(op.f("ix_endpoints_service_id"), "endpoints", ["service_id"], unique=False)
+    op.create_table(
+        "projects",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("domain_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("extra", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["domain_id"], ["domains.id"], name=op.f("fk_projects_domain_id_domains")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_projects")),
+        sa.UniqueConstraint("domain_id", "name", name=op.f("uq_projects_domain_id_name")),
+    )
+    op.create_table(
+        "servers",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("flavor", sa.Text(), nullable=False),
+        sa.Column("image", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("availability_zone", sa.Text(), nullable=False),
+        sa.Column("metadata", sa.Text(), nullable=False),
+        sa.Column("goal", sa.Text(), nullable=False),
+        sa.Column("goal_revision", sa.Integer(), nullable=False),
+        sa.Column("goal_request_id", sa.Text(), nullable=False),
+        sa.Column("deadline_at", sa.BigInteger(), nullable=False),
+        sa.Column("rung", sa.Integer(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("wanted_boot", sa.Integer(), nullable=False),
+        sa.Column("boot", sa.Integer(), nullable=False),
+        sa.Column("boot_kind", sa.Text(), nullable=False),
+        sa.Column("key_name", sa.Text(), nullable=True),
+        sa.Column("locked", sa.Boolean(), nullable=False),
+        sa.Column("fault", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("launched_at", sa.BigInteger(), nullable=True),
+        sa.Column("terminated_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.Column("extras", sa.Text(), nullable=False),
+        sa.Column("host_version", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("deleted_at IS NULL OR goal = 'deleted'", name=op.f("ck_servers_deleted_on_purpose")),
+        sa.CheckConstraint("goal IN ('running', 'stopped', 'deleted')", name=op.f("ck_servers_goal")),
+        sa.CheckConstraint("(deleted_at IS NULL) = (rung > 0)", name=op.f("ck_servers_tombstone")),
+        sa.CheckConstraint("boot <= wanted_boot", name=op.f("ck_servers_boot")),
+        sa.CheckConstraint("rung BETWEEN 0 AND 3", name=op.f("ck_servers_rung")),
+        sa.ForeignKeyConstraint(["host"], ["hosts.name"], name=op.f("fk_servers_host_hosts")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_servers")),
+    )
+    op.create_index("ix_servers_host_version", "servers", ["host", "host_version"], unique=False)
+    op.create_index("ix_servers_project_id_created_at", "servers", ["project_id", "created_at"], unique=False)
+    op.create_table(
+        "users",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("domain_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("password_hash", sa.Text(), nullable=True),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("default_project_id", sa.Text(), nullable=True),
+        sa.Column("extra", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["domain_id"], ["domains.id"], name=op.f("fk_users_domain_id_domains")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
+        sa.UniqueConstraint("domain_id", "name", name=op.f("uq_users_domain_id_name")),
+    )
+    op.create_table(
+        "volumes",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("size_gib", sa.Integer(), nullable=False),
+        sa.Column("volume_type_id", sa.Text(), nullable=False),
+        sa.Column("backend", sa.Text(), nullable=False),
+        sa.Column("format", sa.Text(), nullable=False),
+        sa.Column("availability_zone", sa.Text(), nullable=False),
+        sa.Column("metadata", sa.Text(), nullable=False),
+        sa.Column("bootable", sa.Boolean(), nullable=False),
+        sa.Column("readonly", sa.Boolean(), nullable=False),
+        sa.Column("readonly_asked", sa.Boolean(), nullable=False),
+        sa.Column("multiattach", sa.Boolean(), nullable=False),
+        sa.Column("made", sa.Boolean(), nullable=False),
+        sa.Column("fault", sa.Text(), nullable=True),
+        sa.Column("mask", sa.Text(), nullable=True),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.Column("live", sa.Integer(), nullable=True),
+        sa.CheckConstraint("NOT multiattach OR format = 'raw'", name=op.f("ck_volumes_shared_is_raw")),
+        sa.CheckConstraint("format IN ('raw', 'qcow2')", name=op.f("ck_volumes_format")),
+        sa.CheckConstraint(
+            "(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_volumes_live")
+        ),
+        sa.CheckConstraint("size_gib > 0", name=op.f("ck_volumes_size")),
+        sa.ForeignKeyConstraint(
+            ["volume_type_id"], ["volume_types.id"], name=op.f("fk_volumes_volume_type_id_volume_types")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_volumes")),
+        sa.UniqueConstraint("id", "live", "multiattach", name=op.f("uq_volumes_id_live_multiattach")),
+    )
+    op.create_index(
+        "ix_volumes_backend_size_gib",
+        "volumes",
+        ["backend", "size_gib"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "ix_volumes_project_id_created_at",
+        "volumes",
+        ["project_id", "created_at"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_table(
+        "application_credentials",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("secret_hash", sa.Text(), nullable=False),
+        sa.Column("roles", sa.Text(), nullable=False),
+        sa.Column("unrestricted", sa.Boolean(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["project_id"],
+            ["projects.id"],
+            name=op.f("fk_application_credentials_project_id_projects"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_application_credentials_user_id_users"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_application_credentials")),
+        sa.UniqueConstraint("user_id", "name", name=op.f("uq_application_credentials_user_id_name")),
+    )
+    op.create_index(
+        op.f("ix_application_credentials_project_id"), "application_credentials", ["project_id"], unique=False
+    )
+    op.create_table(
+        "claims",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("volume_id", sa.Text(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("shared", sa.Boolean(), nullable=False),
+        sa.Column("live", sa.Integer(), nullable=True),
+        sa.Column("claimed_at", sa.BigInteger(), nullable=False),
+        sa.Column("released_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint(
+            "(live IS NULL) = (released_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_claims_live")
+        ),
+        sa.ForeignKeyConstraint(
+            ["volume_id", "live", "shared"],
+            ["volumes.id", "volumes.live", "volumes.multiattach"],
+            name="fk_claims_volume",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_claims")),
+        sa.UniqueConstraint("id", "live", "volume_id", name=op.f("uq_claims_id_live_volume_id")),
+    )
+    op.create_index(
+        "one_claim_per_holder",
+        "claims",
+        ["volume_id", "holder"],
+        unique=True,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "one_holder",
+        "claims",
+        ["volume_id"],
+        unique=True,
+        sqlite_where=sa.text("live = 1 AND NOT shared"),
+        postgresql_where=sa.text("live = 1 AND NOT shared"),
+    )
+    op.create_table(
+        "operations",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("volume_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("args", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("deadline_at", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.CheckConstraint("kind IN ('creating', 'deleting', 'extending')", name=op.f("ck_operations_kind")),
+        sa.ForeignKeyConstraint(["volume_id"], ["volumes.id"], name=op.f("fk_operations_volume_id_volumes")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_operations")),
+    )
+    op.create_index(
+        "one_operation",
+        "operations",
+        ["volume_id"],
+        unique=True,
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
+    )
+    op.create_table(
+        "role_assignments",
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("scope_id", sa.Text(), nullable=False),
+        sa.Column("role_id", sa.Text(), nullable=False),
+        sa.CheckConstraint("scope IN ('project', 'domain', 'system')", name=op.f("ck_role_assignments_scope")),
+        sa.ForeignKeyConstraint(
+            ["role_id"], ["roles.id"], name=op.f("fk_role_assignments_role_id_roles"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_role_assignments_user_id_users"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("user_id", "scope", "scope_id", "role_id", name=op.f("pk_role_assignments")),
+    )
+    op.create_index(op.f("ix_role_assignments_role_id"), "role_assignments", ["role_id"], unique=False)
+    op.create_index("ix_role_assignments_scope", "role_assignments", ["scope", "scope_id"], unique=False)
+    op.create_table(
+        "server_actions",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("server_id", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("subject_id", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("message", sa.Text(), nullable=True),
+        sa.Column("event", sa.Text(), nullable=True),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.Column("result", sa.Text(), nullable=True),
+        sa.Column("details", sa.Text(), nullable=True),
+        sa.CheckConstraint("result IN ('Success', 'Error')", name=op.f("ck_server_actions_result")),
+        sa.CheckConstraint("(finished_at IS NULL) = (result IS NULL)", name=op.f("ck_server_actions_finished")),
+        sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_server_actions_server_id_servers")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_server_actions")),
+    )
+    op.create_index(
+        "ix_server_actions_server_id_request_id", "server_actions", ["server_id", "request_id"], unique=False
+    )
+    op.create_index("ix_server_actions_subject_id", "server_actions", ["subject_id"], unique=False)
+    op.create_table(
+        "attachments",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("claim_id", sa.Text(), nullable=False),
+        sa.Column("volume_id", sa.Text(), nullable=False),
+        sa.Column("server_id", sa.Text(), nullable=True),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("goal", sa.Text(), nullable=False),
+        sa.Column("goal_revision", sa.Integer(), nullable=False),
+        sa.Column("goal_request_id", sa.Text(), nullable=False),
+        sa.Column("goal_by", sa.Text(), nullable=False),
+        sa.Column("goal_at", sa.BigInteger(), nullable=False),
+        sa.Column("deadline_at", sa.BigInteger(), nullable=False),
+        sa.Column("established", sa.Boolean(), nullable=False),
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("unit", sa.Integer(), nullable=False),
+        sa.Column("tag", sa.Text(), nullable=True),
+        sa.Column("delete_on_termination", sa.Boolean(), nullable=False),
+        sa.Column("boot_index", sa.Integer(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("attached_at", sa.BigInteger(), nullable=True),
+        sa.Column("closed_at", sa.BigInteger(), nullable=True),
+        sa.Column("live", sa.Integer(), nullable=True),
+        sa.CheckConstraint("closed_at IS NULL OR goal = 'detached'", name=op.f("ck_attachments_closed_on_purpose")),
+        sa.CheckConstraint("goal IN ('attached', 'detached')", name=op.f("ck_attachments_goal")),
+        sa.CheckConstraint("goal_by IN ('user', 'rollback', 'refusal', 'server')", name=op.f("ck_attachments_goal_by")),
+        sa.CheckConstraint(
+            "(live IS NULL) = (closed_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_attachments_live")
+        ),
+        sa.ForeignKeyConstraint(
+            ["claim_id", "live", "volume_id"],
+            ["claims.id", "claims.live", "claims.volume_id"],
+            name="fk_attachments_claim",
+        ),
+        sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_attachments_server_id_servers")),
+        sa.ForeignKeyConstraint(["volume_id"], ["volumes.id"], name=op.f("fk_attachments_volume_id_volumes")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_attachments")),
+        sa.UniqueConstraint("id", "live", "volume_id", name=op.f("uq_attachments_id_live_volume_id")),
+    )
+    op.create_index("ix_attachments_server_id_live", "attachments", ["server_id", "live"], unique=False)
+    op.create_index("ix_attachments_volume_id_live", "attachments", ["volume_id", "live"], unique=False)
+    op.create_index(
+        "one_attachment_per_claim",
+        "attachments",
+        ["claim_id"],
+        unique=True,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "one_device",
+        "attachments",
+        ["server_id", "device"],
+        unique=True,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "one_unit",
+        "attachments",
+        ["server_id", "unit"],
+        unique=True,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_table(
+        "tokens",
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("scope_id", sa.Text(), nullable=True),
+        sa.Column("methods", sa.Text(), nullable=False),
+        sa.Column("roles", sa.Text(), nullable=False),
+        sa.Column("application_credential_id", sa.Text(), nullable=True),
+        sa.Column("audit_ids", sa.Text(), nullable=False),
+        sa.Column("issued_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("(scope = 'unscoped') = (scope_id IS NULL)", name=op.f("ck_tokens_scope_id")),
+        sa.CheckConstraint("scope IN ('project', 'domain', 'system', 'unscoped')", name=op.f("ck_tokens_scope")),
+        sa.ForeignKeyConstraint(
+            ["application_credential_id"],
+            ["application_credentials.id"],
+            name=op.f("fk_tokens_application_credential_id_application_credentials"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_tokens_user_id_users"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("hash", name=op.f("pk_tokens")),
+    )
+    op.create_index(op.f("ix_tokens_application_credential_id"), "tokens", ["application_credential_id"], unique=False)
+    op.create_index(op.f("ix_tokens_expires_at"), "tokens", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_tokens_scope_id"), "tokens", ["scope_id"], unique=False)
+    op.create_index(op.f("ix_tokens_user_id"), "tokens", ["user_id"], unique=False)
+    op.create_table(
+        "paths",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("attachment_id", sa.Text(), nullable=False),
+        sa.Column("volume_id", sa.Text(), nullable=False),
+        sa.Column("server_id", sa.Text(), nullable=True),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("rung", sa.Integer(), nullable=False),
+        sa.Column("hands", sa.Text(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("connection_info", sa.LargeBinary(), nullable=True),
+        sa.Column("plugged_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("live", sa.Integer(), nullable=True),
+        sa.Column("host_version", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("hands = 'control' OR rung >= 2", name=op.f("ck_paths_host_hands")),
+        sa.CheckConstraint("hands = 'host' OR rung <= 2", name=op.f("ck_paths_control_hands")),
+        sa.CheckConstraint("hands IN ('control', 'host')", name=op.f("ck_paths_hands")),
+        sa.CheckConstraint("(live IS NULL) = (rung = 0) AND (live IS NULL OR live = 1)", name=op.f("ck_paths_live")),
+        sa.CheckConstraint("rung < 2 OR connection_info IS NOT NULL", name=op.f("ck_paths_complete")),
+        sa.CheckConstraint("rung > 0 OR connection_info IS NULL", name=op.f("ck_paths_nothing_left")),
+        sa.CheckConstraint("rung BETWEEN 0 AND 4", name=op.f("ck_paths_rung")),
+        sa.ForeignKeyConstraint(
+            ["attachment_id", "live", "volume_id"],
+            ["attachments.id", "attachments.live", "attachments.volume_id"],
+            name="fk_paths_attachment",
+        ),
+        sa.ForeignKeyConstraint(["host"], ["hosts.name"], name=op.f("fk_paths_host_hosts")),
+        sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_paths_server_id_servers")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_paths")),
+        sa.UniqueConstraint("volume_id", "generation", name=op.f("uq_paths_volume_id_generation")),
+    )
+    op.create_index("ix_paths_host_version", "paths", ["host", "host_version"], unique=False)
+    op.create_index("ix_paths_server_id", "paths", ["server_id"], unique=False)
+    op.create_index(
+        "one_path",
+        "paths",
+        ["attachment_id"],
+        unique=True,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
