@@ -122,6 +122,15 @@ async def test_a_read_sees_one_snapshot_and_the_next_read_a_fresh_one(notes: Sql
     assert await notes.read(words) == ["a"]
 
 
+async def test_a_point_read_sees_what_is_committed_and_cannot_write_either(notes: SqliteStore) -> None:
+    await notes.write(put, "a")
+    assert await notes.read_point(words) == ["a"]
+    with pytest.raises(Exception, match="readonly"):
+        await notes.read_point(put, "b")
+    await notes.write(put, "c")
+    assert await notes.read_point(words) == ["a", "c"]
+
+
 async def test_a_read_cannot_write(notes: SqliteStore) -> None:
     with pytest.raises(Exception, match="readonly"):
         await notes.read(put, "a")
