@@ -13,7 +13,6 @@ import structlog
 
 from kevel.domain.assignments import Assignments
 from kevel.domain.ladder import Hands
-from kevel.domain.model import ServerRung
 from kevel.host.path_looks import PathLooks
 from kevel.host.server_looks import ServerLooks
 from kevel.host.state import HostState
@@ -96,10 +95,6 @@ class Agent:
                 state.suspect.add(path.id)
             self._paths.wake(path.id)
         for server in found.servers:
-            if server.rung is ServerRung.GONE:
-                state.forget_server(server.id)
-                self._server_looks.forget(server.id)
-                continue
             state.servers[server.id] = server
             if first:
                 state.suspect.add(server.id)

@@ -125,14 +125,18 @@ class ServerLooks:
         return DONE
 
     async def _remove(self, server: ServerAssignment) -> Outcome:
-        if server.id in self._state.undefined:
-            return DONE
-        started = self._state.clock.now_us()
-        await self._effect(server, self._state.hypervisor.undefine_server(server.id))
-        # Reported before it is remembered: a report that was lost is made again.
-        await self._moved(server, ServerRung.PLACED, server.boot, started)
-        self._state.undefined.add(server.id)
-        self._state.wake_server(server.id)
+        if server.id not in self._state.undefined:
+            started = self._state.clock.now_us()
+            # Also behind a tombstone: a definition may have been made and never recorded.
+            await self._effect(server, self._state.hypervisor.undefine_server(server.id))
+            if server.rung is not ServerRung.GONE:
+                # Reported before it is remembered: a report that was lost is made again.
+                await self._moved(server, ServerRung.PLACED, server.boot, started)
+                self._state.undefined.add(server.id)
+                self._state.wake_server(server.id)
+        if server.rung is ServerRung.GONE:
+            self._state.forget_server(server.id)
+            self.forget(server.id)
         return DONE
 
     async def _follow(self, server: ServerAssignment) -> None:

@@ -189,6 +189,15 @@ async def test_a_deleted_server_leaves_nothing_and_its_tombstone_is_forgotten() 
         assert not state.paths_of
 
 
+async def test_l3_a_tombstone_removes_what_was_made_and_never_recorded() -> None:
+    world = World()
+    async with world.running() as agent:
+        world.control.change_server(goal=ServerGoal.DELETED, rung=ServerRung.GONE)
+        await until(lambda: not world.hypervisor.servers)
+        await until(lambda: "server" not in agent._state.servers)
+        assert world.control.server.rung is ServerRung.GONE
+
+
 async def test_a_lost_report_of_a_removal_is_made_again() -> None:
     world = World()
     async with world.running():
