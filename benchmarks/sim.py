@@ -16,6 +16,8 @@ from benchmarks.machine import cpu_s, resident_mib
 from benchmarks.stand import VOLUME_TIMEOUT_S, boot_server, temporary_kevel
 from kevel.cli.process import processes_of
 
+#: Between two looks at a volume.
+POLL_S: Final = 0.005
 WARM_UP_CYCLES: Final = 30
 LATENCY_CYCLES: Final = 200
 CLIENTS: Final = 8
@@ -40,8 +42,8 @@ async def _measure(data: Path, pairs: Sequence[tuple[str, str]]) -> list[Figure]
     login, (pid,) = log_in(data), processes_of(data)
     async with Connection(login) as connection:
         for _ in range(WARM_UP_CYCLES):
-            await run_cycle(connection, *pairs[0])
-        cycles = [await run_cycle(connection, *pairs[0]) for _ in range(LATENCY_CYCLES)]
+            await run_cycle(connection, *pairs[0], poll_s=POLL_S)
+        cycles = [await run_cycle(connection, *pairs[0], poll_s=POLL_S) for _ in range(LATENCY_CYCLES)]
     figures = show_latency(cycles)
     figures += await measure_throughput(pid, login, pairs)
     async with Connection(login) as connection:
@@ -68,7 +70,7 @@ async def measure_throughput(pid: int, login: Login, pairs: Sequence[tuple[str, 
 
     async def go_round(server_id: str, volume_id: str) -> tuple[int, list[Cycle]]:
         async with Connection(login) as connection:
-            cycles = [await run_cycle(connection, server_id, volume_id) for _ in range(CLIENT_CYCLES)]
+            cycles = [await run_cycle(connection, server_id, volume_id, poll_s=POLL_S) for _ in range(CLIENT_CYCLES)]
             return connection.requests, cycles
 
     cpu_before, own_before, started = cpu_s(pid), time.process_time(), time.perf_counter()
@@ -96,11 +98,11 @@ async def fill(connection: Connection, servers: Sequence[str]) -> None:
     ]
     volumes = [answer.json()["volume"]["id"] for answer in answers]
     for number, volume_id in enumerate(volumes):
-        await wait_volume(connection, volume_id, "available")
+        await wait_volume(connection, volume_id, "available", POLL_S)
         path = f"/compute/v2.1/servers/{servers[number // VOLUMES_PER_SERVER]}/os-volume_attachments"
         await connection.send("POST", path, {"volumeAttachment": {"volumeId": volume_id}})
     for volume_id in volumes:
-        await wait_volume(connection, volume_id, "in-use")
+        await wait_volume(connection, volume_id, "in-use", POLL_S)
 
 
 async def measure_lists(connection: Connection) -> list[Figure]:

@@ -31,6 +31,7 @@ HOOK: Final = Path(__file__).parent / "trace_hook"
 SOURCE: Final = str(Path(kevel.__file__).parent)
 #: An attach is long complete by then.
 QUIET_S: Final = 1.0
+POLL_S: Final = 0.005
 #: The act in which the request reaches the hypervisor, and the writer's own functions for a transaction.
 PLUG: Final = {"sim": "SimHypervisor.plug_disk", "libvirt": "Session.plug_disk"}
 COMMIT: Final = "Batcher._commit"
@@ -73,7 +74,9 @@ async def _trace_one(
     process: KevelProcess, trace: Path, server_id: str, volume_id: str
 ) -> tuple[Counter[str], list[Called]]:
     async with Connection(log_in(process.data)) as connection:
-        await run_cycle(connection, server_id, volume_id)  # so that first times (caches, threads) are behind us
+        await run_cycle(
+            connection, server_id, volume_id, poll_s=POLL_S
+        )  # so that first times (caches, threads) are behind us
         await asyncio.sleep(QUIET_S)
         before, started_ns = _read_rows(process.data), time.monotonic_ns()
         path = f"/compute/v2.1/servers/{server_id}/os-volume_attachments"
