@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -241,6 +242,9 @@ async def _run(
     config: Config, data: DataDir, sock: socket.socket, url: str, announce: Callable[[Kevel, DataDir], None]
 ) -> int:
     async with running(config, data, url) as kevel:
+        # What is here now stays: the collector need not walk through it (40 ms) whenever it looks at everything.
+        gc.collect()
+        gc.freeze()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, kevel.stop.set)

@@ -39,7 +39,11 @@ _PRECEDENCE = ("in-use", "attaching", "detaching", "reserved")
 
 def is_complete(attachment: Attachment, paths: Sequence[Path]) -> bool:
     """The guest has the disk, as far as the record goes: live if it runs, else in its definition (S3)."""
-    return attachment.goal is Goal.ATTACHED and any(path.rung is Rung.PLUGGED for path in paths)
+    if attachment.goal is Goal.ATTACHED:
+        for path in paths:  # a plain loop: a list of a thousand asks a thousand times
+            if path.rung is Rung.PLUGGED:
+                return True
+    return False
 
 
 def attachment_status(attachment: Attachment, paths: Sequence[Path]) -> str:
