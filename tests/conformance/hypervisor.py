@@ -7,6 +7,7 @@ host, with guests that let go of a disk when they are asked to. No test here nee
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -353,7 +354,7 @@ class HypervisorKit:
         plugging = asyncio.create_task(rig.hypervisor.plug_disk(server_id, disk))
         await asyncio.sleep(0)
         plugging.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError):  # a driver without delays has done it by then
             await plugging
         await rig.hypervisor.plug_disk(server_id, disk)
         assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})

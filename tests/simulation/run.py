@@ -193,11 +193,13 @@ class Run:
 
     def play(self) -> None:
         """The whole run. Raises AssertionError when an invariant breaks or something does not end."""
+        logging_before = structlog.get_config()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         try:
             self.loop.run_until_complete(self._play())
         finally:
             self.loop.dead.update(range(self.crashes + 2))
+            structlog.configure(**logging_before)
 
     def close(self) -> None:
         """Forget the database and what is left of the processes."""

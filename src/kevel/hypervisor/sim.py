@@ -68,6 +68,7 @@ class SimHypervisor:
         if self._state_path is not None and self._state_path.exists():
             self.servers = msgspec.json.decode(self._state_path.read_bytes(), type=dict[str, SimServer])
             self._state_path.unlink()
+        listener(Event(kind=EventKind.RECONNECTED, server_id=""))
         return HostFacts(
             hypervisor_type="SIM",
             hypervisor_version=1_000_000,
@@ -136,6 +137,9 @@ class SimHypervisor:
             await asyncio.sleep(seconds)
         if word == "lie":
             return
+        known = server.persistent.get(disk.alias) or server.live.get(disk.alias)
+        if known is not None and (known.serial, known.source_path) != (disk.serial, disk.source_path):
+            raise StepNever("Another volume is plugged under this attachment.")
         clash = next((one for one in server.persistent.values() if one.unit == disk.unit), None)
         if clash is not None and clash.alias != disk.alias:
             raise StepNever(f"Unit {disk.unit} of the server's bus is taken.")
@@ -159,10 +163,12 @@ class SimHypervisor:
 
     async def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
         server = self._find(server_id)
-        for disks in (server.live, server.persistent):
-            if alias in disks:
-                grown = max(size_bytes, disks[alias].size_bytes)
-                disks[alias] = msgspec.structs.replace(disks[alias], size_bytes=grown)
+        if server.power is not PowerState.RUNNING:
+            return
+        disk = server.live.get(alias)
+        if disk is None:
+            raise StepNever("The guest does not have this disk.")
+        server.live[alias] = msgspec.structs.replace(disk, size_bytes=max(size_bytes, disk.size_bytes))
 
     def temper(self, server_id: str, traits: Mapping[str, str]) -> None:
         """Make a guest behave so, whatever its flavor says; for tests."""
