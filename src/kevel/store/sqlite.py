@@ -36,6 +36,7 @@ def make_engine(path: Path) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=NullPool,
+        hide_parameters=True,  # what is stored does not belong into an error's text (S10)
         connect_args={"check_same_thread": False, "cached_statements": 512, "timeout": 5.0},
     )
 
