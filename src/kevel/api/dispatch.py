@@ -109,6 +109,8 @@ class ApiApp:
             raise Invalid(
                 f"Malformed request URL: the URL's project {project_id} is not the token's project {caller.project_id}."
             )
+        if operation.needs_space and not self._services.runtime.has_space():
+            raise OverLimit("Kevel's data directory is short of disk space; free some and try again.")
         call = Call(
             services=self._services,
             caller=caller,

@@ -152,6 +152,8 @@ class Operation:
     until: Version | None = None
     #: The handler reads the body itself, as a stream.
     streams: bool = False
+    #: Refused with 413 while the data directory is short of space, so that what frees something can still be recorded.
+    needs_space: bool = False
 
     def serves(self, version: Version) -> bool:
         """Is this row in force at that microversion?"""

@@ -127,7 +127,9 @@ async def running(
         stack.push_async_callback(store.close)
         executor = ThreadExecutor("files", FILE_THREADS_MAX)
         stack.callback(executor.close)
-        runtime = Runtime(store=store, clock=SystemClock(), ids=SystemIds(), executor=executor)
+        runtime = Runtime(
+            store=store, clock=SystemClock(), ids=SystemIds(), executor=executor, has_space=ballast.is_held
+        )
 
         limits = config.limits
         volumes_dir = data.subdirectory("volumes")

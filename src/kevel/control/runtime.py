@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kevel.runtime.ports import Clock, Executor, Ids
@@ -16,3 +17,5 @@ class Runtime:
     clock: Clock
     ids: Ids
     executor: Executor
+    #: False while space that is kept back for freeing things has been given up; then nothing may be taken on.
+    has_space: Callable[[], bool] = lambda: True

@@ -157,6 +157,7 @@ _META: Final = "/servers/{server_id}/metadata/{key}"
 OPERATIONS: Final = (
     Operation(
         name="createServer",
+        needs_space=True,
         method="POST",
         path=_SERVERS,
         handler=create_server,

@@ -213,6 +213,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="attachVolume",
+        needs_space=True,
         method="POST",
         path=_LIST,
         handler=attach_volume,

@@ -35,6 +35,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="createImage",
+        needs_space=True,
         method="POST",
         path="/images",
         handler=handlers.create_image,
@@ -71,6 +72,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="uploadImageFile",
+        needs_space=True,
         method="PUT",
         path="/images/{image_id}/file",
         handler=handlers.upload_file,

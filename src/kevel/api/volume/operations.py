@@ -49,6 +49,7 @@ VOLUMES: Final = (
     ),
     _write(
         name="createVolume",
+        needs_space=True,
         method="POST",
         path="/volumes",
         handler=volumes.create_volume,
@@ -59,6 +60,7 @@ VOLUMES: Final = (
     ),
     _write(
         name="createKnownVolume",
+        needs_space=True,
         method="POST",
         path="/volumes",
         handler=volumes.create_volume,
@@ -140,6 +142,7 @@ VOLUMES: Final = (
 ACTIONS: Final = (
     _act(
         name="extendVolume",
+        needs_space=True,
         action="os-extend",
         handler=volumes.extend_volume,
         body=bodies.Extend,
