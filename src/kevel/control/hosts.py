@@ -16,7 +16,7 @@ from kevel.domain.limits import Limits
 from kevel.storage.base import Backend
 from kevel.store.assignments import changes_for_host
 from kevel.store.hosts import Host, list_hosts, register_host, touch_host
-from kevel.store.path_moves import apply_path_report
+from kevel.store.path_reports import apply_path_report
 from kevel.store.server_rows import apply_server_report
 from kevel.store.transactions import Tx, Wake
 

@@ -27,7 +27,7 @@ from kevel.storage.image_files import ImageFiles
 from kevel.storage.sim import SimBackend
 from kevel.store.attachments import find_open, live_paths
 from kevel.store.hosts import register_host
-from kevel.store.path_moves import apply_path_report
+from kevel.store.path_reports import apply_path_report
 from kevel.store.server_rows import apply_server_report
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx

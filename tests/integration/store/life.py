@@ -10,7 +10,8 @@ from kevel.domain.assignments import Failure, PathReport, ServerReport
 from kevel.domain.ladder import Hands, Rung, next_step, target_rung
 from kevel.domain.model import GIB, Actor, Attachment, Path, Reason, Server, ServerGoal, ServerRung, Volume
 from kevel.store.attachments import find_open, load_attachment, load_path
-from kevel.store.path_moves import NewAttachment, apply_path_report, ask_detach, give_up, move_path, open_attachment
+from kevel.store.path_moves import NewAttachment, ask_detach, give_up, move_path, open_attachment
+from kevel.store.path_reports import apply_path_report
 from kevel.store.server_moves import set_server_goal
 from kevel.store.server_rows import apply_server_report
 from kevel.store.servers import load_server

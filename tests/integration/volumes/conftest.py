@@ -26,7 +26,7 @@ from kevel.storage.base import Capacity
 from kevel.storage.directory import DirectoryBackend
 from kevel.store.attachments import find_open, live_paths
 from kevel.store.hosts import register_host
-from kevel.store.path_moves import apply_path_report
+from kevel.store.path_reports import apply_path_report
 from kevel.store.schema.servers import servers
 from kevel.store.transactions import Tx
 from tests.integration.stand import PROJECTS, make_app, make_client, open_runtime
