@@ -67,12 +67,12 @@ class Rows(list[Any]):
 class Parameter(NamedTuple):
     """One question mark of the text, or, where `listed`, as many as its value has items."""
 
-    key: str
-    listed: bool
-    #: What stands for it when the caller gives no value; a required one has no such thing.
-    default: Any
-    required: bool
+    #: The name of the caller's value; None for a value of the statement's own.
+    key: str | None
+    #: That value, converted.
+    constant: Any
     convert: Convert | None
+    listed: bool
 
 
 class Compiled(NamedTuple):
@@ -84,8 +84,6 @@ class Compiled(NamedTuple):
     make_row: Callable[[Sequence[Any]], Any] | None
     #: Columns whose values are converted.
     converts: tuple[tuple[int, Convert], ...]
-    #: Some parameter is a list.
-    has_lists: bool
 
     def run(self, sql: sqlite3.Connection, values: Values) -> Rows:
         """Run it. Raises SQLAlchemy's errors, which never carry the parameters (S10)."""
@@ -108,18 +106,19 @@ class Compiled(NamedTuple):
         return rows
 
     def fill(self, values: Values) -> tuple[str, list[Any]]:
-        """The text and what its question marks stand for."""
-        if not self.has_lists:
-            return self.text, [_pick(parameter, values) for parameter in self.parameters]
-        text, given = self.text, []
-        for parameter in self.parameters:
-            if not parameter.listed:
-                given.append(_pick(parameter, values))
-                continue
-            items = _pad(_pick(parameter, values))
-            marks = ", ".join("?" * len(items)) if items else NO_ROW
-            text = text.replace(f"__[POSTCOMPILE_{parameter.key}]", marks)
-            given += items
+        """The text and what its question marks stand for. Raises KeyError when a value is missing."""
+        text = self.text
+        given: list[Any] = []
+        for key, constant, convert, listed in self.parameters:
+            if key is None:
+                given.append(constant)
+            elif listed:
+                items = _pad(values[key] if convert is None else [convert(item) for item in values[key]])
+                marks = ", ".join("?" * len(items)) if items else NO_ROW
+                text = text.replace(f"__[POSTCOMPILE_{key}]", marks)
+                given += items
+            else:
+                given.append(values[key] if convert is None else convert(values[key]))
         return text, given
 
 
@@ -129,18 +128,6 @@ def _pad(items: Sequence[Any]) -> list[Any]:
     if padded:
         padded += padded[-1:] * ((1 << (len(padded) - 1).bit_length()) - len(padded))
     return padded
-
-
-def _pick(parameter: Parameter, values: Values) -> Any:
-    if parameter.key in values:
-        value = values[parameter.key]
-    elif parameter.required:
-        raise KeyError(f"the statement needs a value for {parameter.key!r}")
-    else:
-        value = parameter.default
-    if parameter.convert is None:
-        return value
-    return [parameter.convert(item) for item in value] if parameter.listed else parameter.convert(value)
 
 
 def _translate(error: sqlite3.Error, text: str) -> DBAPIError:
@@ -189,14 +176,17 @@ def _compile(statement: Executable, names: tuple[str, ...], dialect: Dialect) ->
         return None
     if sql.insert_prefetch or sql.update_prefetch or sql.literal_execute_params:
         return None  # values that Python makes, or a text that depends on the values
-    if any(f"(__[POSTCOMPILE_{bind.key}])" not in sql.string for bind in sql.post_compile_params):
+    if any(f"(__[POSTCOMPILE_{bind.key}])" not in sql.string or not bind.required for bind in sql.post_compile_params):
         return None
     parameters: list[Parameter] = []
     for name in sql.positiontup:
         bind = sql.binds[name]
-        default = None if bind.required else bind.effective_value
         convert = _binder(bind.type, dialect)
-        parameters.append(Parameter(bind.key, bind in sql.post_compile_params, default, bind.required, convert))
+        if bind.required or bind.key in names:
+            parameters.append(Parameter(bind.key, None, convert, bind in sql.post_compile_params))
+        else:
+            constant = bind.effective_value
+            parameters.append(Parameter(None, constant if convert is None else convert(constant), None, listed=False))
     columns = list(statement.exported_columns)
     converters = [_reader(column.type, dialect) for column in columns]
     fields = " ".join(column.key or "_" for column in columns)
@@ -206,7 +196,6 @@ def _compile(statement: Executable, names: tuple[str, ...], dialect: Dialect) ->
         parameters=tuple(parameters),
         make_row=row_type._make if columns else None,
         converts=tuple((at, convert) for at, convert in enumerate(converters) if convert is not None),
-        has_lists=any(parameter.listed for parameter in parameters),
     )
 
 
