@@ -12,11 +12,12 @@ import msgspec
 import structlog
 
 from kevel.domain.assignments import Assignments
-from kevel.domain.ladder import Hands
+from kevel.domain.ladder import Hands, Rung
+from kevel.domain.model import ServerRung
 from kevel.host.path_looks import PathLooks
 from kevel.host.server_looks import ServerLooks
 from kevel.host.state import HostState
-from kevel.hypervisor.base import Event, EventKind
+from kevel.hypervisor.base import Event, EventKind, ServerView
 from kevel.runtime.ports import Ids
 from kevel.runtime.reconciler import Reconciler
 
@@ -28,6 +29,8 @@ LOOKS_MAX: Final = 32
 POLL_AGAIN_S: Final = 1.0
 #: How often the agent asks for everything instead of changes, so that nothing it lost stays lost.
 RESYNC_S: Final = 30.0
+#: How often the agent compares everything that is assigned with everything that is there.
+CENSUS_S: Final = 30.0
 #: What calls still under way get when the agent stops.
 DRAIN_S: Final = 5.0
 
@@ -41,6 +44,10 @@ class Agent:
         self._servers = Reconciler("host-server", self._server_looks.look, ids, parallel_max=LOOKS_MAX)
         self._paths = Reconciler("host-path", PathLooks(state).look, ids, parallel_max=LOOKS_MAX)
         self._poll: asyncio.Task[None] | None = None
+        self._census: asyncio.Task[None] | None = None
+        #: What no assignment names: (server, alias or ""), at the last census, and what has been said of it.
+        self._unknown: set[tuple[str, str]] = set()
+        self._alarmed: set[tuple[str, str]] = set()
         state.wake_server = self._wake
 
     async def start(self) -> None:
@@ -54,9 +61,10 @@ class Agent:
 
     async def close(self) -> None:
         """Stop looking and let go of the hypervisor; guests keep running."""
-        if self._poll is not None:
-            self._poll.cancel()
-            await asyncio.gather(self._poll, return_exceptions=True)
+        for task in (self._poll, self._census):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self._servers.close()
         await self._paths.close()
         await self._state.effects.drain(DRAIN_S)
@@ -77,14 +85,17 @@ class Agent:
                 log.exception("poll failed", host=self._state.config.name)
                 await asyncio.sleep(POLL_AGAIN_S)
                 continue
+            self._take(found, whole=since == 0, first=first)
             since = max(since, found.version)
-            self._take(found, first=first)
             if first:
                 first = False
-                await self._compare()
+                self._census = asyncio.create_task(self._census_forever(), name="agent-census")
 
-    def _take(self, found: Assignments, *, first: bool) -> None:
+    def _take(self, found: Assignments, *, whole: bool, first: bool) -> None:
         state = self._state
+        if whole:
+            for path_id in set(state.paths).difference(path.id for path in found.paths):
+                state.forget_path(path_id)
         for path in found.paths:
             if path.hands is not Hands.HOST:
                 state.forget_path(path.id)
@@ -100,16 +111,44 @@ class Agent:
                 state.suspect.add(server.id)
             self._wake(server.id)
 
-    async def _compare(self) -> None:
-        """After the first poll: say what runs here that no record names. Nothing is removed for being unknown (L3)."""
-        try:
-            views = await self._state.hypervisor.observe_all()
-        except Exception:
-            log.warning("census failed", host=self._state.config.name, exc_info=True)
-            return
-        for view in views:
-            if view.server_id not in self._state.servers:
-                log.error("unknown server on this host", server=view.server_id, power=view.power.value)
+    async def _census_forever(self) -> None:
+        """Compare what is assigned with what is there, now and then: what differs is looked at again (L3)."""
+        while True:
+            try:
+                views = await self._state.hypervisor.observe_all()
+                self._compare({view.server_id: view for view in views})
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.warning("census failed", host=self._state.config.name, exc_info=True)
+            await asyncio.sleep(CENSUS_S)
+
+    def _compare(self, views: dict[str, ServerView]) -> None:
+        """Nothing is acted on from here: a row that differs is put up for a look, and the unknown raises an alarm."""
+        state = self._state
+        for path in list(state.paths.values()):
+            view = views.get(path.server_id)
+            if path.rung is Rung.PLUGGED and not (view is not None and view.has_disk(path.alias)):
+                state.suspect.add(path.id)
+                self._paths.wake(path.id)
+        for server in list(state.servers.values()):
+            view = views.get(server.id)
+            if (server.rung is ServerRung.RUNNING) != (view is not None and view.runs):
+                state.suspect.add(server.id)
+                self._servers.wake(server.id)
+        unknown = {(view.server_id, "") for view in views.values() if view.server_id not in state.servers}
+        for view in views.values():
+            unknown |= {(view.server_id, disk.alias) for disk in (*view.live, *view.persistent)}
+        unknown -= {(path.server_id, path.alias) for path in state.paths.values()}
+        # Twice in a row: what was only just given up or taken on is no news.
+        for server_id, alias in sorted(unknown & self._unknown - self._alarmed):
+            log.error(
+                "unknown disk in a server of this host" if alias else "unknown server on this host",
+                server=server_id,
+                disk=alias,
+            )
+            self._alarmed.add((server_id, alias))
+        self._unknown = unknown
 
     def hear(self, event: Event) -> None:
         """An event of the hypervisor: only a reason to look."""

@@ -11,7 +11,7 @@ from kevel.domain.errors import StepError, StepNever, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
 from kevel.domain.model import Reason, ServerRung
 from kevel.host.state import HostState
-from kevel.hypervisor.base import DiskSpec, PowerState, ServerView
+from kevel.hypervisor.base import DiskSpec, ServerView
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 from kevel.storage.base import LocalDisk, VolumeFile
 
@@ -119,11 +119,8 @@ class PathLooks:
     async def _compare(self, path: PathAssignment) -> None:
         state, alias = self._state, path.alias
         view = await state.effects.run(path.server_id, state.hypervisor.observe_server(path.server_id))
-        runs = view is not None and view.power in (PowerState.RUNNING, PowerState.PAUSED)
-        whole = view is not None and view.persistent_disk(alias) is not None
-        whole = whole and (not runs or (view is not None and view.live_disk(alias) is not None))
         started = state.clock.now_us()
-        if not whole:
+        if view is None or not view.has_disk(alias):
             # A late answer to an old unplug, a guest that lost the disk, or a domain that is gone: the rung is lowered
             # to what is so, and climbed again once the server is there.
             await self._moved(path, Rung.CONNECTED, Hands.HOST, started, plugged_bytes=None)

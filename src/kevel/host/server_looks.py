@@ -17,7 +17,6 @@ T = TypeVar("T")
 
 #: How often a guest that was asked to shut down or reboot is looked at, besides events.
 GUEST_LOOK_S: Final = 0.5
-_RUNS = (PowerState.RUNNING, PowerState.PAUSED)
 
 
 class ServerLooks:
@@ -116,7 +115,7 @@ class ServerLooks:
                 self._asked[server.id] = (server.goal_revision, 0)
             return Again(GUEST_LOOK_S)
         view = await self._observe(server)
-        if view is not None and view.power in _RUNS:
+        if view is not None and view.runs:
             if now - asked_at < state.limits.shutdown_grace_s * 1e6:
                 return Again(GUEST_LOOK_S)
             await self._effect(server, state.hypervisor.power_off(server.id))
@@ -142,7 +141,7 @@ class ServerLooks:
     async def _follow(self, server: ServerAssignment) -> None:
         """A server that should run and may not: tell what became of its guest."""
         view = await self._observe(server)
-        if view is not None and view.power in _RUNS:
+        if view is not None and view.runs:
             return
         if view is None:
             code, message, rung = "domain_gone", "The hypervisor no longer knows this server.", ServerRung.PLACED

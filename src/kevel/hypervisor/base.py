@@ -107,6 +107,15 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     #: For a domain that does not run: why ("shutdown", "crashed", "destroyed", "failed", ...).
     stop_reason: str = ""
 
+    @property
+    def runs(self) -> bool:
+        """Does the guest's process exist?"""
+        return self.power in (PowerState.RUNNING, PowerState.PAUSED)
+
+    def has_disk(self, alias: str) -> bool:
+        """Is the disk in the definition, and in the guest if it runs?"""
+        return self.persistent_disk(alias) is not None and not (self.runs and self.live_disk(alias) is None)
+
     def live_disk(self, alias: str) -> DiskView | None:
         """The disk of that alias in the running guest."""
         return next((disk for disk in self.live if disk.alias == alias), None)

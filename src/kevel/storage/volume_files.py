@@ -251,6 +251,8 @@ def _storage_errors(what: str) -> Iterator[None]:
     """Turn the operating system's refusals into the outcomes of a step. Its texts go to the log only."""
     try:
         yield
+    except OverflowError as error:  # more than the system's calls can say
+        raise StepNever("The storage pool's file system cannot hold a file of that size.") from error
     except OSError as error:
         log.warning("volume file", what=what, error=str(error))
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

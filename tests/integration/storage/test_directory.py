@@ -40,7 +40,7 @@ async def open_pool(
     backend = DirectoryBackend("local", root, executor, volume_format=volume_format)
     await backend.open()
     # More than any file system's longest file.
-    return PoolUnderTest(backend, DirectoryConnector(root, executor), read_start, (1 << 63) - 512)
+    return PoolUnderTest(backend, DirectoryConnector(root, executor), read_start, 1 << 63)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import GIB, ServerGoal, ServerRung
-from kevel.hypervisor.base import DiskSpec, Event, EventKind
+from kevel.hypervisor.base import DiskSpec, Event, EventKind, PowerState
 from tests.unit.host.world import (
     ALIAS,
     LATER_S,
@@ -393,3 +393,25 @@ async def test_a_disk_that_cannot_be_unplugged_keeps_its_rung_and_the_reason_is_
         await until(lambda: world.control.failures)
         assert world.control.failures == [("unplug_failed", isinstance(error, StepNever))]
         assert world.control.path.rung is Rung.PLUGGED
+
+
+async def test_l3_a_disk_that_vanishes_silently_is_found_by_the_next_census_and_put_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kevel.host.agent.CENSUS_S", 0.05)
+    world = World()
+    async with world.running(effect_free=()):
+        (guest,) = world.hypervisor.servers.values()
+        assert guest.live
+        guest.live.clear()
+        await until(lambda: guest.live)
+        await until(lambda: world.control.path.rung is Rung.PLUGGED)
+
+
+async def test_l3_a_server_that_stops_silently_is_found_by_the_next_census(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kevel.host.agent.CENSUS_S", 0.05)
+    world = World()
+    async with world.running():
+        (guest,) = world.hypervisor.servers.values()
+        guest.power, guest.stop_reason = PowerState.SHUTOFF, "crashed"
+        await until(lambda: world.control.server.rung is ServerRung.DEFINED)

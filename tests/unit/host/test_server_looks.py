@@ -237,8 +237,9 @@ async def test_a_passing_failure_is_tried_again_and_reported_only_past_the_deadl
 
 
 async def test_an_unknown_server_on_the_host_raises_an_alarm_and_is_left_alone(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("kevel.host.agent.CENSUS_S", 0.05)
     world = World()
     async with world.running():
         pass
