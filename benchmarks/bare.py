@@ -22,7 +22,7 @@ REMOVED_TIMEOUT_S: Final = 30.0
 
 
 def run_rounds(root: str, server_id: str, disk_xml: str, alias: str, rounds: int, settle_s: float) -> list[list[float]]:
-    """Attach and detach the disk; [attach, detach] in milliseconds for each round after the first, which warms up."""
+    """Attach and detach the disk; [attach, detach] in milliseconds for each round."""
     libvirt.virEventRegisterDefaultImpl()
     threading.Thread(target=_run_events, daemon=True).start()
     connection = libvirt.open(f"qemu:///embed?root={root}")
@@ -35,7 +35,7 @@ def run_rounds(root: str, server_id: str, disk_xml: str, alias: str, rounds: int
     connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, hear, None)
     domain = connection.lookupByUUIDString(server_id)
     taken: list[list[float]] = []
-    for _ in range(rounds + 1):
+    for _ in range(rounds):
         time.sleep(settle_s)
         removed.clear()
         started = time.perf_counter()
@@ -48,7 +48,7 @@ def run_rounds(root: str, server_id: str, disk_xml: str, alias: str, rounds: int
             raise TimeoutError(f"the guest has not let go of {alias} within {REMOVED_TIMEOUT_S:g} s")
         domain.detachDeviceAlias(alias, CONFIG)
         taken.append([(attached - started) * 1e3, (time.perf_counter() - asked) * 1e3])
-    return taken[1:]
+    return taken
 
 
 def _run_events() -> None:

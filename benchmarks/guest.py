@@ -24,6 +24,8 @@ from kevel.hypervisor.libvirt.root_disk import choose_cache_mode
 #: Kevel and bare libvirt take turns: blocks of so many rounds each. Only one process can hold the embedded libvirt.
 BLOCKS: Final = 3
 BLOCK_ROUNDS: Final = 12
+#: Rounds of each block that are not counted: both have just been started.
+WARM_UP_ROUNDS: Final = 4
 #: Between two looks at the volume. Longer, the watching adds more to what is watched; shorter, it takes its CPU time.
 POLL_S: Final = 0.002
 #: The emulated guest looks at a new disk for a while; nothing is measured meanwhile, of either.
@@ -51,13 +53,13 @@ def measure_guest() -> Section:
 
 
 async def run_ours(data: Path, server_id: str, volume_id: str) -> list[Cycle]:
-    """A block of rounds through Kevel's API; one more, not counted, warms up."""
+    """A block of rounds through Kevel's API."""
     cycles: list[Cycle] = []
     async with Connection(log_in(data)) as connection:
-        for _ in range(BLOCK_ROUNDS + 1):
+        for _ in range(WARM_UP_ROUNDS + BLOCK_ROUNDS):
             await asyncio.sleep(SETTLE_S)
             cycles.append(await run_cycle(connection, server_id, volume_id, poll_s=POLL_S, settle_s=SETTLE_S))
-    return cycles[1:]
+    return cycles[WARM_UP_ROUNDS:]
 
 
 def run_bare(data: Path, server_id: str, volume_id: str) -> list[list[float]]:
@@ -78,7 +80,7 @@ def run_bare(data: Path, server_id: str, volume_id: str) -> list[list[float]]:
         "server_id": server_id,
         "disk_xml": build_disk_xml(disk, VolumeBus.SCSI, cache=cache, block_device=False),
         "alias": disk.alias,
-        "rounds": BLOCK_ROUNDS,
+        "rounds": WARM_UP_ROUNDS + BLOCK_ROUNDS,
         "settle_s": SETTLE_S,
     }
     command = [sys.executable, "-m", "benchmarks.bare"]
@@ -88,7 +90,7 @@ def run_bare(data: Path, server_id: str, volume_id: str) -> list[list[float]]:
     if done.returncode != 0:
         raise KevelError(f"The bare libvirt calls failed: {done.stderr[-2000:]}")
     taken: list[list[float]] = json.loads(done.stdout)
-    return taken
+    return taken[WARM_UP_ROUNDS:]
 
 
 def _show(ours: list[Cycle], bare: list[list[float]]) -> list[Figure]:
