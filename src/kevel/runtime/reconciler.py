@@ -42,6 +42,8 @@ DONE: Final = Done()
 
 BACKOFF_FIRST_S: Final = 0.2
 BACKOFF_MAX_S: Final = 15.0
+#: Looks in a row that are repeated without a pause because the row had moved meanwhile.
+STALE_AT_ONCE_MAX: Final = 10
 
 
 class Reconciler:
@@ -60,6 +62,7 @@ class Reconciler:
         self._again: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
+        self._stale: dict[str, int] = {}
         self._closed = False
 
     def wake(self, key: str) -> None:
@@ -94,12 +97,18 @@ class Reconciler:
         except asyncio.CancelledError:
             raise
         except StaleWrite:
-            # Somebody moved the row between our read and our write: decide anew at once.
-            self._again.add(key)
-            return None
+            # Somebody moved the row between our read and our write: decide anew at once, a few times.
+            stale = self._stale.get(key, 0) + 1
+            self._stale[key] = stale
+            if stale <= STALE_AT_ONCE_MAX:
+                self._again.add(key)
+                return None
+            outcome = Retry("the row moves faster than it can be looked at")
         except Exception:
             log.exception("look failed", reconciler=self.name, key=key)
             outcome = Retry("internal error")
+        else:
+            self._stale.pop(key, None)
         if isinstance(outcome, Retry):
             failures = self._failures.get(key, 0) + 1
             self._failures[key] = failures

@@ -8,7 +8,16 @@ import pytest
 
 from kevel.domain.errors import StaleWrite
 from kevel.runtime import reconciler as module
-from kevel.runtime.reconciler import BACKOFF_FIRST_S, BACKOFF_MAX_S, DONE, Again, Outcome, Reconciler, Retry
+from kevel.runtime.reconciler import (
+    BACKOFF_FIRST_S,
+    BACKOFF_MAX_S,
+    DONE,
+    STALE_AT_ONCE_MAX,
+    Again,
+    Outcome,
+    Reconciler,
+    Retry,
+)
 
 Look = Callable[[str], Awaitable[Outcome]]
 
@@ -182,6 +191,15 @@ async def test_a_stale_write_is_decided_anew_at_once() -> None:
         await settle(reconciler)
         assert look.keys == ["a"] * 3
         assert not reconciler._timers
+
+
+async def test_a_row_that_always_moves_is_looked_at_with_backoff_in_the_end() -> None:
+    look = Looks(*[StaleWrite() for _ in range(STALE_AT_ONCE_MAX + 1)])
+    async with reconciling(look) as reconciler:
+        reconciler.wake("a")
+        await settle(reconciler)
+        assert len(look.keys) == STALE_AT_ONCE_MAX + 1
+        assert "a" in reconciler._timers
 
 
 async def test_an_exception_in_a_look_is_logged_and_the_key_is_not_forgotten(
