@@ -8,7 +8,6 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, c
 
 import msgspec
 from sqlalchemy import Connection, Executable, Row, Table
-from sqlalchemy.exc import IntegrityError
 
 from kevel.store.statements import Rows, run_statement
 
@@ -77,9 +76,3 @@ def row_columns(table: Table, struct: type[S]) -> tuple[Any, ...]:
 def as_struct(struct: type[S], row: Row[Any] | Sequence[Any]) -> S:
     """A row of `row_columns` as its struct."""
     return struct(**dict(zip(struct.__struct_fields__, row, strict=True)))
-
-
-def names_constraint(error: IntegrityError, name: str, *columns: str) -> bool:
-    """Did the write break that unique index? SQLite names the columns instead of the index."""
-    text = str(error.orig)
-    return name in text or (bool(columns) and all(column in text for column in columns))
