@@ -126,7 +126,7 @@ class Process:
         images: Any = OneImage()
         self.servers = Servers(runtime, images, self.flavors, LIMITS)
         self.volumes = Volumes(runtime, pool, LIMITS, host="sim", availability_zone="nova")
-        self.attachments = self.engine.attachments
+        self.attachments = self.engine.workers.attachments
 
     async def start(self) -> None:
         await self.flavors.bootstrap()

@@ -1,6 +1,6 @@
-"""What moves attachments: the control plane's workers, the host's agent, and the sweep that misses nothing.
+"""What moves attachments: the control plane's workers with the sweep that misses nothing, and the host's agent.
 
-`kevel up` runs it on SQLite and libvirt; the simulator runs the very same object on its own ports.
+`kevel up` runs both in one process on SQLite and libvirt; the simulator runs them on its own ports, together or apart.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from kevel.control.paths import PathWorker
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.volume_worker import VolumeWorker
+from kevel.domain.limits import Limits
 from kevel.host.agent import Agent
 from kevel.host.state import HostConfig, HostState
 from kevel.hypervisor.base import Hypervisor
@@ -29,21 +30,18 @@ log = structlog.get_logger(__name__)
 LOOKS_MAX: Final = 32
 
 
-class Engine:
-    """Workers, agent and sweep of one process with one host."""
+class Workers:
+    """The control plane's share: attachments, the agents' side, the workers, and the sweep."""
 
     def __init__(
         self,
         runtime: Runtime,
         backends: Mapping[str, Backend],
-        connectors: Mapping[str, Connector],
-        hypervisor: Hypervisor,
-        host: HostConfig,
         sealer: Sealer,
+        limits: Limits,
         *,
         keep_house: Callable[[], object] = lambda: None,
     ) -> None:
-        limits = host.limits
         self.attachments = Attachments(runtime, backends, sealer, limits)
         self.hosts = Hosts(runtime, backends, sealer, limits)
         self._paths = PathWorker(runtime, backends, sealer, limits)
@@ -52,23 +50,20 @@ class Engine:
             "path": Reconciler("path", self._paths.look, runtime.ids, parallel_max=LOOKS_MAX),
             "volume": Reconciler("volume", self._volumes.look, runtime.ids, parallel_max=LOOKS_MAX),
         }
-        self._agent = Agent(HostState(host, hypervisor, connectors, self.hosts, runtime.clock), runtime.ids)
         self._keep_house = keep_house
         self._sweep_every_s = limits.sweep_every_s
         self._sweeping: asyncio.Task[None] | None = None
         runtime.store.subscribe(self._hear)
 
-    async def start(self) -> None:
-        """Open the hypervisor, take over what is assigned, and go on with what is unfinished. Raises SetupError."""
-        await self._agent.start()
+    def start(self) -> None:
+        """Go on with what is unfinished."""
         self._sweeping = asyncio.create_task(self._sweep(), name="sweep")
 
     async def close(self) -> None:
-        """Stop looking; guests keep running, and rows keep what is to be done."""
+        """Stop looking; rows keep what is to be done."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)
-        await self._agent.close()
         for reconciler in self._looks.values():
             await reconciler.close()
 
@@ -91,3 +86,32 @@ class Engine:
             except Exception:
                 log.exception("sweep failed")
             await asyncio.sleep(self._sweep_every_s)
+
+
+class Engine:
+    """Both in one process: what `kevel up` runs."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        backends: Mapping[str, Backend],
+        connectors: Mapping[str, Connector],
+        hypervisor: Hypervisor,
+        host: HostConfig,
+        sealer: Sealer,
+        *,
+        keep_house: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.workers = Workers(runtime, backends, sealer, host.limits, keep_house=keep_house)
+        state = HostState(host, hypervisor, connectors, self.workers.hosts, runtime.clock)
+        self.agent = Agent(state, runtime.ids)
+
+    async def start(self) -> None:
+        """Open the hypervisor, take over what is assigned, and go on with what is unfinished. Raises SetupError."""
+        await self.agent.start()
+        self.workers.start()
+
+    async def close(self) -> None:
+        """Stop looking; guests keep running, and rows keep what is to be done."""
+        await self.workers.close()
+        await self.agent.close()

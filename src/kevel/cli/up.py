@@ -157,8 +157,8 @@ async def running(
             servers=Servers(runtime, images, flavors, limits),
             volumes=Volumes(runtime, backend, limits, host=config.host, availability_zone=config.availability_zone),
             volume_types=VolumeTypes(runtime),
-            attachments=engine.attachments,
-            hosts=engine.hosts,
+            attachments=engine.workers.attachments,
+            hosts=engine.workers.hosts,
         )
         await _bootstrap(services, Path(config.guest), data, url)
 
