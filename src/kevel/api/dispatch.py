@@ -28,6 +28,7 @@ from kevel.domain.errors import (
     Unauthenticated,
     Unsupported,
 )
+from kevel.runtime import failpoints
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +78,8 @@ class ApiApp:
         else:
             headers.update(self._version_headers(version))
             response = await self._answer(request, version, request_id, headers)
+        if request.method not in ("GET", "HEAD"):
+            failpoints.begin("answer")
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, version: Version, request_id: str, headers: dict[str, str]) -> Response:

@@ -40,6 +40,7 @@ from kevel.hypervisor.base import Hypervisor
 from kevel.hypervisor.libvirt.hypervisor import EMBED_URI, LibvirtHypervisor
 from kevel.hypervisor.libvirt.wire import Accel
 from kevel.hypervisor.sim import SimHypervisor
+from kevel.runtime import failpoints
 from kevel.runtime.ports import SystemClock, SystemIds, ThreadExecutor
 from kevel.storage.directory import DirectoryBackend, DirectoryConnector
 from kevel.storage.image_files import ImageFiles
@@ -222,6 +223,7 @@ def run_up(config: Config, announce: Callable[[Kevel, DataDir], None]) -> int:
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _set_up_logging(config.log_level)
+    failpoints.arm(os.environ)
     data = DataDir(Path(config.data))
     data.open()
     try:

@@ -15,6 +15,7 @@ from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import Attachment, Path, Reason, ServerGoal, Volume
+from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 from kevel.storage.base import Backend, ConnectionInfo
 from kevel.store.attachments import expired, load_attachment, load_path, paths_in_control
@@ -89,9 +90,11 @@ class PathWorker:
         info: ConnectionInfo | None = None
         for act in step.acts:
             if act == "export_volume":
-                info = await backend.export_volume(export)
+                with failpoints.around(act):
+                    info = await backend.export_volume(export)
             elif act == "revoke_export":
-                await backend.revoke_export(export)
+                with failpoints.around(act):
+                    await backend.revoke_export(export)
             elif act != "release_claim":
                 raise AssertionError(f"{act} is not the control plane's")
         return info

@@ -15,6 +15,7 @@ from kevel.control.runtime import Runtime
 from kevel.domain.errors import StepError, StepNever
 from kevel.domain.ladder import Rung
 from kevel.domain.model import GIB, Actor, Operation, OperationKind, Reason, Volume
+from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Outcome, Retry
 from kevel.storage.base import Backend, VolumeFile
 from kevel.store.actions import start_action
@@ -70,11 +71,14 @@ class VolumeWorker:
             size_gib = int(operation.args["size_gib"])
         file = VolumeFile(volume_id=volume.id, size_bytes=size_gib * GIB, format=volume.format)
         if operation.kind is OperationKind.CREATING:
-            await backend.create_volume(file)
+            with failpoints.around("create_volume"):
+                await backend.create_volume(file)
         elif operation.kind is OperationKind.EXTENDING:
-            await backend.grow_volume(file)
+            with failpoints.around("grow_volume"):
+                await backend.grow_volume(file)
         else:
-            await backend.delete_volume(file)
+            with failpoints.around("delete_volume"):
+                await backend.delete_volume(file)
 
     async def _note_failure(self, operation: Operation, error: StepError) -> Outcome:
         at = self._runtime.clock.now_us()

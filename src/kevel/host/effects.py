@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from kevel.domain.errors import StepUnknown
+from kevel.runtime import failpoints
 
 T = TypeVar("T")
 
@@ -35,6 +36,8 @@ class Effects:
         except BaseException:
             call.close()
             raise
+        effect = getattr(call, "__name__", "")  # a coroutine of the port has the port's name for the act
+        failpoints.begin(effect)
         task = asyncio.ensure_future(call)
         try:
             done, _ = await asyncio.wait({task}, timeout=self._wait_s)
@@ -45,7 +48,9 @@ class Effects:
             self._leave_running(task, lock)
             raise StepUnknown("The hypervisor has not answered yet; the call is still under way.")
         lock.release()
-        return task.result()
+        result = task.result()
+        failpoints.done(effect)
+        return result
 
     def _leave_running(self, task: asyncio.Task[Any], lock: asyncio.Lock) -> None:
         self._overdue.add(task)

@@ -12,6 +12,7 @@ from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
 from kevel.domain.model import Reason, ServerRung
 from kevel.host.state import HostState
 from kevel.hypervisor.base import DiskSpec, ServerView
+from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 from kevel.storage.base import LocalDisk, VolumeFile
 
@@ -79,7 +80,8 @@ class PathLooks:
                 return Again(self._state.limits.unplug_look_s)
             if act == "disconnect_volume" and path.connection_info is not None:
                 connector = self._state.connectors[path.connection_info["driver_volume_type"]]
-                await connector.disconnect_volume(_volume_file(path), path.connection_info)
+                with failpoints.around(act):
+                    await connector.disconnect_volume(_volume_file(path), path.connection_info)
         await self._moved(path, step.rung, step.hands, started, plugged_bytes=None)
         return DONE
 
@@ -144,7 +146,8 @@ class PathLooks:
         if path.connection_info is None:
             raise AssertionError(f"path {path.id} is exported without connection_info")
         connector = self._state.connectors[path.connection_info["driver_volume_type"]]
-        return await connector.connect_volume(_volume_file(path), path.connection_info)
+        with failpoints.around("connect_volume"):
+            return await connector.connect_volume(_volume_file(path), path.connection_info)
 
     async def _moved(
         self, path: PathAssignment, rung: Rung, hands: Hands, started: int, *, plugged_bytes: int | None

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from kevel.domain.errors import KevelError, Unavailable
+from kevel.runtime import failpoints
 from kevel.store.transactions import Tx, Wake
 
 log = structlog.get_logger(__name__)
@@ -133,6 +134,7 @@ class Batcher:
             self._sql.execute("ROLLBACK")
 
     def _commit(self) -> None:
+        failpoints.begin("commit")
         try:
             self._sql.execute("COMMIT")
         except sqlite3.OperationalError as error:
@@ -142,6 +144,7 @@ class Batcher:
             raise CommitFailed from error
         except sqlite3.Error as error:
             raise CommitFailed from error
+        failpoints.done("commit")
 
 
 def _is_full(error: DBAPIError) -> bool:

@@ -37,73 +37,78 @@ class Act(msgspec.Struct, frozen=True, tag=True):
     """One call of the port."""
 
 
-class Define(Act, frozen=True, tag=True):
+class Define(Act, frozen=True, tag="define_server"):
     """define_server."""
 
     server_id: str
     spec: DomainSpec
 
 
-class Start(Act, frozen=True, tag=True):
+class Start(Act, frozen=True, tag="start_server"):
     """start_server."""
 
     server_id: str
 
 
-class AskShutdown(Act, frozen=True, tag=True):
+class AskShutdown(Act, frozen=True, tag="ask_shutdown"):
     """ask_shutdown."""
 
     server_id: str
 
 
-class AskReboot(Act, frozen=True, tag=True):
+class AskReboot(Act, frozen=True, tag="ask_reboot"):
     """ask_reboot."""
 
     server_id: str
 
 
-class PowerOff(Act, frozen=True, tag=True):
+class PowerOff(Act, frozen=True, tag="power_off"):
     """power_off."""
 
     server_id: str
 
 
-class Undefine(Act, frozen=True, tag=True):
+class Undefine(Act, frozen=True, tag="undefine_server"):
     """undefine_server."""
 
     server_id: str
 
 
-class Observe(Act, frozen=True, tag=True):
+class Observe(Act, frozen=True, tag="observe_server"):
     """observe_server."""
 
     server_id: str
 
 
-class ObserveAll(Act, frozen=True, tag=True):
+class ObserveAll(Act, frozen=True, tag="observe_all"):
     """observe_all."""
 
 
-class Plug(Act, frozen=True, tag=True):
+class Plug(Act, frozen=True, tag="plug_disk"):
     """plug_disk."""
 
     server_id: str
     disk: DiskSpec
 
 
-class Unplug(Act, frozen=True, tag=True):
+class Unplug(Act, frozen=True, tag="unplug_disk"):
     """unplug_disk."""
 
     server_id: str
     alias: str
 
 
-class Resize(Act, frozen=True, tag=True):
+class Resize(Act, frozen=True, tag="resize_disk"):
     """resize_disk."""
 
     server_id: str
     alias: str
     size_bytes: int
+
+
+def name_act(act: Act) -> str:
+    """The port's name of the call."""
+    return str(act.__struct_config__.tag)
 
 
 ServerAct = Define | Start | AskShutdown | AskReboot | PowerOff | Undefine | Observe | Plug | Unplug | Resize

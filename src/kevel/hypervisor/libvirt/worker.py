@@ -29,6 +29,7 @@ from kevel.hypervisor.base import Event, EventKind, HostFacts
 from kevel.hypervisor.libvirt import wire
 from kevel.hypervisor.libvirt.domain_xml import ALIAS_PREFIX, NAME_PREFIX
 from kevel.hypervisor.libvirt.session import Session
+from kevel.runtime import failpoints
 
 EMBED_SCHEME = "qemu:///embed"
 #: Acts under way at the same time, each for another server.
@@ -85,6 +86,7 @@ def end_process() -> NoReturn:
 
 def main() -> None:
     """Open libvirt as the parent's first message says, then do acts until the parent is gone."""
+    failpoints.arm(os.environ)
     faulthandler.enable()  # a crash inside libvirt leaves a trace in the log
     line = Line(socket.socket(fileno=int(sys.argv[1])))
     settings = msgspec.msgpack.decode(line.receive(), type=wire.Settings)
@@ -102,8 +104,10 @@ def main() -> None:
 
 def serve_request(session: Session, line: Line, request: wire.Request) -> None:
     """Do an act and send the reply."""
+    effect = f"{failpoints.CHILD}{wire.name_act(request.act)}"
     try:
-        value = do_act(session, request.act)
+        with failpoints.around(effect):
+            value = do_act(session, request.act)
         reply = wire.Reply(number=request.number, value=msgspec.Raw(msgspec.msgpack.encode(value)))
     except Exception as error:  # noqa: BLE001 - a request without a reply would cost the parent its time limit
         reply = describe_failure(request.number, error)
