@@ -7,7 +7,8 @@ every point, so that a harness kills at each of them without anybody having to r
 
 kills the process with SIGKILL the third time that a disk has been plugged and not yet been recorded, or before the
 first COMMIT, whichever comes first. With KEVEL_FAILPOINTS_SPENT naming a file, the point is written there before the
-kill, and a point that stands there does not kill again: a process that is started anew with the same environment goes on.
+kill, and a point that stands there does not kill again: a process that is started anew with the same environment goes
+on.
 """
 
 from __future__ import annotations
