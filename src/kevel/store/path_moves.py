@@ -18,7 +18,7 @@ from kevel.domain.errors import StaleWrite
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import Actor, Attachment, Path, Reason, ServerGoal, Volume
 from kevel.store.actions import finish_action, start_action
-from kevel.store.attachments import live_paths, load_attachment
+from kevel.store.attachments import live_paths, load_attachment, open_of_volume
 from kevel.store.hosts import raise_version
 from kevel.store.journal import Entry, append
 from kevel.store.schema.attachments import attachments, claims, paths
@@ -314,7 +314,8 @@ def _close_attachment(tx: Tx, attachment: Attachment, at: int) -> None:
     server = load_server(tx, attachment.server_id)
     if server is not None and server.goal is ServerGoal.DELETED:
         volume = load_volume(tx, attachment.volume_id)
-        if attachment.delete_on_termination and volume is not None and volume.deleted_at is None:
+        held = open_of_volume(tx, attachment.volume_id)  # a shared volume goes with the last of its servers
+        if attachment.delete_on_termination and not held and volume is not None and volume.deleted_at is None:
             begin_delete(tx, volume, request_id=attachment.goal_request_id, at=at)
         close_server_if_left(tx, server, at)
 

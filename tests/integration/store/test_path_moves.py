@@ -18,7 +18,7 @@ from kevel.store.actions import Action, list_actions
 from kevel.store.attachments import live_paths, open_of_volume
 from kevel.store.hosts import register_host
 from kevel.store.journal import of_attachment
-from kevel.store.path_moves import keep_waiting, move_path, set_goal
+from kevel.store.path_moves import NewAttachment, keep_waiting, move_path, open_attachment, set_goal
 from kevel.store.schema import metadata
 from kevel.store.transactions import Tx, Wake
 from kevel.store.volumes import change_volume, running_operation
@@ -475,6 +475,31 @@ def test_a_volume_that_was_detached_before_stays(tx: Tx) -> None:
     life.delete_server()
     life.host_removed_server()
     assert running_operation(tx, "volume") is None
+
+
+def test_a_shared_volume_that_another_server_has_stays_when_one_server_goes(tx: Tx) -> None:
+    change_volume(tx, "volume", multiattach=True)
+    insert_server(tx, "other")
+    life = Life(tx)
+    life.attach(delete_on_termination=True)
+    life.settle()
+    second = NewAttachment(
+        attachment_id="b",
+        claim_id="claim-b",
+        path_id="path-b",
+        server_id="other",
+        host="here",
+        device="/dev/sdb",
+        unit=1,
+        tag=None,
+        delete_on_termination=True,
+        deadline_at=life.at,
+    )
+    open_attachment(tx, second, life.volume, actor=life.actor(), at=life.tick(), seal_export=None)
+    life.delete_server()
+    life.settle()
+    assert not life.is_open()
+    assert running_operation(tx, "volume") is None, "the other server still has it"
 
 
 # The journal, which is S12
