@@ -26,6 +26,7 @@ from kevel.cli.engine import Engine
 from kevel.control.flavors import Flavors
 from kevel.control.identity import Identity
 from kevel.control.images import Images
+from kevel.control.messages import Messages
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.servers import Servers
@@ -160,6 +161,7 @@ async def running(
             volume_types=VolumeTypes(runtime),
             attachments=engine.workers.attachments,
             hosts=engine.workers.hosts,
+            messages=Messages(runtime),
         )
         await _bootstrap(services, Path(config.guest), data, url)
 

@@ -9,6 +9,7 @@ from kevel.control.flavors import Flavors
 from kevel.control.hosts import Hosts
 from kevel.control.identity import Identity
 from kevel.control.images import Images
+from kevel.control.messages import Messages
 from kevel.control.runtime import Runtime
 from kevel.control.servers import Servers
 from kevel.control.volume_types import VolumeTypes
@@ -28,3 +29,4 @@ class Services:
     volume_types: VolumeTypes
     attachments: Attachments
     hosts: Hosts
+    messages: Messages

@@ -14,12 +14,14 @@ import structlog
 from kevel.control.runtime import Runtime
 from kevel.domain.errors import StepError, StepNever
 from kevel.domain.ladder import Rung
+from kevel.domain.messages import OF_OPERATION
 from kevel.domain.model import GIB, Actor, Operation, OperationKind, Reason, Volume
 from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Outcome, Retry
 from kevel.storage.base import Backend, VolumeFile
 from kevel.store.actions import start_action
 from kevel.store.attachments import open_of_volume
+from kevel.store.messages import add_message
 from kevel.store.transactions import Tx
 from kevel.store.volumes import (
     change_volume,
@@ -127,4 +129,19 @@ def _fail(tx: Tx, operation: Operation, message: str, at: int) -> None:
     reason = Reason(code=f"{operation.kind.value}_failed", message=message, at=at)
     finish_operation(tx, operation, actor=ACTOR, at=at, error=reason)
     change_volume(tx, operation.volume_id, fault=reason, updated_at=at)
+    volume = load_volume(tx, operation.volume_id)
+    if volume is None:
+        raise AssertionError("a volume's row is never deleted")
+    action, detail = OF_OPERATION[operation.kind]
+    add_message(
+        tx,
+        cause=f"operation/{operation.id}",
+        project_id=volume.project_id,
+        request_id=operation.request_id,
+        volume_id=volume.id,
+        action=action,
+        detail=detail,
+        text=message,
+        at=at,
+    )
     log.warning("volume operation failed", volume_id=operation.volume_id, kind=operation.kind.value, reason=message)

@@ -67,6 +67,8 @@ class Assignments(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     servers: tuple[ServerAssignment, ...]
     paths: tuple[PathAssignment, ...]
+    #: The newest census that somebody waits for: the agent takes one at once, and reports it under this number.
+    census_wanted: int = 0
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,3 +106,42 @@ class ServerReport(msgspec.Struct, frozen=True, kw_only=True):
     #: The guest ended without having been asked to: why.
     ended: Reason | None = None
     failure: Failure | None = None
+
+
+class DiskSight(msgspec.Struct, frozen=True, kw_only=True):
+    """What a census saw of one path's disk."""
+
+    path_id: str
+    #: The path's revision at the time: a sight says nothing about a path that has moved since.
+    revision: int
+    #: In the running guest; None: the guest does not run.
+    live: bool | None
+    #: In the definition.
+    persistent: bool
+
+
+class ServerSight(msgspec.Struct, frozen=True, kw_only=True):
+    """A server that a census saw otherwise than its record has it."""
+
+    server_id: str
+    revision: int
+    runs: bool
+
+
+class Stranger(msgspec.Struct, frozen=True, kw_only=True):
+    """What a census saw and no assignment names: a whole server, or one disk of one. The records judge it."""
+
+    server_id: str
+    #: The disk's alias; "" for the server itself.
+    alias: str = ""
+
+
+class HostCensus(msgspec.Struct, frozen=True, kw_only=True):
+    """What is really on a host. Nothing is acted on from it: it puts things up for a look, and raises alarms."""
+
+    #: The newest census asked for when this one was begun.
+    number: int
+    servers: int
+    disks: tuple[DiskSight, ...]
+    differing: tuple[ServerSight, ...]
+    strangers: tuple[Stranger, ...]

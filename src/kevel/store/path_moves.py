@@ -16,11 +16,14 @@ from sqlalchemy import bindparam, insert, update
 
 from kevel.domain.errors import StaleWrite
 from kevel.domain.ladder import Goal, Hands, Rung
+from kevel.domain.messages import Action as MessageAction
+from kevel.domain.messages import Detail
 from kevel.domain.model import Actor, Attachment, Path, Reason, ServerGoal, Volume
 from kevel.store.actions import finish_action, start_action
 from kevel.store.attachments import live_paths, load_attachment, open_of_volume
 from kevel.store.hosts import raise_version
 from kevel.store.journal import Entry, append
+from kevel.store.messages import add_message
 from kevel.store.schema.attachments import attachments, claims, paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import volumes
@@ -333,8 +336,20 @@ def keep_waiting(tx: Tx, attachment: Attachment, reason: Reason, *, at: int) -> 
 
     Raises StaleWrite when the goal has changed since: the reason would be another request's.
     """
-    action = "attach_volume" if attachment.goal is Goal.ATTACHED else "detach_volume"
+    attaching = attachment.goal is Goal.ATTACHED
+    action = "attach_volume" if attaching else "detach_volume"
     finish_action(tx, subject_id=attachment.id, action=action, at=at, error=reason.message)
+    add_message(
+        tx,
+        cause=f"{attachment.id}/{attachment.goal_revision}/{reason.code}",
+        project_id=attachment.project_id,
+        request_id=attachment.goal_request_id,
+        volume_id=attachment.volume_id,
+        action=MessageAction.ATTACH_VOLUME if attaching else MessageAction.UPDATE_ATTACHMENT,
+        detail=Detail.ATTACH_ERROR if attaching else Detail.DETACH_ERROR,
+        text=reason.message,
+        at=at,
+    )
     values = {"of_id": attachment.id, "was_revision": attachment.goal_revision, "new_reason": reason}
     if tx.execute(_SET_REASON, values).rowcount != 1:
         raise StaleWrite

@@ -13,6 +13,7 @@ from sqlalchemy import insert
 
 from kevel.api.volume import API
 from kevel.control.attachments import Attachments
+from kevel.control.messages import Messages
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.volume_types import VolumeTypes
@@ -65,7 +66,14 @@ class World:
         self.types = VolumeTypes(runtime)
         self.attachments = Attachments(runtime, {"local": pool}, Sealer(bytes(64)), limits)
         self.worker = VolumeWorker(runtime, {"local": pool})
-        self.app = make_app(API, runtime, volumes=self.volumes, volume_types=self.types, attachments=self.attachments)
+        self.app = make_app(
+            API,
+            runtime,
+            volumes=self.volumes,
+            volume_types=self.types,
+            attachments=self.attachments,
+            messages=Messages(runtime),
+        )
         self.clients: dict[str, httpx.AsyncClient] = {}
 
     async def call(

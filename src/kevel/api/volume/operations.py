@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from kevel.api.operations import VERSIONS_PATH, Api, ErrorStyle, Operation, Policy, Version
-from kevel.api.volume import attachments, bodies, service, types, volumes
+from kevel.api.volume import attachments, bodies, messages, service, types, volumes
 
 _public = partial(Operation, method="GET", policy=Policy.PUBLIC)
 _read = partial(Operation, method="GET", policy=Policy.READER)
@@ -201,6 +201,28 @@ ATTACHMENTS: Final = (
     ),
 )
 
+MESSAGES: Final = (
+    _read(
+        name="listMessages", path="/messages", handler=messages.list_messages, errors=(400, 404), since=Version(3, 3)
+    ),
+    _read(
+        name="showMessage",
+        path="/messages/{message_id}",
+        handler=messages.show_one,
+        errors=(404,),
+        since=Version(3, 3),
+    ),
+    _write(
+        name="deleteMessage",
+        method="DELETE",
+        path="/messages/{message_id}",
+        handler=messages.delete_one,
+        success=204,
+        errors=(404,),
+        since=Version(3, 3),
+    ),
+)
+
 TYPES: Final = (
     _read(name="listTypes", path="/types", handler=types.list_types, errors=(400, 404)),
     _read(name="showDefaultType", path="/types/default", handler=types.show_default_type),
@@ -267,7 +289,7 @@ TYPES: Final = (
 API: Final = Api(
     name="volume",
     prefix="/volume/v3",
-    operations=(*SERVICE, *VOLUMES, *ACTIONS, *ATTACHMENTS, *TYPES),
+    operations=(*SERVICE, *VOLUMES, *ACTIONS, *ATTACHMENTS, *MESSAGES, *TYPES),
     error_style=ErrorStyle.COMPUTE,
     versions=(service.VERSION_LOWEST, service.VERSION_HIGHEST),
     version_service="volume",

@@ -25,6 +25,7 @@ from sqlalchemy import (
     text,
 )
 
+from kevel.domain.assignments import DiskSight
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import Reason
 from kevel.store.schema.base import Json, Number, Word, metadata
@@ -142,6 +143,8 @@ paths = Table(
     Column("plugged_bytes", BigInteger),
     Column("last_error", Json(Reason | None)),
     Column("changed_at", BigInteger, nullable=False),
+    #: What a census of the host saw of the disk; it holds while its revision is the path's.
+    Column("seen", Json(DiskSight | None)),
     Column("live", Integer),
     Column("host_version", BigInteger, nullable=False),
     CheckConstraint("rung BETWEEN 0 AND 4", name="rung"),
@@ -184,7 +187,8 @@ journal = Table(
     Column("volume_id", Text),
     Column("server_id", Text),
     Column("attachment_id", Text),
-    #: What moved: "rung", "goal", "hands", "operation" or "error".
+    #: What moved: "rung", "goal", "hands", "size" or "operation"; or what happened to it where it stands: "error",
+    #: "retry" (somebody asked for a look).
     Column("what", Text, nullable=False),
     Column("before", Text, nullable=False),
     Column("after", Text, nullable=False),

@@ -32,6 +32,8 @@ hosts = Table(
     Column("registered_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
     Column("disabled_reason", Text),
+    #: The newest census that somebody has asked for.
+    Column("census_wanted", BigInteger),
 )
 
 flavors = Table(

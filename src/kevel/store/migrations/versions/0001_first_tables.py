@@ -11,6 +11,14 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "censuses",
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("counted", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("subject", name=op.f("pk_censuses")),
+    )
+    op.create_table(
         "domains",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -19,6 +27,20 @@ def upgrade() -> None:
         sa.Column("extra", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_domains")),
         sa.UniqueConstraint("name", name=op.f("uq_domains_name")),
+    )
+    op.create_table(
+        "findings",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("volume_id", sa.Text(), nullable=True),
+        sa.Column("server_id", sa.Text(), nullable=True),
+        sa.Column("attachment_id", sa.Text(), nullable=True),
+        sa.Column("found_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("key <> ''", name=op.f("ck_findings_named")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_findings")),
+        sa.UniqueConstraint("subject", "kind", "key", name=op.f("uq_findings_subject_kind_key")),
     )
     op.create_table(
         "flavors",
@@ -46,6 +68,7 @@ def upgrade() -> None:
         sa.Column("registered_at", sa.BigInteger(), nullable=False),
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
         sa.Column("disabled_reason", sa.Text(), nullable=True),
+        sa.Column("census_wanted", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_hosts")),
     )
     op.create_table(
@@ -108,6 +131,22 @@ def upgrade() -> None:
     op.create_index("ix_journal_attachment_id", "journal", ["attachment_id"], unique=False)
     op.create_index("ix_journal_server_id", "journal", ["server_id"], unique=False)
     op.create_index("ix_journal_volume_id", "journal", ["volume_id"], unique=False)
+    op.create_table(
+        "messages",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("resource_uuid", sa.Text(), nullable=False),
+        sa.Column("action_id", sa.Text(), nullable=False),
+        sa.Column("detail_id", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("expires_at > created_at", name=op.f("ck_messages_expires")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
+    )
+    op.create_index("ix_messages_expires_at", "messages", ["expires_at"], unique=False)
+    op.create_index("ix_messages_project_id_created_at", "messages", ["project_id", "created_at"], unique=False)
     op.create_table(
         "regions",
         sa.Column("id", sa.Text(), nullable=False),
@@ -530,6 +569,7 @@ def upgrade() -> None:
         sa.Column("plugged_bytes", sa.BigInteger(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("seen", sa.Text(), nullable=True),
         sa.Column("live", sa.Integer(), nullable=True),
         sa.Column("host_version", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("hands = 'control' OR rung >= 2", name=op.f("ck_paths_host_hands")),
