@@ -8,13 +8,15 @@ from typing import Any, Final
 
 import structlog
 
+from kevel.control.alarms import raise_alarms
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
-from kevel.domain.assignments import Assignments, PathReport, ServerReport
+from kevel.domain.assignments import Assignments, HostCensus, PathReport, ServerReport
 from kevel.domain.ladder import Rung
 from kevel.domain.limits import Limits
 from kevel.storage.base import Backend
 from kevel.store.assignments import changes_for_host
+from kevel.store.censuses import judge_census, record_census
 from kevel.store.hosts import Host, list_hosts, register_host, touch_host
 from kevel.store.path_reports import apply_path_report
 from kevel.store.server_rows import apply_server_report
@@ -108,6 +110,16 @@ class Hosts:
             )
             if not taken:
                 log.info("outdated report", path=path.path_id, epoch=epoch)
+
+    async def take_census(self, host: str, epoch: int, census: HostCensus) -> None:
+        """Hold what is really on a host against the records: findings are kept, and new ones raise an alarm (L3)."""
+        store, at = self._runtime.store, self._runtime.clock.now_us()
+        judgement = await store.read(judge_census, host, census)
+        new = await store.write(record_census, host, epoch, census, judgement, at)
+        if new is None:
+            log.info("outdated census", host=host, epoch=epoch)
+        else:
+            raise_alarms(new)
 
     async def list(self) -> list[Host]:
         """All hosts, for the compute API's services and hypervisors."""

@@ -6,12 +6,13 @@ It holds nothing that must survive: after a restart it asks for everything, look
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 import structlog
 
-from kevel.domain.assignments import Assignments
+from kevel.domain.assignments import Assignments, DiskSight, HostCensus, PathAssignment, ServerSight, Stranger
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.model import ServerRung
 from kevel.host.path_looks import PathLooks
@@ -31,6 +32,8 @@ POLL_AGAIN_S: Final = 1.0
 RESYNC_S: Final = 30.0
 #: How often the agent compares everything that is assigned with everything that is there.
 CENSUS_S: Final = 30.0
+#: Things that no assignment names, in one census; with more, the rest is told once some have gone.
+STRANGERS_MAX: Final = 1000
 #: What calls still under way get when the agent stops.
 DRAIN_S: Final = 5.0
 
@@ -45,9 +48,9 @@ class Agent:
         self._paths = Reconciler("host-path", PathLooks(state).look, ids, parallel_max=LOOKS_MAX)
         self._poll: asyncio.Task[None] | None = None
         self._census: asyncio.Task[None] | None = None
-        #: What no assignment names: (server, alias or ""), at the last census, and what has been said of it.
-        self._unknown: set[tuple[str, str]] = set()
-        self._alarmed: set[tuple[str, str]] = set()
+        #: The newest census that somebody waits for; the event says that there is one.
+        self._census_wanted = 0
+        self._census_due = asyncio.Event()
         state.wake_server = self._wake
 
     async def start(self) -> None:
@@ -87,6 +90,9 @@ class Agent:
                 continue
             self._take(found, whole=since == 0, first=first)
             since = max(since, found.version)
+            if found.census_wanted > self._census_wanted:
+                self._census_wanted = found.census_wanted
+                self._census_due.set()
             if first:
                 first = False
                 self._census = asyncio.create_task(self._census_forever(), name="agent-census")
@@ -100,55 +106,63 @@ class Agent:
             if path.hands is not Hands.HOST:
                 state.forget_path(path.id)
                 continue
+            # The same once more: somebody wants it looked at.
+            if first or (not whole and state.paths.get(path.id) == path):
+                state.suspect.add(path.id)
             state.paths[path.id] = path
             state.paths_of[path.server_id].add(path.id)
-            if first:
-                state.suspect.add(path.id)
             self._paths.wake(path.id)
         for server in found.servers:
-            state.servers[server.id] = server
-            if first:
+            if first or (not whole and state.servers.get(server.id) == server):
                 state.suspect.add(server.id)
+            state.servers[server.id] = server
             self._wake(server.id)
 
     async def _census_forever(self) -> None:
-        """Compare what is assigned with what is there, now and then: what differs is looked at again (L3)."""
+        """Compare what is assigned with what is there, now and then and when asked: what differs is looked at (L3)."""
+        state = self._state
         while True:
+            self._census_due.clear()
+            number = self._census_wanted
             try:
-                views = await self._state.hypervisor.observe_all()
-                self._compare({view.server_id: view for view in views})
+                views = await state.hypervisor.observe_all()
+                census = self._compare(number, {view.server_id: view for view in views})
+                await state.control.take_census(state.config.name, state.epoch, census)
             except asyncio.CancelledError:
                 raise
             except Exception:
-                log.warning("census failed", host=self._state.config.name, exc_info=True)
-            await asyncio.sleep(CENSUS_S)
+                log.warning("census failed", host=state.config.name, exc_info=True)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._census_due.wait(), CENSUS_S)
 
-    def _compare(self, views: dict[str, ServerView]) -> None:
-        """Nothing is acted on from here: a row that differs is put up for a look, and the unknown raises an alarm."""
+    def _compare(self, number: int, views: dict[str, ServerView]) -> HostCensus:
+        """Nothing is acted on from here: what differs is put up for a look, and the records judge what is unknown."""
         state = self._state
         for path in list(state.paths.values()):
             view = views.get(path.server_id)
             if path.rung is Rung.PLUGGED and not (view is not None and view.has_disk(path.alias)):
                 state.suspect.add(path.id)
                 self._paths.wake(path.id)
+        differing: list[ServerSight] = []
         for server in list(state.servers.values()):
             view = views.get(server.id)
-            if (server.rung is ServerRung.RUNNING) != (view is not None and view.runs):
+            runs = view is not None and view.runs
+            if (server.rung is ServerRung.RUNNING) != runs:
+                differing.append(ServerSight(server_id=server.id, revision=server.revision, runs=runs))
                 state.suspect.add(server.id)
                 self._servers.wake(server.id)
         unknown = {(view.server_id, "") for view in views.values() if view.server_id not in state.servers}
         for view in views.values():
             unknown |= {(view.server_id, disk.alias) for disk in (*view.live, *view.persistent)}
         unknown -= {(path.server_id, path.alias) for path in state.paths.values()}
-        # Twice in a row: what was only just given up or taken on is no news.
-        for server_id, alias in sorted(unknown & self._unknown - self._alarmed):
-            log.error(
-                "unknown disk in a server of this host" if alias else "unknown server on this host",
-                server=server_id,
-                disk=alias,
-            )
-            self._alarmed.add((server_id, alias))
-        self._unknown = unknown
+        strangers = [Stranger(server_id=server_id, alias=alias) for server_id, alias in sorted(unknown)]
+        return HostCensus(
+            number=number,
+            servers=len(views),
+            disks=tuple(_see_disk(path, views.get(path.server_id)) for path in state.paths.values()),
+            differing=tuple(differing),
+            strangers=tuple(strangers[:STRANGERS_MAX]),
+        )
 
     def hear(self, event: Event) -> None:
         """An event of the hypervisor: only a reason to look."""
@@ -186,3 +200,14 @@ class Agent:
         self._servers.wake(server_id)
         for path_id in self._state.paths_of[server_id]:
             self._paths.wake(path_id)
+
+
+def _see_disk(path: PathAssignment, view: ServerView | None) -> DiskSight:
+    if view is None:
+        return DiskSight(path_id=path.id, revision=path.revision, live=None, persistent=False)
+    return DiskSight(
+        path_id=path.id,
+        revision=path.revision,
+        live=view.live_disk(path.alias) is not None if view.runs else None,
+        persistent=view.persistent_disk(path.alias) is not None,
+    )

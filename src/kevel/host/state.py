@@ -9,7 +9,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from kevel.domain.assignments import Assignments, PathAssignment, PathReport, ServerAssignment, ServerReport
+from kevel.domain.assignments import (
+    Assignments,
+    HostCensus,
+    PathAssignment,
+    PathReport,
+    ServerAssignment,
+    ServerReport,
+)
 from kevel.domain.limits import Limits
 from kevel.host.effects import Effects
 from kevel.hypervisor.base import Hypervisor
@@ -27,6 +34,8 @@ class ControlPlane(Protocol):
     async def report(
         self, host: str, epoch: int, servers: tuple[ServerReport, ...], paths: tuple[PathReport, ...]
     ) -> None: ...
+
+    async def take_census(self, host: str, epoch: int, census: HostCensus) -> None: ...
 
 
 class HostConfig(msgspec.Struct, frozen=True, kw_only=True):

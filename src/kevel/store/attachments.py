@@ -44,6 +44,11 @@ _OPEN_OF_SERVERS = _OPEN.where(attachments.c.server_id.in_(bindparam("of_servers
 _PATHS_OF = select(*PATH_COLUMNS).where(
     paths.c.attachment_id.in_(bindparam("of_attachments", expanding=True)), paths.c.live == LIVE
 )
+_REACHED = select(paths.c.id).where(
+    paths.c.attachment_id == attachments.c.id, paths.c.rung == Rung.PLUGGED, attachments.c.goal == Goal.ATTACHED
+)
+_OVERDUE = _OPEN.where(attachments.c.deadline_at < bindparam("before"), ~_REACHED.exists()).limit(bindparam("rows_max"))
+_EXPIRED = _OVERDUE.where(attachments.c.reason.is_(None))
 
 #: SQL variables in one statement; larger collections are read in several.
 _IDS_MAX = 500
@@ -139,12 +144,11 @@ def paths_in_control(tx: Tx) -> list[str]:
     return list(tx.execute(statement).scalars())
 
 
+def overdue(tx: Tx, before_at: int, rows_max: int) -> list[Attachment]:
+    """Open attachments whose request is past its deadline and not reached, oldest first."""
+    return [as_struct(Attachment, row) for row in tx.execute(_OVERDUE, {"before": before_at, "rows_max": rows_max})]
+
+
 def expired(tx: Tx, before_at: int, rows_max: int) -> list[Attachment]:
-    """Open attachments whose request is past its deadline and not yet reached nor given up, oldest first."""
-    reached = select(paths.c.id).where(
-        paths.c.attachment_id == attachments.c.id, paths.c.rung == Rung.PLUGGED, attachments.c.goal == Goal.ATTACHED
-    )
-    statement = _OPEN.where(
-        attachments.c.deadline_at < before_at, attachments.c.reason.is_(None), ~reached.exists()
-    ).limit(rows_max)
-    return [as_struct(Attachment, row) for row in tx.execute(statement)]
+    """Those of them that have not been given up either."""
+    return [as_struct(Attachment, row) for row in tx.execute(_EXPIRED, {"before": before_at, "rows_max": rows_max})]

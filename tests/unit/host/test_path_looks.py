@@ -370,7 +370,6 @@ async def test_a_path_that_stands_is_left_alone() -> None:
     world = World()
     async with world.running(**PLUGGED) as agent:
         before = len(world.hypervisor.calls)
-        world.control.put(world.control.path)
         agent._wake("server")
         await quiet(0.05)
         assert len(world.hypervisor.calls) == before

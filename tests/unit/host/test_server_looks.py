@@ -236,24 +236,44 @@ async def test_a_passing_failure_is_tried_again_and_reported_only_past_the_deadl
         assert len(failures(world)) == reported
 
 
-async def test_an_unknown_server_on_the_host_raises_an_alarm_and_is_left_alone(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+async def test_a_server_that_no_assignment_names_is_told_in_the_census_and_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("kevel.host.agent.CENSUS_S", 0.05)
     world = World()
     async with world.running():
         pass
     world.control.servers.clear()
+    before = len(world.control.censuses)
     async with world.agent():
-        logged = ""
-
-        def alarmed() -> bool:
-            nonlocal logged
-            logged += capsys.readouterr().out
-            return "unknown server on this host" in logged
-
-        await until(alarmed)
+        await until(lambda: len(world.control.censuses) > before + 1)
+        assert [one.server_id for one in world.control.censuses[-1].strangers] == ["server"]
         assert power(world) is PowerState.RUNNING
+
+
+async def test_a_census_that_is_asked_for_is_taken_at_once_and_says_what_it_saw() -> None:
+    world = World()
+    async with world.running(volume_id="volume"):
+        assert all(census.number == 0 for census in world.control.censuses)
+        world.control.census_wanted = 7
+        world.control.put(world.control.server)
+        await until(lambda: any(census.number == 7 for census in world.control.censuses))
+        census = world.control.censuses[-1]
+        assert (census.servers, census.differing, census.strangers) == (1, (), ())
+        (disk,) = census.disks
+        assert (disk.path_id, disk.revision) == ("path", world.control.path.revision)
+        assert (disk.live, disk.persistent) == (True, True)
+
+
+async def test_an_assignment_that_comes_again_unchanged_is_looked_at_with_suspicion() -> None:
+    world = World()
+    async with world.running(volume_id="volume"):
+        before = len(world.control.rungs)
+        world.hypervisor.servers["server"].live.clear()
+        world.hypervisor.servers["server"].persistent.clear()
+        world.control.put(world.control.path)
+        await until(lambda: world.hypervisor.live() and world.hypervisor.persistent())
+        await until(lambda: len(world.control.rungs) == before + 2)
 
 
 async def test_l5_a_hung_call_on_one_server_does_not_slow_another() -> None:

@@ -12,7 +12,14 @@ from typing import Any
 
 import msgspec
 
-from kevel.domain.assignments import Assignments, PathAssignment, PathReport, ServerAssignment, ServerReport
+from kevel.domain.assignments import (
+    Assignments,
+    HostCensus,
+    PathAssignment,
+    PathReport,
+    ServerAssignment,
+    ServerReport,
+)
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB, BootKind, ServerGoal, ServerRung
@@ -93,6 +100,8 @@ class FakeControl:
         self.paths: dict[str, PathAssignment] = {}
         self.path_reports: list[PathReport] = []
         self.server_reports: list[ServerReport] = []
+        self.censuses: list[HostCensus] = []
+        self.census_wanted = 0
         #: Reports that get lost on their way.
         self.lose_next = 0
         self.epoch = 0
@@ -112,7 +121,12 @@ class FakeControl:
             version=self._version,
             servers=tuple(one for one in self.servers.values() if self._stamps[one.id] > since),
             paths=tuple(one for one in self.paths.values() if self._stamps[one.id] > since),
+            census_wanted=self.census_wanted,
         )
+
+    async def take_census(self, host: str, epoch: int, census: HostCensus) -> None:
+        assert epoch == self.epoch
+        self.censuses.append(census)
 
     async def report(
         self, host: str, epoch: int, servers: tuple[ServerReport, ...], paths: tuple[PathReport, ...]
