@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,12 +28,17 @@ class KevelProcess:
         self._client: ApiClient | None = None
         self._listen = "127.0.0.1:0"
 
-    def start(self) -> Cloud:
-        """Start it, wait until it says where it listens, log in."""
+    def start(self, environment: Mapping[str, str] | None = None) -> Cloud:
+        """Start it, with more in its environment if asked, wait until it says where it listens, log in.
+
+        Raises KevelError when it ends instead; `kill` or `stop` must be called all the same.
+        """
         command = [sys.executable, "-m", "kevel.cli.main", "up", "--data", str(self.data), "--listen", self._listen]
         command += self._options
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **(environment or {})}
+            )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if " listens on " not in line:
@@ -42,6 +48,19 @@ class KevelProcess:
         password = (self.data / "admin-password").read_text().strip()
         self._client = ApiClient(url, username="admin", password=password, project="admin")
         return Cloud(self._client)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None when it has not been started, or has been ended."""
+        return None if self._process is None else self._process.pid
+
+    def wait_end(self, timeout_s: float) -> int | None:
+        """How it ended by itself (minus the number of a signal); None when it has not, after `timeout_s`."""
+        assert self._process is not None
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
 
     def kill(self) -> None:
         """SIGKILL: no goodbye, nothing cleaned up."""

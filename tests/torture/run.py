@@ -1,0 +1,410 @@
+"""The torture: load, a kill, a restart, the census; again and again on one data directory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from kevel.cli.client import ApiClient, ApiError
+from kevel.domain.errors import KevelError
+from kevel.runtime import failpoints
+from tests.torture.census import Census
+from tests.torture.disk import LossyDisk, PlainDisk
+from tests.torture.stand import Stand
+from tests.torture.users import PROJECT, Counter, User
+
+USERS: Final = 3
+#: L6, and what retries with backoff may add to it.
+SETTLE_S: Final = 30.0
+#: How long an armed point may take to be reached before Kevel is killed without it.
+LOAD_S: Final = 6.0
+JOIN_S: Final = 60.0
+LOOK_S: Final = 0.1
+WAIT_S: Final = 60.0
+#: Passes after which a point kills: COMMITs are many.
+PASSES_MAX: Final = {"commit": 20, "answer": 8, "connect_volume": 4, "plug_disk": 4}
+#: Acts that a back end of local files never needs on their own: the rung is passed in a record.
+UNREACHABLE: Final = ("export_volume.begin", "export_volume.done")
+KEVEL, WORKER, GUEST, POWER, FULL = "kevel", "worker", "guest", "power", "full"
+
+
+class Difference(Exception):
+    """Something does not agree after a kill; the text is the story."""
+
+
+@dataclass
+class Score:
+    """What happened so far."""
+
+    seed: int
+    kills: Tally[str] = field(default_factory=Tally)
+    points: Tally[str] = field(default_factory=Tally)
+    #: Points that were armed and not reached in time.
+    missed: Tally[str] = field(default_factory=Tally)
+    requests: Tally[str] = field(default_factory=Tally)
+    settle_s: list[float] = field(default_factory=list)
+    sessions: int = 0
+    blocks: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """For `--json`."""
+        ordered = sorted(self.settle_s) or [0.0]
+        return {
+            "seed": self.seed,
+            "kills": sum(self.kills.values()),
+            "by_kind": dict(self.kills),
+            "points_reached": len(self.points),
+            "points_missed": dict(self.missed),
+            "requests": dict(self.requests),
+            "settle_s_median": round(ordered[len(ordered) // 2], 2),
+            "settle_s_max": round(ordered[-1], 2),
+            "writing_sessions": self.sessions,
+            "blocks_accounted_for": self.blocks,
+        }
+
+
+def plan_kills(dice: random.Random, count: int, *, can_fail: bool) -> list[str]:
+    """What to kill, in order: half of it at each failpoint in turn, the rest at random moments."""
+    points = [name for name in failpoints.NAMES if name not in UNREACHABLE]
+    others = [KEVEL] * 5 + [WORKER] * 3 + [GUEST] * 2 + ([POWER, FULL] if can_fail else [])
+    plan: list[str] = []
+    queue: list[str] = []
+    for number in range(count):
+        if number % 2:
+            plan.append(dice.choice(others))
+            continue
+        if not queue:
+            queue = dice.sample(points, len(points))
+        plan.append(queue.pop())
+    return plan
+
+
+class Torture:
+    """One run. Raises Difference; `score` says how far it came."""
+
+    def __init__(self, disk: LossyDisk | PlainDisk, seed: int, *, guests: int) -> None:
+        self.dice = random.Random(seed)
+        self.score = Score(seed)
+        self.stand = Stand(disk)
+        self.users: list[User] = []
+        self.census = Census(self.stand, self.users)
+        self.shared: list[str] = []
+        self.now = "start"
+        self._guests = guests
+        self._numbers = Counter()
+        self._errors: list[BaseException] = []
+        self._others: dict[str, Callable[[], None]] = {
+            KEVEL: self._kill_kevel,
+            WORKER: self._kill_worker,
+            GUEST: self._kill_guest,
+            POWER: self._cut_power,
+            FULL: self._fill_disk,
+        }
+
+    def prepare(self) -> None:
+        """Start Kevel, make users, images and the guests that are looked into."""
+        self.stand.start()
+        self.stand.furnish()
+        self._make_users()
+        for number in range(self._guests):
+            # One guest whose volumes are SCSI disks, one that must cooperate at each unplug.
+            image = ("tiny", "virtio")[number % 2]
+            self.shared.append(self.stand.cloud.create_server(f"guest-{number}", image=image, flavor="tiny"))
+        for user in self.users:
+            user.shared = self.shared
+        self._boot_guests()
+
+    def run(self, plan: list[str], tell: Callable[[Score], None] = lambda score: None) -> None:
+        """Kill as planned, and delete everything at the end."""
+        for kill in plan:
+            self.now = kill
+            self._arm(kill)
+            self._load(kill)
+            self._settle()
+            tell(self.score)
+        self.now = "end"
+        self.finish()
+
+    def finish(self) -> None:
+        """QEMU holds nothing that no record names; then everything is deleted, and nothing is left."""
+        self.look_with_driver()
+        self._restart()
+        self._settle()
+        self._delete_everything()
+
+    def close(self) -> None:
+        """End every process and remove the data."""
+        self.stand.close()
+
+    # Kills.
+
+    def _arm(self, kill: str) -> None:
+        """Have Kevel run with the failpoint armed; a clean restart, if need be."""
+        if "." in kill:
+            self.stand.stop()
+            self._restart(self._points(kill))
+
+    def _points(self, kill: str) -> str:
+        effect = kill.removeprefix(failpoints.CHILD).partition(".")[0]
+        return f"{kill}=kill@{self.dice.randint(1, PASSES_MAX.get(effect, 2))}"
+
+    def _load(self, kill: str) -> None:
+        """Users ask for things until the kill has taken effect, and a moment longer if Kevel lives on."""
+        point = "." in kill
+        favourite = kill.removeprefix(failpoints.CHILD).partition(".")[0] if point else None
+        with self._using(favourite):
+            if point:
+                self._wait_for_point(kill)
+            else:
+                time.sleep(self.dice.uniform(0.2, 1.5))
+                self._others[kill]()
+        if not self.stand.is_alive():
+            self._recover(kill)
+
+    def _wait_for_point(self, kill: str) -> None:
+        deadline = time.monotonic() + LOAD_S
+        while time.monotonic() < deadline:
+            if kill in self.stand.spent():
+                break
+            time.sleep(0.02)
+        else:
+            self.score.missed[kill] += 1
+            self._kill_kevel()
+            return
+        self.score.points[kill] += 1
+        if kill.startswith(failpoints.CHILD):
+            self.score.kills["point in the child"] += 1
+            time.sleep(self.dice.uniform(0.0, 0.5))
+            return
+        self.score.kills["point"] += 1
+        if self.stand.process.wait_end(5.0) != -signal.SIGKILL:
+            raise Difference(f"Kevel was to be killed at {kill}, and lives.")
+
+    @contextlib.contextmanager
+    def _using(self, favourite: str | None) -> Iterator[None]:
+        stop = threading.Event()
+        threads = [
+            threading.Thread(target=self._use, args=(user, stop, favourite if user is self.users[0] else None))
+            for user in self.users
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(JOIN_S)
+        if self._errors:
+            raise Difference(f"a user met {self._errors[0]!r}")
+        if any(thread.is_alive() for thread in threads):
+            raise Difference(f"A user's request has no answer after {JOIN_S:g} s.")
+
+    def _use(self, user: User, stop: threading.Event, favourite: str | None) -> None:
+        try:
+            user.run(stop, favourite)
+        except Exception as error:  # noqa: BLE001 - told by the main thread
+            self._errors.append(error)
+
+    def _kill_kevel(self) -> None:
+        self.score.kills[KEVEL] += 1
+        pid = self.stand.process.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+
+    def _kill_worker(self) -> None:
+        pid = self.stand.worker_pid()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.score.kills[WORKER] += 1
+        time.sleep(0.3)
+
+    def _kill_guest(self) -> None:
+        guests = self.stand.guests()
+        own = [pid for pid, server_id in guests.items() if server_id not in self.shared]
+        # A guest that is looked into has to boot again, which takes an emulator its time.
+        pid = self.dice.choice(own if own and self.dice.random() < 0.8 else list(guests) or [0])
+        if pid:
+            self._doubt_servers({guests[pid]})
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.score.kills[GUEST] += 1
+        time.sleep(0.3)
+
+    def _cut_power(self) -> None:
+        assert isinstance(self.stand.disk, LossyDisk)
+        self.score.kills[POWER] += 1
+        self.stand.disk.cut_power()
+        self._doubt_servers({server_id for user in self.users for server_id in user.servers})
+        self.stand.kill_everything()
+
+    def _fill_disk(self) -> None:
+        """No block is free: a detach is accepted all the same, and a Kevel that is killed then comes back."""
+        assert isinstance(self.stand.disk, LossyDisk)
+        self.score.kills[FULL] += 1
+        self.stand.disk.fill()
+        time.sleep(1.5)
+        self._kill_kevel()
+
+    def _recover(self, kill: str) -> None:
+        """Start Kevel again after its end."""
+        if kill == POWER:
+            assert isinstance(self.stand.disk, LossyDisk)
+            self.stand.kill_everything()
+            self.stand.disk.restore_power()
+        if kill == FULL:
+            assert isinstance(self.stand.disk, LossyDisk)
+            self.stand.kill()
+            with contextlib.suppress(KevelError):
+                self.stand.start()
+            self.stand.disk.drain()
+            if self.stand.is_alive():
+                self._forget_dead_guests()
+                return
+        self._restart()
+
+    def _restart(self, points: str = "") -> None:
+        with contextlib.suppress(KevelError):
+            self.stand.kill()
+        try:
+            self.stand.start(points)
+        except KevelError:
+            spent = self.stand.spent()
+            if not spent:
+                raise
+            # It was killed on its way up.
+            self.score.kills["point"] += 1
+            self.score.points[spent[0]] += 1
+            self.stand.kill()
+            self.stand.start()
+        self._forget_dead_guests()
+
+    # After a kill.
+
+    def _settle(self) -> None:
+        """Wait until all accounts agree. Raises Difference when they do not within the bound, or a promise broke."""
+        started = time.monotonic()
+        while True:
+            self._forget_dead_guests()
+            if not self.stand.is_alive():
+                if not self.stand.spent():
+                    raise Difference(f"Kevel has ended by itself.\n{self.stand.process.log_tail()}")
+                self.score.kills["point"] += 1
+                self.score.points[self.stand.spent()[0]] += 1
+                self._restart()
+                started = time.monotonic()
+            try:
+                differences = self.census.find_differences()
+            except (KevelError, AssertionError, FileNotFoundError) as error:
+                differences = [f"the census could not be taken: {error}"]
+            if not differences:
+                break
+            if time.monotonic() - started > SETTLE_S:
+                raise Difference(f"after {SETTLE_S:g} s:\n{self.census.tell(differences)}")
+            time.sleep(LOOK_S)
+        self.score.settle_s.append(time.monotonic() - started)
+        if broken := self.census.find_broken():
+            raise Difference(self.census.tell(broken))
+        self._count()
+        self._boot_guests()
+
+    def _count(self) -> None:
+        self.score.requests = sum((Tally(user.counts) for user in self.users), Tally())
+        sessions = [
+            one for user in self.users for book in user.volumes.values() for one in book.stamps.sessions.values()
+        ]
+        self.score.sessions = max(self.score.sessions, len(sessions))
+        self.score.blocks = max(self.score.blocks, sum(one.ended or one.counted for one in sessions))
+
+    def _forget_dead_guests(self) -> None:
+        """A guest that has ended sees nothing and writes nothing any more."""
+        alive = set(self.stand.guests().values())
+        for server_id in self.census.ready - alive:
+            self.census.ready.discard(server_id)
+            for user in self.users:
+                for book in user.volumes.values():
+                    if book.session is not None and book.session.server_id == server_id:
+                        book.session = None
+
+    def _doubt_servers(self, servers: set[str]) -> None:
+        """Their guests have ended without having been asked: Kevel may say that they are stopped."""
+        for user in self.users:
+            for server_id, book in user.servers.items():
+                if server_id in servers:
+                    book.goals.add("stopped")
+
+    def _boot_guests(self) -> None:
+        """Have the guests run that are looked into."""
+        cloud = self.stand.cloud
+        down = [server_id for server_id in self.shared if server_id not in self.census.ready]
+        try:
+            for server_id in down:
+                if cloud.server(server_id)["status"] == "SHUTOFF":
+                    cloud.client.post(f"/compute/v2.1/servers/{server_id}/action", {"os-start": None})
+            for server_id in down:
+                cloud.wait_server(server_id, "ACTIVE", WAIT_S)
+                self.stand.wait_ready(server_id)
+                self.census.ready.add(server_id)
+        except KevelError:
+            if self.stand.is_alive():
+                raise
+        if down:
+            self._settle()
+
+    def look_with_driver(self) -> None:
+        """Stop Kevel and have the driver compare QEMU's block nodes with libvirt's account: none may be left over."""
+        self.stand.stop()
+        look = [sys.executable, "-m", "tests.torture.look", str(self.stand.data)]
+        repo = Path(__file__).resolve().parents[2]
+        done = subprocess.run(look, capture_output=True, text=True, timeout=WAIT_S, check=False, cwd=repo)
+        if done.returncode != 0:
+            raise Difference(f"The driver could not look: {done.stderr}")
+        orphans = {view["server_id"]: view["orphans"] for view in json.loads(done.stdout) if view["orphans"]}
+        if orphans:
+            raise Difference(f"block nodes that no disk accounts for: {orphans}")
+
+    def _delete_everything(self) -> None:
+        client = self.stand.cloud.client
+        self.census.ready.clear()
+        for server in client.get("/compute/v2.1/servers?all_tenants=1")["servers"]:
+            client.delete(f"/compute/v2.1/servers/{server['id']}")
+        deadline = time.monotonic() + SETTLE_S
+        while self.census.find_differences() or self.census.records().servers or self.census.records().volumes:
+            for volume in client.get("/volume/v3/volumes/detail?all_tenants=1")["volumes"]:
+                if volume["status"] == "available":
+                    with contextlib.suppress(ApiError):
+                        client.delete(f"/volume/v3/volumes/{volume['id']}")
+            if time.monotonic() > deadline:
+                raise Difference(f"not deleted:\n{self.census.tell(self.census.find_differences())}")
+            time.sleep(LOOK_S)
+
+    # Users.
+
+    def _make_users(self) -> None:
+        client = self.stand.cloud.client
+        project = client.post("/identity/v3/projects", {"project": {"name": PROJECT}})["project"]["id"]
+        (role,) = [one["id"] for one in client.get("/identity/v3/roles")["roles"] if one["name"] == "member"]
+        for number in range(USERS):
+            name = f"user{number}"
+            body = {"user": {"name": name, "password": f"of-{name}", "default_project_id": project}}
+            user_id = client.post("/identity/v3/users", body)["user"]["id"]
+            answer = client.http.put(f"/identity/v3/projects/{project}/users/{user_id}/roles/{role}")
+            answer.raise_for_status()
+            own = ApiClient(self.stand.url, username=name, password=f"of-{name}", project=PROJECT)
+            token = str(own.http.headers["X-Auth-Token"])
+            own.close()
+            dice = random.Random(self.dice.random())
+            self.users.append(User(self.stand, name, token, dice, self._numbers))
