@@ -1,13 +1,14 @@
-"""The invariants, checked against ground truth and records after every effect and at the end."""
+"""The invariants, checked against ground truth and records after every effect and commit, and at the end."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection
 
 from kevel.domain.ladder import Rung
+from kevel.domain.model import ServerRung
 from kevel.hypervisor.base import PowerState
 from tests.simulation.world import World
 
@@ -19,92 +20,147 @@ class Checker:
         self._conn = conn
         self._world = world
 
-    def _rows(self, sql: str) -> list[Any]:
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        """What a query finds among the committed rows."""
         cursor = self._conn.connection.driver_connection.execute(sql)  # type: ignore[union-attr]
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-    def after_effect(self, name: str) -> None:
-        """Called with the name of each effect that has just landed."""
-        paths = {row["attachment_id"]: row for row in self._rows("SELECT * FROM paths WHERE live = 1")}
+    def check_now(self, name: str) -> None:
+        """Called with the name of each effect that has just landed, and of each commit."""
+        paths = {row["attachment_id"]: row for row in self.rows(_LIVE_PATHS)}
         self._check_one_writer(name)
         self._check_disks_have_records(name, paths)
         self._check_exports_have_records(name, paths)
+        self._check_connections_have_records(name, paths)
+        self._check_in_use_is_complete(name, paths)
 
     def _check_one_writer(self, name: str) -> None:
-        writers: dict[str, list[str]] = defaultdict(list)
-        for server_id, server in self._world.host.servers.items():
-            if server.power is PowerState.RUNNING:
-                for disk in server.live.values():
-                    writers[disk.serial].append(server_id)
-        for volume_id, servers in writers.items():
+        for volume_id, servers in self._world.writers().items():
             assert len(servers) < 2, f"S1 after {name}: volume {volume_id} is live in {servers}"
 
     def _check_disks_have_records(self, name: str, paths: dict[str, Any]) -> None:
         exported = Rung.EXPORTED in self._world.backend.effect_free
         names = {entry.rpartition("-")[0] for entry in self._world.backend.exports}
-        for server_id, server in self._world.host.servers.items():
-            for alias in {*server.live, *server.persistent}:
-                path = paths.get(alias.removeprefix("ua-"))
-                assert path is not None, f"S2, S3 after {name}: disk {alias} of {server_id} has no live path"
-                assert path["rung"] >= Rung.EXPORTED, f"S2 after {name}: disk {alias} on rung {path['rung']}"
-                assert path["hands"] == "host", f"S4 after {name}: disk {alias} was handed back"
-                assert exported or path["id"] in names, f"S4 after {name}: disk {alias} without an export"
+        for host in self._world.hosts.values():
+            for server_id, server in host.hypervisor.servers.items():
+                for alias in {*server.live, *server.persistent}:
+                    path = paths.get(alias.removeprefix("ua-"))
+                    assert path is not None, f"S2, S3 after {name}: disk {alias} of {server_id} has no live path"
+                    assert path["host"] == host.name, f"S2 after {name}: disk {alias} is on {host.name}"
+                    assert path["rung"] >= Rung.EXPORTED, f"S2 after {name}: disk {alias} on rung {path['rung']}"
+                    assert path["hands"] == "host", f"S4 after {name}: disk {alias} was handed back"
+                    assert exported or path["id"] in names, f"S4 after {name}: disk {alias} without an export"
 
     def _check_exports_have_records(self, name: str, paths: dict[str, Any]) -> None:
-        live = {row["id"] for row in paths.values()}
+        live = {row["id"]: row for row in paths.values()}
         for entry in self._world.backend.exports:
-            assert entry.rpartition("-")[0] in live, f"S2, S3 after {name}: export {entry} has no live path"
+            path_id, _, generation = entry.rpartition("-")
+            assert path_id in live, f"S2, S3 after {name}: export {entry} has no live path"
+            assert live[path_id]["generation"] == int(generation), f"S6 after {name}: export {entry}"
 
-    def find_unfinished(self) -> list[str]:
-        """What is still under way: L1 says that this ends."""
+    def _check_connections_have_records(self, name: str, paths: dict[str, Any]) -> None:
+        if Rung.CONNECTED in self._world.backend.effect_free:
+            return
+        live = {row["id"]: row for row in paths.values()}
+        for host in self._world.hosts.values():
+            for entry in host.connector.connected:
+                path = live.get(entry.rpartition("-")[0])
+                assert path is not None, f"S2, S3 after {name}: connection {entry} has no live path"
+                assert path["hands"] == "host", f"S4 after {name}: connection {entry} was handed back"
+
+    def _check_in_use_is_complete(self, name: str, paths: dict[str, Any]) -> None:
+        """A path that stands on `plugged`, and that nobody has ever asked to come down, is in the guest."""
+        for row in paths.values():
+            if row["rung"] != Rung.PLUGGED or row["goal_revision"] != 1 or row["server_goal"] == "deleted":
+                continue
+            server = self._world.hosts[row["host"]].hypervisor.servers.get(row["server_id"])
+            alias = f"ua-{row['attachment_id']}"
+            assert server is not None, f"S3 after {name}: {alias} is in use, and its server is not there"
+            assert alias in server.persistent, f"S3 after {name}: {alias} is in use, and not in the definition"
+            live = server.power is not PowerState.RUNNING or alias in server.live
+            assert live, f"S3 after {name}: {alias} is in use, and the running guest does not have it"
+
+    def find_unfinished(self, silent: Collection[str] = ()) -> list[str]:
+        """What is still under way: L1 says that this ends. Of silent hosts, what a user still waits for."""
         found = [
             f"attachment {row['id']} wants {row['goal']} and is on rung {row['rung']}: {row['reason']}"
-            for row in self._rows(
-                "SELECT a.id, a.goal, a.reason, p.rung FROM attachments a LEFT JOIN paths p ON p.attachment_id = a.id "
-                "AND p.live = 1 JOIN servers s ON s.id = a.server_id WHERE a.live = 1 AND s.goal <> 'deleted' AND "
-                "((a.goal = 'attached' AND p.rung < 4) OR (a.goal = 'detached' AND a.reason IS NULL))"
-            )
+            for row in self.rows(_UNFINISHED_ATTACHMENTS)
+            if row["host"] not in silent
         ]
         found += [
             f"server {row['id']} wants {row['goal']} and is on rung {row['rung']}"
-            for row in self._rows(
-                "SELECT id, goal, rung FROM servers WHERE deleted_at IS NULL AND NOT (goal = 'running' AND rung = 3 "
-                "AND boot = wanted_boot) AND NOT (goal = 'stopped' AND rung < 3)"
-            )
+            for row in self.rows(_UNFINISHED_SERVERS)
+            if row["host"] not in silent
         ]
-        found += [
-            f"operation {row['kind']}" for row in self._rows("SELECT * FROM operations WHERE finished_at IS NULL")
-        ]
+        found += [f"operation {row['kind']}" for row in self.rows("SELECT * FROM operations WHERE finished_at IS NULL")]
         found += [
             f"action {row['action']} of {row['subject_id']}"
-            for row in self._rows("SELECT * FROM server_actions WHERE finished_at IS NULL")
+            for row in self.rows("SELECT * FROM server_actions WHERE finished_at IS NULL")
         ]
         return found
 
     def find_held(self) -> list[str]:
         """What still holds a volume though everything was detached: L2 says that there is a way out."""
-        found = [f"path {row['id']} on rung {row['rung']}" for row in self._rows("SELECT * FROM paths WHERE live = 1")]
+        found = [f"path {row['id']} on rung {row['rung']}" for row in self.rows("SELECT * FROM paths WHERE live = 1")]
         found += [f"export {name}" for name in self._world.backend.exports]
-        found += [f"connection {name}" for name in self._world.connector.connected]
-        for server_id, server in self._world.host.servers.items():
-            found += [f"disk {alias} in {server_id}" for alias in {*server.live, *server.persistent}]
+        found += [f"claim {row['id']}" for row in self.rows("SELECT * FROM claims WHERE live = 1")]
+        for host in self._world.hosts.values():
+            found += [f"connection {name}" for name in host.connector.connected]
+            for server_id, server in host.hypervisor.servers.items():
+                found += [f"disk {alias} in {server_id}" for alias in {*server.live, *server.persistent}]
         return found
 
     def find_residue(self) -> list[str]:
         """What is left although everything was deleted."""
         found = self.find_held()
-        found += [f"server {name}" for name in self._world.host.servers]
+        for host in self._world.hosts.values():
+            found += [f"server {name}" for name in host.hypervisor.servers]
         found += [f"volume {name}" for name in self._world.backend.volumes]
-        found += [f"claim {row['id']}" for row in self._rows("SELECT * FROM claims WHERE live = 1")]
+        found += [f"server row {row['id']}" for row in self.rows("SELECT * FROM servers WHERE deleted_at IS NULL")]
+        found += [f"volume row {row['id']}" for row in self.rows("SELECT * FROM volumes WHERE deleted_at IS NULL")]
+        return found
+
+    def find_missing(self, server_id: str, volume_id: str) -> list[str]:
+        """What an attachment that a user has asked for lacks: nothing, when the volume is in use for real."""
+        path = next((row for row in self.rows(_LIVE_PATHS) if row["volume_id"] == volume_id), None)
+        if path is None:
+            return [f"volume {volume_id} has no path"]
+        server = self._world.hosts[path["host"]].hypervisor.servers.get(server_id)
+        alias = f"ua-{path['attachment_id']}"
+        found = [] if path["rung"] == Rung.PLUGGED else [f"volume {volume_id} is on rung {path['rung']}"]
+        found += [] if path["goal"] == "attached" else [f"volume {volume_id} is wanted {path['goal']}"]
+        found += [] if path["server_id"] == server_id else [f"volume {volume_id} is in {path['server_id']}"]
+        if server is None or alias not in server.persistent:
+            found.append(f"disk {alias} is not in the definition of {server_id}")
+        elif server.power is PowerState.RUNNING and alias not in server.live:
+            found.append(f"the running guest of {server_id} has no disk {alias}")
         return found
 
     def check_journal(self) -> None:
         """S12: the fold of each path's journal is where the path stands."""
         folded: dict[str, str] = {}
-        for row in self._rows("SELECT * FROM journal WHERE subject = 'path' AND what = 'rung' ORDER BY seq"):
+        for row in self.rows("SELECT * FROM journal WHERE subject = 'path' AND what = 'rung' ORDER BY seq"):
             before = folded.get(row["subject_id"], "released")
             assert before == row["before"], f"S12: path {row['subject_id']} moved from {row['before']}, was {before}"
             folded[row["subject_id"]] = row["after"]
-        for row in self._rows("SELECT id, rung FROM paths"):
+        for row in self.rows("SELECT id, rung FROM paths"):
             assert folded[row["id"]] == Rung(row["rung"]).name.lower(), f"S12: path {row['id']}"
+
+
+_LIVE_PATHS = """
+    SELECT p.id, p.attachment_id, p.volume_id, p.server_id, p.host, p.generation, p.rung, p.hands, a.goal,
+        a.goal_revision, s.goal AS server_goal
+    FROM paths p JOIN attachments a ON a.id = p.attachment_id JOIN servers s ON s.id = p.server_id WHERE p.live = 1
+"""
+_UNFINISHED_ATTACHMENTS = f"""
+    SELECT a.id, a.goal, a.reason, p.rung, s.host FROM attachments a
+    LEFT JOIN paths p ON p.attachment_id = a.id AND p.live = 1 JOIN servers s ON s.id = a.server_id
+    WHERE a.live = 1 AND s.goal <> 'deleted' AND ((a.goal = 'attached' AND p.rung < {Rung.PLUGGED.value})
+        OR (a.goal = 'detached' AND a.reason IS NULL))
+"""
+_UNFINISHED_SERVERS = f"""
+    SELECT id, goal, rung, host FROM servers WHERE deleted_at IS NULL
+        AND NOT (goal = 'running' AND rung = {ServerRung.RUNNING.value} AND boot = wanted_boot)
+        AND NOT (goal = 'stopped' AND rung < {ServerRung.RUNNING.value})
+"""

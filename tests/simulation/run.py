@@ -1,4 +1,4 @@
-"""One run: a world, a Kevel that is killed and started again, users who ask for things, and the checks."""
+"""One run: a world, a Kevel whose processes are killed and started again, users who ask for things, and the checks."""
 
 from __future__ import annotations
 
@@ -7,198 +7,180 @@ import contextlib
 import contextvars
 import logging
 import random
-import uuid
-from collections.abc import Callable, Coroutine
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextvars import Context
+from typing import Any, TypeVar, cast
 
-import msgspec
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from kevel.cli.engine import Engine
-from kevel.control.flavors import Flavors
-from kevel.control.runtime import Runtime
-from kevel.control.secrets import KEY_BYTES, Sealer
-from kevel.control.servers import NewServer, Servers
-from kevel.control.volume_types import VolumeTypes
-from kevel.control.volumes import NewVolume, Volumes
+from kevel.control.hosts import Hosts
+from kevel.control.servers import NewServer
+from kevel.control.volumes import NewVolume
 from kevel.domain.errors import KevelError
-from kevel.domain.images import ImageForServer
 from kevel.domain.ladder import Rung
-from kevel.domain.limits import Limits
-from kevel.domain.model import Actor, BootKind
-from kevel.host.state import HostConfig
 from tests.simulation.checks import Checker
-from tests.simulation.loop import PROCESS, SimLoop
-from tests.simulation.store import IMAGE_FILE, SimStore, StoreFaults, make_memory_engine
-from tests.simulation.world import SimDriver, SimPool, World
+from tests.simulation.faults import Fault, Faults
+from tests.simulation.loop import SimLoop
+from tests.simulation.network import Network
+from tests.simulation.processes import AgentProcess, ControlProcess, KevelProcess, Slot, inside
+from tests.simulation.store import make_memory_engine
+from tests.simulation.users import USER, Request, attach, delete_server, delete_volume, detach, draw_request, start
+from tests.simulation.world import World
 
 T = TypeVar("T")
 
-LIMITS = Limits(sweep_every_s=5.0)
-USER = Actor(user_id="u", project_id="p", request_id="req-sim", is_admin=True)
-#: Virtual seconds that a user waits for an answer.
-ANSWER_S = 30.0
-#: Virtual seconds in which everything must have ended once faults have stopped: the longest deadline and some sweeps.
-CALM_S = 600.0
+#: Virtual seconds in which everything must have ended once faults have stopped: the longest deadline, the largest jump
+#: of a clock, and some sweeps.
+CALM_S = 900.0
+CLOCK_JUMP_S_MAX = 300.0
+DISK_FULL_S_MAX = 30.0
 STEPS_MAX = 2_000_000
-REQUESTS = 40
+USERS = 3
+REQUESTS_EACH = 14
+SERVERS = 4
+VOLUMES = 3
 FREE = (frozenset[Rung](), frozenset({Rung.CONNECTED}), frozenset({Rung.EXPORTED, Rung.CONNECTED}))
+#: How guests behave besides: the first of each run is kind.
+TEMPERS = ({}, {"sim:unplug": "refuse"}, {"sim:unplug": "slow:4"}, {"sim:shutdown": "refuse"}, {"sim:unplug": "lie"})
 
 
-class SimClock:
-    """Wall-clock time of a run."""
-
-    def __init__(self, loop: SimLoop) -> None:
-        self._loop = loop
-
-    def now_us(self) -> int:
-        return 1_800_000_000_000_000 + int(self._loop.time() * 1e6)
-
-
-class SimIds:
-    """Ids from the dice."""
+class Setting:
+    """What a run is made of, drawn from its seed."""
 
     def __init__(self, dice: random.Random) -> None:
-        self._dice = dice
-
-    def uuid(self) -> str:
-        return str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
-
-    def secret(self) -> str:
-        return f"{self._dice.getrandbits(256):064x}"
-
-    def jitter(self) -> float:
-        return self._dice.random()
-
-
-class NoThreads:
-    """Nothing in a simulated run may block, so nothing needs a thread."""
-
-    async def run(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        raise AssertionError("the simulator has no threads")
-
-
-class OneImage:
-    """The image that every simulated server is made of."""
-
-    async def get_for_server(self, actor: Actor, image_id: str) -> ImageForServer:
-        return IMAGE
-
-
-IMAGE = msgspec.convert(
-    {
-        "id": "image",
-        "name": "image",
-        "disk_format": "raw",
-        "file": IMAGE_FILE,
-        "size": 0,
-        "virtual_size": 0,
-        "min_disk_gib": 0,
-        "min_ram_mib": 0,
-        "kernel_file": None,
-        "ramdisk_file": None,
-        "properties": {},
-    },
-    type=ImageForServer,
-)
-
-
-class Process:
-    """One life of Kevel."""
-
-    def __init__(self, run: Run, number: int) -> None:
-        self.context = contextvars.copy_context()
-        self.context.run(PROCESS.set, number)
-        self.number = number
-        self.context.run(self._build, run)
-
-    def _build(self, run: Run) -> None:
-        store = SimStore(run.conn, run.loop, run.dice, run.store_faults)
-        runtime = Runtime(store=store, clock=SimClock(run.loop), ids=SimIds(run.dice), executor=NoThreads())
-        pool = SimPool(run.world, run.outside)
-        host = HostConfig(name="sim", availability_zone="nova", data_dir=Path("/sim"), limits=LIMITS)
-        driver = SimDriver(run.world, run.outside)
-        self.engine = Engine(runtime, {"sim": pool}, {"sim": pool}, driver, host, Sealer(bytes(range(KEY_BYTES))))
-        self.flavors = Flavors(runtime)
-        self.types = VolumeTypes(runtime)
-        images: Any = OneImage()
-        self.servers = Servers(runtime, images, self.flavors, LIMITS)
-        self.volumes = Volumes(runtime, pool, LIMITS, host="sim", availability_zone="nova")
-        self.attachments = self.engine.workers.attachments
-
-    async def start(self) -> None:
-        await self.flavors.bootstrap()
-        await self.types.bootstrap()
-        await self.engine.start()
+        #: Agents in processes of their own, or everything in one.
+        self.apart = dice.random() < 0.6
+        self.hosts = [f"sim{number}" for number in range(dice.randint(1, 3) if self.apart else 1)]
+        self.effect_free = dice.choice(FREE)
+        self.tempers = [TEMPERS[0], *(dice.choice(TEMPERS) for _ in range(SERVERS - 1))]
+        #: A host that is gone for good, as far as the others can tell.
+        self.lost_host = self.apart and dice.random() < 0.15
+        #: Chances of what befalls it besides faults, at each request.
+        self.mishap = dice.choice((0.0, 0.05, 0.15))
 
 
 class Run:
-    """Everything of one seed."""
+    """Everything of one seed. `script` replaces the drawn faults; `skip` leaves out requests, by their number."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        script: Mapping[int, Fault] | None = None,
+        skip: Collection[int] = (),
+        setting: Setting | None = None,
+        story: bool = False,
+    ) -> None:
         self.seed = seed
-        self.dice = random.Random(seed)
-        self.loop = SimLoop(self.dice, STEPS_MAX)
+        self.setting = setting or Setting(random.Random(f"{seed} setting"))
+        self.dice = random.Random(f"{seed} world")
+        self.loop = SimLoop(random.Random(f"{seed} loop"), STEPS_MAX)
         self.outside = contextvars.copy_context()
+        self.faults = Faults(random.Random(f"{seed} faults"), script)
+        self.faults.draw_chances(random.Random(f"{seed} chances"))
+        self.skip = skip
+        #: What happened: (virtual seconds, who, what); None when nobody asked for it.
+        self.story: list[tuple[float, str, str]] | None = [] if story else None
         self.database = make_memory_engine()
         self.conn = self.database.connect()
-        self.world = World(self.loop, self.dice, effect_free=self.dice.choice(FREE))
-        self.world.crash = self.crash
-        self.store_faults = StoreFaults(self.dice, self.crash)
+        self.world = World(
+            self.loop, self.dice, self.faults, self.setting.hosts, effect_free=self.setting.effect_free
+        )
+        self.network = Network(self.loop, self.faults, self.outside)
         self.checker = Checker(self.conn, self.world)
-        self.world.after_effect = self.checker.after_effect
-        self.process: Process | None = None
+        self.world.crash, self.world.crash_other = self.crash, self.crash_other
+        self.world.lose_power = self.lose_power
+        self.world.after_effect = self.checker.check_now
+        self.world.tell = self.network.tell = self.tell
+        self.after_commit = self.checker.check_now
+        self.disk_full_until = 0.0
         self.crashes = 0
         self.operations = 0
         self.servers: list[str] = []
         self.volumes: list[str] = []
+        self._numbers = 0
+        self.slots = self._make_slots()
 
-    def crash(self) -> None:
-        """The process is gone, now; it is started again some time later."""
-        if self.process is None:
-            return
-        self.loop.dead.add(self.process.number)
-        self.process = None
-        self.crashes += 1
-        self.loop.create_task(self._restart(), context=self.outside)
+    def _make_slots(self) -> list[Slot]:
+        hosts = list(self.world.hosts.values())
+        if not self.setting.apart:
+            return [Slot(self, "kevel", KevelProcess, hosts[0])]
+        agents = [Slot(self, f"agent {host.name}", AgentProcess, host) for host in hosts]
+        return [Slot(self, "control", ControlProcess, None), *agents]
 
-    async def _restart(self) -> None:
-        await asyncio.sleep(self.dice.random() * 3.0)
-        await self.world.settle_calls()
-        process = Process(self, self.crashes + 1)
-        self.process = process
-        try:
-            await self._inside(process, process.start())
-        except (KevelError, OperationalError):
-            # `kevel up` ends with an error then, and is started again by whoever looks after it.
-            if self.process is process:
-                self.crash()
+    def tell(self, who: str, what: str) -> None:
+        """Add to the story, if one is told."""
+        if self.story is not None:
+            self.story.append((self.loop.time(), who, what))
 
-    async def _inside(self, process: Process, coro: Coroutine[Any, Any, T]) -> T | None:
-        """Run it in the process; None when the process has not answered in time, dead or not."""
-        task = self.loop.create_task(coro, context=process.context)
-        done, _ = await asyncio.wait({task}, timeout=ANSWER_S)
-        return task.result() if done else None
+    def next_number(self) -> int:
+        """The number of the next life of any process."""
+        self._numbers += 1
+        return self._numbers
 
-    async def ask(self, make: Callable[[Process], Coroutine[Any, Any, T]]) -> T | None:
-        """What a user gets: the answer, or None for a refusal or silence."""
-        while self.process is None:
-            await asyncio.sleep(0.1)
+    @property
+    def control(self) -> ControlProcess | None:
+        """The control plane of the moment."""
+        return cast("ControlProcess | None", self.slots[0].process)
+
+    def find_hosts(self) -> tuple[Hosts, Context] | None:
+        """Where agents' messages arrive now."""
+        control = self.control
+        return None if control is None else (control.workers.hosts, control.context)
+
+    def crash(self, number: int) -> None:
+        """The process of that number is gone."""
+        for slot in self.slots:
+            if slot.process is not None and slot.process.number == number:
+                slot.crash()
+
+    def crash_other(self, number: int) -> None:
+        """Another process than that one dies: the control plane at an agent's point, or else the agents."""
+        control = self.slots[0].process
+        is_control = control is not None and control.number == number
+        for slot in self.slots[1:] if is_control else self.slots[:1]:
+            slot.crash()
+
+    def lose_power(self, host: str | None) -> None:
+        """That host loses power; the first one where none is named."""
+        agents = [slot for slot in self.slots if slot.host is not None]
+        next((slot for slot in agents if slot.host is not None and slot.host.name == host), agents[0]).lose_power()
+
+    async def ask(self, request: Request) -> bool:
+        """Whether a user's request was accepted; not when it was refused, failed, or never answered."""
         self.operations += 1
-        with contextlib.suppress(KevelError, OperationalError):
-            return await self._inside(self.process, make(self.process))
-        return None
+        what = " ".join(word for word in (request.name, request.server[:8], request.volume[:8]) if word)
+        self.tell("user", f"asks: {what}")
+        try:
+            await self.call(request.send)
+        except (KevelError, OperationalError) as error:
+            self.tell("user", f"is refused {what}: {error}"[:160])
+            return False
+        except TimeoutError:
+            self.tell("user", f"hears nothing of {what}")
+            return False
+        self.tell("user", f"is accepted: {what}")
+        return True
+
+    async def call(self, send: Callable[[ControlProcess], Coroutine[Any, Any, T]]) -> T:
+        """Call the control plane as the API does, once there is one. Raises TimeoutError when it stays silent."""
+        while self.control is None:
+            await asyncio.sleep(0.1)
+        return await inside(self.loop, self.control, send(self.control))
 
     def play(self) -> None:
         """The whole run. Raises AssertionError when an invariant breaks or something does not end."""
+        self.play_out(self._play())
+
+    def play_out(self, scenario: Coroutine[Any, Any, None]) -> None:
+        """Run a scenario of one's own in this world."""
         logging_before = structlog.get_config()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         try:
-            self.loop.run_until_complete(self._play())
+            self.loop.run_until_complete(scenario)
         finally:
-            self.loop.dead.update(range(self.crashes + 2))
+            self.loop.dead.update(range(self._numbers + 1))
             structlog.configure(**logging_before)
 
     def close(self) -> None:
@@ -208,92 +190,144 @@ class Run:
         self.database.dispose()
 
     async def _play(self) -> None:
-        self.process = Process(self, 1)
-        await self._inside(self.process, self.process.start())
-        await self._furnish()
-        self._begin_faults()
-        users = [self.loop.create_task(self._use()) for _ in range(3)]
+        await self.furnish(self.setting.tempers, VOLUMES)
+        self.faults.on = True
+        users = [self.loop.create_task(self._use(number)) for number in range(USERS)]
         await asyncio.wait(users)
         for user in users:
             user.result()
         await self._calm_down()
 
-    async def _furnish(self) -> None:
-        tempers: list[dict[str, str]] = [{}, {}, {"sim:unplug": "refuse"}]
-        for number in range(3):
+    async def furnish(self, tempers: Collection[Mapping[str, str]], volumes: int) -> None:
+        """Start the processes; make a server for each temper, and volumes. No faults yet."""
+        for slot in self.slots:
+            assert await slot.start(), f"{slot.label} does not start"
+        for number, temper in enumerate(tempers):
             new = NewServer(name=f"s{number}", description=None, flavor="tiny", image_id="image", metadata={})
-            made = await self.ask(lambda process, new=new: process.servers.create(USER, new))  # type: ignore[misc]
-            assert made is not None
+            made = await self.call(lambda process, new=new: process.servers.create(USER, new))  # type: ignore[misc]
             self.servers.append(made[0].id)
-            self.world.host.temper(made[0].id, tempers[number])
-        for _ in range(3):
-            view = await self.ask(lambda process: process.volumes.create(USER, NewVolume(size_gib=1)))
-            assert view is not None
+            self.world.hosts[made[0].host].hypervisor.temper(made[0].id, temper)
+        for _ in range(volumes):
+            view = await self.call(lambda process: process.volumes.create(USER, NewVolume(size_gib=1)))
             self.volumes.append(view.volume.id)
-        await asyncio.sleep(5.0)
+        await self.until(self.checker.find_unfinished)
 
-    def _begin_faults(self) -> None:
-        dice, chances = self.dice, self.world.chances
-        for name in vars(chances):
-            if dice.random() < 0.5:
-                setattr(chances, name, dice.random() * 0.1)
-        for name in ("crash_in_batch", "crash_after_commit", "statement_error"):
-            if dice.random() < 0.5:
-                setattr(self.store_faults, name, dice.random() * 0.05)
+    async def _use(self, user: int) -> None:
+        for number in range(user, USERS * REQUESTS_EACH, USERS):
+            dice = random.Random(f"{self.seed} request {number}")
+            request = draw_request(dice, self.servers, self.volumes)
+            if number in self.skip:
+                continue
+            await self.ask(request)
+            await asyncio.sleep(dice.random() ** 4 * 20.0)
+            if dice.random() < self.setting.mishap:
+                self._befall(dice)
 
-    async def _use(self) -> None:
-        for _ in range(REQUESTS // 3):
-            await self.ask(self._request())
-            await asyncio.sleep(self.dice.random() ** 4 * 20.0)
-            if self.dice.random() < 0.05:
-                self.world.host.crash_guest(self.dice.choice(self.servers))
-            if self.dice.random() < 0.05:
-                self.crash()
-
-    def _request(self) -> Callable[[Process], Coroutine[Any, Any, Any]]:
-        dice = self.dice
-        server, volume = dice.choice(self.servers), dice.choice(self.volumes)
-        kind = dice.choice(list(BootKind))
-        requests: list[Callable[[Process], Coroutine[Any, Any, Any]]] = [
-            lambda process: process.attachments.detach(USER, server, volume),
-            lambda process: process.servers.stop(USER, server),
-            lambda process: process.servers.start(USER, server),
-            lambda process: process.servers.reboot(USER, server, kind),
-            lambda process: process.volumes.extend(USER, volume, dice.randint(2, 5), in_use=True),
-            lambda process: process.servers.delete(USER, server),
-            lambda process: process.volumes.delete(USER, volume, force=False),
-        ]
-
-        def attach(process: Process) -> Coroutine[Any, Any, Any]:
-            return process.attachments.attach(
-                USER, server, volume, device=None, tag=None, delete_on_termination=dice.random() < 0.1
-            )
-
-        return dice.choices([attach, *requests], weights=[10, 8, 2, 3, 2, 1, 0.4, 0.3])[0]
+    def _befall(self, dice: random.Random) -> None:
+        """Something outside happens."""
+        slot = dice.choice(self.slots)
+        match dice.randrange(6):
+            case 0:
+                slot.crash()
+            case 1:
+                server = dice.choice(self.servers)
+                self.tell("world", f"the guest of {server[:8]} dies")
+                for host in self.world.hosts.values():
+                    host.hypervisor.crash_guest(server)
+            case 2:
+                slot.clock_off_s = dice.uniform(-CLOCK_JUMP_S_MAX, CLOCK_JUMP_S_MAX)
+                self.tell(slot.label, f"its clock jumps to {slot.clock_off_s:+.0f} s")
+            case 3:
+                self.disk_full_until = self.loop.time() + dice.random() * DISK_FULL_S_MAX
+                self.tell("world", "the disk is full")
+            case 4:
+                for host in self.world.hosts.values():
+                    host.forget_jobs()
+                self.tell("world", "the hypervisors forget what guests were asked")
+            case _:
+                slot.lose_power()
 
     async def _calm_down(self) -> None:
         """Faults stop; everything asked for must end within its bound, and everything must be let go of."""
-        self.world.chances.stop()
-        for name in ("crash_in_batch", "crash_after_commit", "statement_error"):
-            setattr(self.store_faults, name, 0.0)
-        await self._until(self.checker.find_unfinished)
-        for server in self.servers:
-            self.world.host.soothe(server)
+        silent = await self._stop_faults()
+        await self.until(lambda: self.checker.find_unfinished(silent))
+        for slot in self.slots:
+            slot.stays_down = False
+        self._soothe()
+        if silent:
+            await self.until(self.checker.find_unfinished)
+        await self.release()
+        self.checker.check_journal()
+        await self._attach_all()
+        await self.release()
+        await self.clear()
+
+    async def _stop_faults(self) -> set[str]:
+        self.faults.on = False
+        self.disk_full_until = 0.0
+        self.network.heal()
+        self.tell("world", "no more faults")
+        for slot in self.slots:
+            slot.clock_off_s = 0.0
+        silent: set[str] = set()
+        if self.setting.lost_host:
+            slot = self.slots[-1]
+            assert slot.host is not None
+            slot.stays_down = True
+            slot.lose_power()
+            silent.add(slot.host.name)
+        return silent
+
+    def _soothe(self) -> None:
+        for host in self.world.hosts.values():
+            for server in self.servers:
+                host.hypervisor.soothe(server)
+
+    async def release(self) -> None:
+        """Detach everything, and see that nothing is held any more (L2)."""
         for server in self.servers:
             for volume in self.volumes:
-                await self.ask(
-                    lambda process, s=server, v=volume: process.attachments.detach(USER, s, v)  # type: ignore[misc]
-                )
-        await self._until(self.checker.find_held)
-        self.checker.check_journal()
-        for server in self.servers:
-            await self.ask(lambda process, s=server: process.servers.delete(USER, s))  # type: ignore[misc]
-        for volume in self.volumes:
-            await self.ask(lambda process, v=volume: process.volumes.delete(USER, v, force=False))  # type: ignore[misc]
-        await self._until(self.checker.find_residue)
+                await self.ask(detach(server, volume))
+        await self.until(self.checker.find_held)
 
-    async def _until(self, find: Callable[[], list[str]]) -> None:
+    async def _attach_all(self) -> None:
+        """What is asked for without faults succeeds: each volume gets into a server."""
+        for number, volume in enumerate(self.volumes):
+            server = self.servers[number % len(self.servers)]
+            await self.expect_attach(server, volume)
+
+    async def expect_attach(self, server: str, volume: str) -> None:
+        """An attach without faults succeeds, on a server that is there."""
+        known = {row["id"]: row for row in self.checker.rows("SELECT * FROM servers WHERE deleted_at IS NULL")}
+        there = {row["id"] for row in self.checker.rows("SELECT * FROM volumes WHERE deleted_at IS NULL AND made")}
+        if server not in known or known[server]["goal"] == "deleted" or volume not in there:
+            return
+        await self.ask(start(server))
+        await self.until(self.checker.find_unfinished)
+        assert await self.ask(attach(server, volume)), f"attach of {volume} to {server} is refused"
+        await self.until(lambda: self.checker.find_missing(server, volume))
+
+    async def clear(self) -> None:
+        """Delete everything, and see that nothing is left."""
+        for server in self.servers:
+            await self.ask(delete_server(server))
+        for volume in self.volumes:
+            await self.ask(delete_volume(volume))
+        await self.until(self.checker.find_residue)
+
+    async def until(self, find: Callable[[], list[str]]) -> None:
+        """Wait until nothing is found any more. Raises AssertionError when that takes too long."""
         deadline = self.loop.time() + CALM_S
         while left := find():
             assert self.loop.time() < deadline, f"not ended within {CALM_S:g} s: {'; '.join(left[:5])}"
             await asyncio.sleep(1.0)
+
+
+def replay(run: Run) -> AssertionError | None:
+    """Play it and close it; what broke, if anything."""
+    with contextlib.closing(run):
+        try:
+            run.play()
+        except AssertionError as error:
+            return error
+    return None

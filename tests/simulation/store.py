@@ -6,11 +6,11 @@ import asyncio
 import contextvars
 import random
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert
+from sqlalchemy import Connection, Engine, Executable, create_engine, event, insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
@@ -18,7 +18,9 @@ from kevel.domain.images import ContainerFormat, DiskFormat, ImageStatus, Visibi
 from kevel.store.batch import Batcher, Job
 from kevel.store.schema import metadata
 from kevel.store.schema.images import images
+from kevel.store.statements import Rows
 from kevel.store.transactions import Tx, Wake
+from tests.simulation.faults import Fault, Faults, Kind
 from tests.simulation.loop import SimLoop
 
 P = ParamSpec("P")
@@ -59,7 +61,7 @@ def make_memory_engine() -> Engine:
 
 
 class SimStore:
-    """One process's store. `crash` ends the process; it is called at the points where a fault is drawn."""
+    """The store as one life of a process has it."""
 
     def __init__(self, conn: Connection, loop: SimLoop, dice: random.Random, faults: StoreFaults) -> None:
         self._conn = conn
@@ -95,11 +97,11 @@ class SimStore:
         jobs, self._pending = self._pending[:count], self._pending[count:]
         if self._pending:
             self._loop.call_later(self._dice.random() * COMMIT_S_MAX, self._commit, context=self._context)
-        for job in jobs:
-            self._faults.upset(job)
+        name = "+".join(job.fn.args[0].__name__.strip("_") for job in jobs)  # type: ignore[attr-defined]
+        fault = self._faults.upset(jobs, name)
         try:
             self._batcher.run(jobs)
-            self._faults.after_commit()
+            self._faults.after_commit(name, fault)
         except ProcessDied:
             self._faults.crash()
             return
@@ -120,47 +122,90 @@ class SimStore:
 
 
 class StoreFaults:
-    """What may go wrong in a write, drawn for each."""
+    """What goes wrong in the commits of one process."""
 
-    def __init__(self, dice: random.Random, crash: Callable[[], None]) -> None:
+    def __init__(self, faults: Faults, label: str, dice: random.Random) -> None:
+        self._faults = faults
+        self._label = label
         self._dice = dice
-        self.crash = crash
-        #: Chances; 0 once faults have stopped.
-        self.crash_in_batch = 0.0
-        self.crash_after_commit = 0.0
-        self.statement_error = 0.0
+        #: End this process, and another one.
+        self.crash: Callable[[], None] = lambda: None
+        self.crash_other: Callable[[], None] = lambda: None
+        #: Called after each commit, with the names of its transactions.
+        self.committed: Callable[[str], None] = lambda name: None
+        self.tell: Callable[[str, str], None] = lambda who, what: None
+        #: Whether the disk has room.
+        self.is_full: Callable[[], bool] = lambda: False
 
-    def upset(self, job: Job) -> None:
-        """Perhaps make this job fail, or the process die in it."""
-        fn = job.fn
-        if self._dice.random() < self.crash_in_batch:
-            before = self._dice.random() < 0.5
+    def upset(self, jobs: Sequence[Job], name: str) -> Fault | None:
+        """Perhaps make one of these jobs fail, or the process die in it."""
+        fault = self._faults.strike(Kind.COMMIT, name, self._label)
+        if fault is not None:
+            self.tell(self._label, f"commit of {name}: {fault.value}")
+        if fault is Fault.DISK_FULL or self.is_full():
+            for job in jobs:
+                job.fn = partial(_fail, fn=job.fn, error=_FULL)
+        if fault is None:
+            return None
+        job = self._dice.choice(jobs)
+        if fault is Fault.ROLLED_BACK:
+            job.fn = partial(_die, fn=job.fn, before=self._dice.random() < 0.5)
+        elif fault in (Fault.STATEMENT, Fault.STATEMENTS):
+            at = self._dice.randint(1, 12)
+            job.fn = partial(_break_off, fn=job.fn, at=at, left=[1 if fault is Fault.STATEMENT else 2])
+        return fault
 
-            def die(tx: Tx) -> Any:
-                if not before:
-                    fn(tx)
-                raise ProcessDied
-
-            job.fn = die
-        elif self._dice.random() < self.statement_error:
-            times = self._dice.randint(1, 2)
-            count = 0
-
-            def fail(tx: Tx) -> Any:
-                nonlocal count
-                result = fn(tx)
-                count += 1
-                if count <= times:
-                    raise OperationalError("simulated", None, sqlite3.OperationalError("simulated"))
-                return result
-
-            job.fn = fail
-
-    def after_commit(self) -> None:
-        """Perhaps die with the batch committed and nobody told."""
-        if self._dice.random() < self.crash_after_commit:
+    def after_commit(self, name: str, fault: Fault | None) -> None:
+        """The batch is durable; perhaps die with nobody told."""
+        self.committed(name)
+        if fault is Fault.UNTOLD:
             raise ProcessDied
+        if fault is Fault.CRASH_OTHER:
+            self.crash_other()
+
+
+_FULL = "database or disk is full"
+
+
+class BrokenTx(Tx):
+    """A transaction whose n-th statement fails; one with fewer statements fails at its end."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, tx: Tx, at: int) -> None:
+        super().__init__(tx.conn)
+        self.wakes = tx.wakes
+        self.left = at
+
+    def execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Rows:
+        self.left -= 1
+        if self.left == 0:
+            raise _broken("simulated")
+        return super().execute(statement, values)
+
+
+def _broken(text: str) -> OperationalError:
+    return OperationalError(text, None, sqlite3.OperationalError(text))
 
 
 def _call(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], tx: Tx) -> T:
     return fn(tx, *args, **kwargs)
+
+
+def _fail(tx: Tx, *, fn: Callable[[Tx], Any], error: str) -> Any:
+    fn(tx)
+    raise _broken(error)
+
+
+def _die(tx: Tx, *, fn: Callable[[Tx], Any], before: bool) -> Any:
+    if not before:
+        fn(tx)
+    raise ProcessDied
+
+
+def _break_off(tx: Tx, *, fn: Callable[[Tx], Any], at: int, left: list[int]) -> Any:
+    if left[0] == 0:
+        return fn(tx)
+    left[0] -= 1
+    fn(BrokenTx(tx, at))
+    raise _broken("simulated")

@@ -1,87 +1,110 @@
-"""The ground truth: storage and hypervisor of a simulated host, and calls that start, take effect and answer apart."""
+"""The ground truth: storage and hypervisors, and calls that start, take effect and answer apart."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
-from contextvars import Context
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Context, copy_context
+from typing import Any, Protocol, TypeVar
 
-from kevel.domain.errors import StepRetry, StepUnknown
+from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Rung
 from kevel.hypervisor.base import DiskSpec, DomainSpec, Event, HostFacts, ServerView
 from kevel.hypervisor.sim import SimHypervisor
 from kevel.storage.base import Capacity, ConnectionInfo, Export, LocalDisk, VolumeFile
 from kevel.storage.sim import SimBackend, SimConnector
+from tests.simulation.faults import Fault, Faults, Kind
 from tests.simulation.loop import SimLoop
 
 T = TypeVar("T")
 
+#: A late effect lands within this time: beyond what a caller waits, within what a driver lets a call live.
+LATE_S_MAX = 40.0
+LATE_EVENT_S_MAX = 20.0
 
-class Chances:
-    """How likely each fault is at each call; all 0 once faults have stopped."""
 
-    def __init__(self) -> None:
-        self.crash_around_effect = 0.0
-        self.refused_for_now = 0.0
-        self.lost_reply = 0.0
-        self.slow = 0.0
-        self.event_lost = 0.0
-        self.event_late = 0.0
+class Caller(Protocol):
+    """The process that makes a call."""
 
-    def stop(self) -> None:
-        """No more faults."""
-        for name in vars(self):
-            setattr(self, name, 0.0)
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def label(self) -> str: ...
+
+
+class HostTruth:
+    """One host: its hypervisor, and what it is connected to."""
+
+    def __init__(self, name: str, backend: SimBackend) -> None:
+        self.name = name
+        self.hypervisor = SimHypervisor()
+        self.connector = SimConnector(backend)
+
+    def lose_power(self) -> None:
+        """Every guest ends and every connection with it."""
+        self.forget_jobs()
+        for server_id in list(self.hypervisor.servers):
+            self.hypervisor.crash_guest(server_id)
+        self.connector.connected.clear()
+
+    def forget_jobs(self) -> None:
+        """What guests were asked and have not answered yet is forgotten, as by a hypervisor that starts again."""
+        self.hypervisor.forget_jobs()
 
 
 class World:
     """What really exists. It outlives every process of Kevel."""
 
-    def __init__(self, loop: SimLoop, dice: random.Random, *, effect_free: frozenset[Rung]) -> None:
+    def __init__(
+        self, loop: SimLoop, dice: random.Random, faults: Faults, hosts: list[str], *, effect_free: frozenset[Rung]
+    ) -> None:
         self.loop = loop
         self.dice = dice
-        self.chances = Chances()
-        self.host = SimHypervisor()
+        self.faults = faults
         self.backend = SimBackend("sim", total_bytes=1 << 50, effect_free=effect_free)
-        self.connector = SimConnector(self.backend)
-        #: Ends the running process; set by the run.
-        self.crash: Callable[[], None] = lambda: None
+        self.hosts = {name: HostTruth(name, self.backend) for name in hosts}
+        #: Set by the run: ends the process of that number, another process than that, and a whole host.
+        self.crash: Callable[[int], None] = lambda number: None
+        self.crash_other: Callable[[int], None] = lambda number: None
+        self.lose_power: Callable[[str | None], None] = lambda host: None
         #: Called after each effect, with its name.
         self.after_effect: Callable[[str], None] = lambda name: None
+        self.tell: Callable[[str, str], None] = lambda who, what: None
         self.effects = 0
-        #: Hypervisor calls whose effect may still land although their process is dead.
-        self._in_flight: set[asyncio.Handle] = set()
+        #: Calls whose effect may still land although their process is dead, by that process.
+        self._in_flight: dict[asyncio.Handle, int] = {}
 
-    def make_call(self, name: str, effect: Callable[[], Coroutine[Any, Any, T]], world: Context) -> asyncio.Future[T]:
+    def make_call(
+        self, caller: Caller, name: str, effect: Callable[[], Coroutine[Any, Any, T]], world: Context, host: str | None
+    ) -> asyncio.Future[T]:
         """Start a call: its effect lands later, whoever may have died meanwhile, and its answer later still."""
         reply: asyncio.Future[T] = self.loop.create_future()
-        chances, dice = self.chances, self.dice
-        wait_s = dice.random() * 0.01
-        if dice.random() < chances.slow:
-            wait_s += dice.random() * 60.0
-        outcome = dice.random()
+        fault = self.faults.strike(Kind.EFFECT, name, caller.label)
+        if fault is not None:
+            self.tell(caller.label, f"{name}: {fault.value}")
+        wait_s = self.dice.random() * 0.01
+        if fault is Fault.LATE:
+            wait_s += self.dice.random() * LATE_S_MAX
+        number = caller.number
 
         def land() -> None:
-            self._in_flight.discard(handle)
-            if outcome < chances.refused_for_now:
-                settle(None, StepRetry(f"{name}: simulated refusal"))
+            self._in_flight.pop(handle, None)
+            error = self._refuse(fault, name)
+            if error is not None:
+                settle(None, error)
                 return
-            if dice.random() < chances.crash_around_effect:
-                self.crash()
-            error: BaseException | None = None
-            result: Any = None
-            try:
-                result = run_at_once(effect())
-            except Exception as caught:  # noqa: BLE001 - it is the call's answer
-                error = caught
-            self.effects += 1
-            self.after_effect(name)
-            if dice.random() < chances.crash_around_effect:
-                self.crash()
-            if dice.random() < chances.lost_reply:
-                error = StepUnknown(f"{name}: simulated lost reply")
+            if fault is Fault.CRASH_BEFORE:
+                self.crash(number)
+                return
+            result: Any = False if fault is Fault.IGNORED and name == "unplug_disk" else None
+            if fault is not Fault.IGNORED:
+                result, error = self._take_effect(name, effect)
+                self.tell(caller.label, f"{name} -> {error or result}"[:160])
+            self._strike_after(fault, number, host)
+            if fault is Fault.LOST_REPLY:
+                error = StepUnknown(f"{name}: the answer was lost")
             settle(result, error)
 
         def settle(result: Any, error: BaseException | None) -> None:
@@ -93,20 +116,63 @@ class World:
                 else:
                     reply.set_result(result)
 
-            self.loop.call_later(dice.random() * 0.005, answer, context=world)
+            self.loop.call_later(self.dice.random() * 0.005, answer, context=world)
 
         handle = self.loop.call_later(wait_s, land, context=world)
-        self._in_flight.add(handle)
+        self._in_flight[handle] = number
+        if fault is Fault.CRASH_UNDER_WAY:
+            self.crash(number)
         return reply
 
-    async def settle_calls(self) -> None:
-        """Wait until no call of a dead process can take effect any more: its issuer dies, some before, some after."""
-        for handle in list(self._in_flight):
-            if self.dice.random() < 0.5:
+    def _refuse(self, fault: Fault | None, name: str) -> BaseException | None:
+        if fault is Fault.REFUSED:
+            return StepRetry(f"{name}: refused for now")
+        if fault is Fault.REFUSED_FOR_GOOD:
+            return StepNever(f"{name}: refused for good")
+        return None
+
+    def _take_effect(self, name: str, effect: Callable[[], Coroutine[Any, Any, T]]) -> tuple[Any, BaseException | None]:
+        error: BaseException | None = None
+        result: Any = None
+        try:
+            result = run_at_once(effect())
+        except Exception as caught:  # noqa: BLE001 - it is the call's answer
+            error = caught
+        self.effects += 1
+        self.after_effect(name)
+        return result, error
+
+    def _strike_after(self, fault: Fault | None, number: int, host: str | None) -> None:
+        if fault is Fault.CRASH_AFTER:
+            self.crash(number)
+        elif fault is Fault.CRASH_OTHER:
+            self.crash_other(number)
+        elif fault is Fault.HOST_DIES:
+            self.lose_power(host)
+
+    def drop_calls(self, number: int) -> None:
+        """The machine that the calls of this process ran on is gone: none of them takes effect any more."""
+        for handle in [one for one, issuer in self._in_flight.items() if issuer == number]:
+            handle.cancel()
+            del self._in_flight[handle]
+
+    async def settle_calls(self, dead: set[int]) -> None:
+        """Wait until no call of those processes can take effect any more: they end with it, before it or after it."""
+        for handle in [one for one, issuer in self._in_flight.items() if issuer in dead]:
+            if self.dice.random() < 0.3:
                 handle.cancel()
-                self._in_flight.discard(handle)
-        while self._in_flight:
+                del self._in_flight[handle]
+        while any(issuer in dead for issuer in self._in_flight.values()):
             await asyncio.sleep(0.05)
+
+    def writers(self) -> Mapping[str, list[str]]:
+        """For each volume, the running guests that can write to it."""
+        found: dict[str, list[str]] = {}
+        for host in self.hosts.values():
+            for server_id, server in host.hypervisor.servers.items():
+                for disk in server.live.values():
+                    found.setdefault(disk.serial, []).append(server_id)
+        return found
 
 
 def run_at_once(coro: Coroutine[Any, Any, T]) -> T:
@@ -121,74 +187,80 @@ def run_at_once(coro: Coroutine[Any, Any, T]) -> T:
 
 
 class SimDriver:
-    """The hypervisor port as one process of Kevel has it."""
+    """The hypervisor port as one life of a host's agent has it."""
 
-    def __init__(self, world: World, outside: Context) -> None:
+    def __init__(self, world: World, host: HostTruth, caller: Caller, outside: Context) -> None:
         self._world = world
+        self._host = host
+        self._truth = host.hypervisor
+        self._caller = caller
         self._outside = outside
-        self._loop = world.loop
 
     async def open(self, listener: Callable[[Event], None]) -> HostFacts:
-        await self._world.settle_calls()
-        world = self._world
-        loop = self._loop
+        inside = copy_context()
 
         def hear(event: Event) -> None:
-            if world.dice.random() < world.chances.event_lost:
-                return
-            late = world.dice.random() < world.chances.event_late
-            loop.call_later(world.dice.random() * (20.0 if late else 0.01), listener, event, context=inside)
+            self._announce(event, listener, inside)
 
-        from contextvars import copy_context  # noqa: PLC0415
+        return await self._truth.open(hear)
 
-        inside = copy_context()
-        return await world.host.open(hear)
+    def _announce(self, event: Event, listener: Callable[[Event], None], inside: Context) -> None:
+        world = self._world
+        fault = world.faults.strike(Kind.EVENT, event.kind.value, self._caller.label)
+        if fault is not None:
+            world.tell(self._caller.label, f"event {event.kind.value}: {fault.value}")
+        if fault is Fault.LOST:
+            return
+        for _ in range(2 if fault is Fault.REPEATED else 1):
+            wait_s = world.dice.random() * (LATE_EVENT_S_MAX if fault is Fault.LATE else 0.01)
+            world.loop.call_later(wait_s, listener, event, context=inside)
 
     async def close(self) -> None:
         return
 
     async def _call(self, name: str, effect: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return await self._world.make_call(name, effect, self._outside)
+        return await self._world.make_call(self._caller, name, effect, self._outside, self._host.name)
 
     async def define_server(self, spec: DomainSpec) -> None:
-        await self._call("define_server", lambda: self._world.host.define_server(spec))
+        await self._call("define_server", lambda: self._truth.define_server(spec))
 
     async def start_server(self, server_id: str) -> None:
-        await self._call("start_server", lambda: self._world.host.start_server(server_id))
+        await self._call("start_server", lambda: self._truth.start_server(server_id))
 
     async def ask_shutdown(self, server_id: str) -> None:
-        await self._call("ask_shutdown", lambda: self._world.host.ask_shutdown(server_id))
+        await self._call("ask_shutdown", lambda: self._truth.ask_shutdown(server_id))
 
     async def ask_reboot(self, server_id: str) -> None:
-        await self._call("ask_reboot", lambda: self._world.host.ask_reboot(server_id))
+        await self._call("ask_reboot", lambda: self._truth.ask_reboot(server_id))
 
     async def power_off(self, server_id: str) -> None:
-        await self._call("power_off", lambda: self._world.host.power_off(server_id))
+        await self._call("power_off", lambda: self._truth.power_off(server_id))
 
     async def undefine_server(self, server_id: str) -> None:
-        await self._call("undefine_server", lambda: self._world.host.undefine_server(server_id))
+        await self._call("undefine_server", lambda: self._truth.undefine_server(server_id))
 
     async def observe_server(self, server_id: str) -> ServerView | None:
-        return await self._call("observe_server", lambda: self._world.host.observe_server(server_id))
+        return await self._call("observe_server", lambda: self._truth.observe_server(server_id))
 
     async def observe_all(self) -> list[ServerView]:
-        return await self._call("observe_all", self._world.host.observe_all)
+        return await self._call("observe_all", self._truth.observe_all)
 
     async def plug_disk(self, server_id: str, disk: DiskSpec) -> None:
-        await self._call("plug_disk", lambda: self._world.host.plug_disk(server_id, disk))
+        await self._call("plug_disk", lambda: self._truth.plug_disk(server_id, disk))
 
     async def unplug_disk(self, server_id: str, alias: str) -> bool:
-        return await self._call("unplug_disk", lambda: self._world.host.unplug_disk(server_id, alias))
+        return await self._call("unplug_disk", lambda: self._truth.unplug_disk(server_id, alias))
 
     async def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
-        await self._call("resize_disk", lambda: self._world.host.resize_disk(server_id, alias, size_bytes))
+        await self._call("resize_disk", lambda: self._truth.resize_disk(server_id, alias, size_bytes))
 
 
 class SimPool:
-    """The back end's port, and the connector's, as one process of Kevel has them."""
+    """The back end's port as one life of the control plane has it."""
 
-    def __init__(self, world: World, outside: Context) -> None:
+    def __init__(self, world: World, caller: Caller, outside: Context) -> None:
         self._world = world
+        self._caller = caller
         self._outside = outside
         self._truth = world.backend
         self.name = world.backend.name
@@ -197,7 +269,7 @@ class SimPool:
         self.can_revoke = True
 
     async def _call(self, name: str, effect: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return await self._world.make_call(name, effect, self._outside)
+        return await self._world.make_call(self._caller, name, effect, self._outside, None)
 
     async def open(self) -> None:
         return
@@ -226,8 +298,21 @@ class SimPool:
     async def revoke_export(self, export: Export) -> None:
         await self._call("revoke_export", lambda: self._truth.revoke_export(export))
 
+
+class SimReach:
+    """The connector's port as one life of a host's agent has it."""
+
+    def __init__(self, world: World, host: HostTruth, caller: Caller, outside: Context) -> None:
+        self._world = world
+        self._host = host
+        self._caller = caller
+        self._outside = outside
+
+    async def _call(self, name: str, effect: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return await self._world.make_call(self._caller, name, effect, self._outside, self._host.name)
+
     async def connect_volume(self, volume: VolumeFile, info: ConnectionInfo) -> LocalDisk:
-        return await self._call("connect_volume", lambda: self._world.connector.connect_volume(volume, info))
+        return await self._call("connect_volume", lambda: self._host.connector.connect_volume(volume, info))
 
     async def disconnect_volume(self, volume: VolumeFile, info: ConnectionInfo) -> None:
-        await self._call("disconnect_volume", lambda: self._world.connector.disconnect_volume(volume, info))
+        await self._call("disconnect_volume", lambda: self._host.connector.disconnect_volume(volume, info))

@@ -79,8 +79,7 @@ class SimHypervisor:
         )
 
     async def close(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
+        self.forget_jobs()
         if self._state_path is not None:
             self._state_path.write_bytes(msgspec.json.encode(self.servers))
 
@@ -180,6 +179,12 @@ class SimHypervisor:
     def soothe(self, server_id: str) -> None:
         """Make a guest behave from now on, whatever its flavor says; for tests."""
         self.temper(server_id, {})
+
+    def forget_jobs(self) -> None:
+        """Drop what guests were asked and have not answered yet."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
 
     def crash_guest(self, server_id: str) -> None:
         """What an out-of-memory killer does to a guest's process; for tests."""

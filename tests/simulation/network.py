@@ -1,0 +1,133 @@
+"""The network between an agent and the control plane: messages that are lost, repeated, late, or cut off one way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Context
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy.exc import OperationalError
+
+from kevel.control.hosts import POLL_WAIT_S, Hosts
+from kevel.domain.assignments import Assignments, PathReport, ServerReport
+from kevel.domain.errors import KevelError, Unavailable
+from tests.simulation.faults import Fault, Faults, Kind
+from tests.simulation.loop import SimLoop
+from tests.simulation.world import Caller
+
+T = TypeVar("T")
+
+#: What an agent waits for an answer: a poll may be held for POLL_WAIT_S.
+ANSWER_S = POLL_WAIT_S + 10.0
+LATE_S_MAX = 60.0
+CUT_S_MAX = 90.0
+
+
+class Network:
+    """Carries messages, or does not."""
+
+    def __init__(self, loop: SimLoop, faults: Faults, outside: Context) -> None:
+        self.loop = loop
+        self.faults = faults
+        self.outside = outside
+        #: Until when nothing gets through, by direction: "agent sim0 to control".
+        self.cut_until: dict[str, float] = {}
+        self.tell: Callable[[str, str], None] = lambda who, what: None
+
+    def send(self, way: str, name: str, sender: str, deliver: Callable[[], None], *, context: Context) -> None:
+        """Carry one message, in the context of the process that it is for."""
+        dice = self.faults.dice
+        fault = self.faults.strike(Kind.MESSAGE, name, sender)
+        if fault is not None:
+            self.tell(sender, f"message {name}: {fault.value}")
+        if fault is Fault.CUT:
+            self.cut_until[way] = self.loop.time() + dice.random() * CUT_S_MAX
+        if fault is Fault.LOST or self.loop.time() < self.cut_until.get(way, 0.0):
+            return
+        for _ in range(2 if fault is Fault.REPEATED else 1):
+            late_s = dice.random() * LATE_S_MAX if fault is Fault.LATE else 0.0
+            self.loop.call_later(late_s + dice.random() * 0.004, deliver, context=context)
+
+    def heal(self) -> None:
+        """Everything gets through again."""
+        self.cut_until.clear()
+
+
+class SimLink:
+    """`kevel.host.state.ControlPlane` over the network, as one life of an agent has it."""
+
+    def __init__(self, network: Network, caller: Caller, inside: Context, control: ControlSide) -> None:
+        self._network = network
+        self._caller = caller
+        self._inside = inside
+        self._control = control
+
+    async def register(self, host: str, *, availability_zone: str, facts: Mapping[str, Any]) -> int:
+        return await self._call(
+            "register", lambda hosts: hosts.register(host, availability_zone=availability_zone, facts=facts)
+        )
+
+    async def changes(self, host: str, since: int) -> Assignments:
+        return await self._call("changes", lambda hosts: hosts.changes(host, since))
+
+    async def report(
+        self, host: str, epoch: int, servers: tuple[ServerReport, ...], paths: tuple[PathReport, ...]
+    ) -> None:
+        # What is said must be plain data: it goes over a wire one day.
+        servers = msgspec.json.decode(msgspec.json.encode(servers), type=tuple[ServerReport, ...])
+        paths = msgspec.json.decode(msgspec.json.encode(paths), type=tuple[PathReport, ...])
+        await self._call("report", lambda hosts: hosts.report(host, epoch, servers, paths))
+
+    async def _call(self, name: str, make: Callable[[Hosts], Coroutine[Any, Any, T]]) -> T:
+        network, label = self._network, self._caller.label
+        answer: asyncio.Future[T] = network.loop.create_future()
+
+        def reply(result: Any, error: Exception | None) -> None:
+            def hear() -> None:
+                if answer.done():
+                    return
+                if error is not None:
+                    answer.set_exception(error)
+                else:
+                    answer.set_result(result)
+
+            network.send(f"control to {label}", f"answer to {name}", "control", hear, context=self._inside)
+
+        network.send(
+            f"{label} to control", name, label, lambda: self._control.serve(make, reply), context=network.outside
+        )
+        done, _ = await asyncio.wait({answer}, timeout=ANSWER_S)
+        if not done:
+            raise Unavailable("The control plane has not answered.")
+        return answer.result()
+
+
+class ControlSide:
+    """Where an agent's messages arrive: at the control plane of the moment, if there is one."""
+
+    def __init__(self, loop: SimLoop, find: Callable[[], tuple[Hosts, Context] | None]) -> None:
+        self._loop = loop
+        self._find = find
+
+    def serve(
+        self, make: Callable[[Hosts], Coroutine[Any, Any, Any]], reply: Callable[[Any, Exception | None], None]
+    ) -> None:
+        """Answer one message; a control plane that is down, or that dies over it, does not answer."""
+        found = self._find()
+        if found is None:
+            return
+        hosts, inside = found
+
+        async def answer() -> None:
+            try:
+                result = await make(hosts)
+            except KevelError as error:
+                reply(None, error)
+            except OperationalError:
+                reply(None, Unavailable("The control plane has failed."))
+            else:
+                reply(result, None)
+
+        self._loop.create_task(answer(), context=inside)

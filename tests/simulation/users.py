@@ -1,0 +1,89 @@
+"""What users of a simulated Kevel ask for, and what befalls it besides the faults at single points."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
+
+from kevel.domain.model import Actor, BootKind
+from tests.simulation.processes import ControlProcess
+
+USER = Actor(user_id="u", project_id="p", request_id="req-sim", is_admin=True)
+
+
+class Request(NamedTuple):
+    """One thing that a user asks for."""
+
+    name: str
+    server: str
+    volume: str
+    send: Callable[[ControlProcess], Coroutine[Any, Any, Any]]
+
+
+def attach(server: str, volume: str, *, goes_with_server: bool = False) -> Request:
+    """Attach the volume to the server."""
+    return Request(
+        "attach",
+        server,
+        volume,
+        lambda process: process.attachments.attach(
+            USER, server, volume, device=None, tag=None, delete_on_termination=goes_with_server
+        ),
+    )
+
+
+def detach(server: str, volume: str) -> Request:
+    """Detach it."""
+    return Request("detach", server, volume, lambda process: process.attachments.detach(USER, server, volume))
+
+
+def stop(server: str) -> Request:
+    """Shut the server's guest down."""
+    return Request("stop", server, "", lambda process: process.servers.stop(USER, server))
+
+
+def start(server: str) -> Request:
+    """Start it."""
+    return Request("start", server, "", lambda process: process.servers.start(USER, server))
+
+
+def reboot(server: str, kind: BootKind) -> Request:
+    """Reboot it, soft or hard."""
+    return Request(f"reboot {kind.value}", server, "", lambda process: process.servers.reboot(USER, server, kind))
+
+
+def extend(volume: str, size_gib: int) -> Request:
+    """Grow the volume, attached or not."""
+    return Request(
+        f"extend to {size_gib}",
+        "",
+        volume,
+        lambda process: process.volumes.extend(USER, volume, size_gib, in_use=True),
+    )
+
+
+def delete_server(server: str) -> Request:
+    """Delete the server."""
+    return Request("delete server", server, "", lambda process: process.servers.delete(USER, server))
+
+
+def delete_volume(volume: str) -> Request:
+    """Delete the volume."""
+    return Request("delete volume", "", volume, lambda process: process.volumes.delete(USER, volume, force=False))
+
+
+def draw_request(dice: random.Random, servers: Sequence[str], volumes: Sequence[str]) -> Request:
+    """Something that a user may ask for next."""
+    server, volume = dice.choice(servers), dice.choice(volumes)
+    requests = [
+        attach(server, volume, goes_with_server=dice.random() < 0.1),
+        detach(server, volume),
+        stop(server),
+        start(server),
+        reboot(server, dice.choice(list(BootKind))),
+        extend(volume, dice.randint(2, 5)),
+        delete_server(server),
+        delete_volume(volume),
+    ]
+    return dice.choices(requests, weights=[10, 8, 2, 3, 2, 1, 0.4, 0.3])[0]
