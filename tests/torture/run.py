@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -23,7 +24,7 @@ from kevel.runtime import failpoints
 from tests.torture.census import Census
 from tests.torture.disk import LossyDisk, PlainDisk
 from tests.torture.stand import Stand
-from tests.torture.users import PROJECT, Counter, User
+from tests.torture.users import FREE, GONE, PROJECT, Counter, User
 
 USERS: Final = 3
 #: L6, and what retries with backoff may add to it.
@@ -34,7 +35,8 @@ JOIN_S: Final = 60.0
 LOOK_S: Final = 0.1
 WAIT_S: Final = 60.0
 #: Passes after which a point kills: COMMITs are many.
-PASSES_MAX: Final = {"commit": 20, "answer": 8, "connect_volume": 4, "plug_disk": 4}
+PASSES_MAX: Final = {"commit": 40, "answer": 20, "connect_volume": 6, "plug_disk": 6, "unplug_disk": 6}
+PASSES: Final = 3
 #: Acts that a back end of local files never needs on their own: the rung is passed in a record.
 UNREACHABLE: Final = ("export_volume.begin", "export_volume.done")
 KEVEL, WORKER, GUEST, POWER, FULL = "kevel", "worker", "guest", "power", "full"
@@ -55,8 +57,6 @@ class Score:
     missed: Tally[str] = field(default_factory=Tally)
     requests: Tally[str] = field(default_factory=Tally)
     settle_s: list[float] = field(default_factory=list)
-    sessions: int = 0
-    blocks: int = 0
 
     def summary(self) -> dict[str, Any]:
         """For `--json`."""
@@ -70,8 +70,6 @@ class Score:
             "requests": dict(self.requests),
             "settle_s_median": round(ordered[len(ordered) // 2], 2),
             "settle_s_max": round(ordered[-1], 2),
-            "writing_sessions": self.sessions,
-            "blocks_accounted_for": self.blocks,
         }
 
 
@@ -105,6 +103,10 @@ class Torture:
         self._guests = guests
         self._numbers = Counter()
         self._errors: list[BaseException] = []
+        #: The failpoint that Kevel was started with, and one that killed it where it was not waited for.
+        self._armed = self._fired = ""
+        #: Some requests may have failed for want of space.
+        self._forgiven = False
         self._others: dict[str, Callable[[], None]] = {
             KEVEL: self._kill_kevel,
             WORKER: self._kill_worker,
@@ -128,10 +130,12 @@ class Torture:
 
     def run(self, plan: list[str], tell: Callable[[Score], None] = lambda score: None) -> None:
         """Kill as planned, and delete everything at the end."""
-        for kill in plan:
+        for kill, following in itertools.pairwise([*plan, KEVEL]):
             self.now = kill
-            self._arm(kill)
-            self._load(kill)
+            if kill != self._fired:
+                self._arm(kill)
+                self._load(kill, following)
+            self._fired = ""
             self._settle()
             tell(self.score)
         self.now = "end"
@@ -151,16 +155,12 @@ class Torture:
     # Kills.
 
     def _arm(self, kill: str) -> None:
-        """Have Kevel run with the failpoint armed; a clean restart, if need be."""
-        if "." in kill:
+        """Have Kevel run with the failpoint armed; by a clean restart, if it is not so already."""
+        if "." in kill and kill != self._armed:
             self.stand.stop()
-            self._restart(self._points(kill))
+            self._restart(kill)
 
-    def _points(self, kill: str) -> str:
-        effect = kill.removeprefix(failpoints.CHILD).partition(".")[0]
-        return f"{kill}=kill@{self.dice.randint(1, PASSES_MAX.get(effect, 2))}"
-
-    def _load(self, kill: str) -> None:
+    def _load(self, kill: str, following: str) -> None:
         """Users ask for things until the kill has taken effect, and a moment longer if Kevel lives on."""
         point = "." in kill
         favourite = kill.removeprefix(failpoints.CHILD).partition(".")[0] if point else None
@@ -168,10 +168,10 @@ class Torture:
             if point:
                 self._wait_for_point(kill)
             else:
-                time.sleep(self.dice.uniform(0.2, 1.5))
+                time.sleep(self.dice.uniform(0.3, 2.5))
                 self._others[kill]()
         if not self.stand.is_alive():
-            self._recover(kill)
+            self._recover(kill, following)
 
     def _wait_for_point(self, kill: str) -> None:
         deadline = time.monotonic() + LOAD_S
@@ -255,12 +255,43 @@ class Torture:
         """No block is free: a detach is accepted all the same, and a Kevel that is killed then comes back."""
         assert isinstance(self.stand.disk, LossyDisk)
         self.score.kills[FULL] += 1
+        before = [(book, set(book.places), set(book.sizes)) for user in self.users for book in user.volumes.values()]
         self.stand.disk.fill()
         time.sleep(1.5)
         self._kill_kevel()
+        self._forgiven = True
+        known = [book for book, _, _ in before]
+        before += [(book, set(), set()) for user in self.users for book in user.volumes.values() if book not in known]
+        for book, places, sizes in before:
+            # What was asked for meanwhile may have failed for want of space; what was there before has to stay.
+            if book.places != places:
+                book.places |= {*places, FREE}
+            book.sizes |= sizes
+        self._doubt_servers({server_id for user in self.users for server_id in user.servers})
 
-    def _recover(self, kill: str) -> None:
-        """Start Kevel again after its end."""
+    def _clear_faults(self) -> None:
+        """What failed for want of space says so, and can be deleted."""
+        client = self.stand.cloud.client
+        with contextlib.suppress(KevelError):
+            for volume in client.get("/volume/v3/volumes/detail?all_tenants=1")["volumes"]:
+                if volume["status"].startswith("error"):
+                    self.score.requests["failed for want of space"] += 1
+                    for user in self.users:
+                        if volume["id"] in user.volumes:
+                            user.volumes[volume["id"]].places.add(GONE)
+                    client.delete(f"/volume/v3/volumes/{volume['id']}")
+            for server in client.get("/compute/v2.1/servers/detail?all_tenants=1")["servers"]:
+                if server["status"] == "ERROR" and server["id"] not in self.shared:
+                    for user in self.users:
+                        if server["id"] in user.servers:
+                            user.servers[server["id"]].goals.add("deleted")
+                            for book in user.volumes.values():
+                                if server["id"] in book.places:
+                                    book.places.add(FREE)
+                    client.delete(f"/compute/v2.1/servers/{server['id']}")
+
+    def _recover(self, kill: str, following: str) -> None:
+        """Start Kevel again after its end, armed with the next failpoint: it may kill during the recovery, too."""
         if kill == POWER:
             assert isinstance(self.stand.disk, LossyDisk)
             self.stand.kill_everything()
@@ -268,29 +299,33 @@ class Torture:
         if kill == FULL:
             assert isinstance(self.stand.disk, LossyDisk)
             self.stand.kill()
+            # It may refuse to start on a full disk; then it starts when there is room.
             with contextlib.suppress(KevelError):
                 self.stand.start()
             self.stand.disk.drain()
-            if self.stand.is_alive():
-                self._forget_dead_guests()
-                return
-        self._restart()
+        self._restart(following if "." in following else "")
 
-    def _restart(self, points: str = "") -> None:
-        with contextlib.suppress(KevelError):
-            self.stand.kill()
+    def _restart(self, point: str = "") -> None:
+        """Start Kevel, with a point armed if one is named; again, if that has killed it on its way up."""
+        self.stand.kill()
+        effect = point.removeprefix(failpoints.CHILD).partition(".")[0]
+        passes = self.dice.randint(1, PASSES_MAX.get(effect, PASSES))
+        self._armed = point
         try:
-            self.stand.start(points)
+            self.stand.start(f"{point}=kill@{passes}" if point else "")
         except KevelError:
-            spent = self.stand.spent()
-            if not spent:
-                raise
-            # It was killed on its way up.
-            self.score.kills["point"] += 1
-            self.score.points[spent[0]] += 1
+            self._take_fired()
             self.stand.kill()
             self.stand.start()
         self._forget_dead_guests()
+
+    def _take_fired(self) -> None:
+        """Kevel has ended although nobody killed it here: was it the armed point?"""
+        if self._armed not in self.stand.spent():
+            raise Difference(f"Kevel has ended by itself.\n{self.stand.process.log_tail()}")
+        self.score.kills["point"] += 1
+        self.score.points[self._armed] += 1
+        self._fired, self._armed = self._armed, ""
 
     # After a kill.
 
@@ -300,12 +335,11 @@ class Torture:
         while True:
             self._forget_dead_guests()
             if not self.stand.is_alive():
-                if not self.stand.spent():
-                    raise Difference(f"Kevel has ended by itself.\n{self.stand.process.log_tail()}")
-                self.score.kills["point"] += 1
-                self.score.points[self.stand.spent()[0]] += 1
+                self._take_fired()
                 self._restart()
                 started = time.monotonic()
+            if self._forgiven:
+                self._clear_faults()
             try:
                 differences = self.census.find_differences()
             except (KevelError, AssertionError, FileNotFoundError) as error:
@@ -316,18 +350,16 @@ class Torture:
                 raise Difference(f"after {SETTLE_S:g} s:\n{self.census.tell(differences)}")
             time.sleep(LOOK_S)
         self.score.settle_s.append(time.monotonic() - started)
+        self._forgiven = False
         if broken := self.census.find_broken():
             raise Difference(self.census.tell(broken))
         self._count()
         self._boot_guests()
 
     def _count(self) -> None:
-        self.score.requests = sum((Tally(user.counts) for user in self.users), Tally())
-        sessions = [
-            one for user in self.users for book in user.volumes.values() for one in book.stamps.sessions.values()
-        ]
-        self.score.sessions = max(self.score.sessions, len(sessions))
-        self.score.blocks = max(self.score.blocks, sum(one.ended or one.counted for one in sessions))
+        for user in self.users:
+            self.score.requests += user.counts
+            user.counts.clear()
 
     def _forget_dead_guests(self) -> None:
         """A guest that has ended sees nothing and writes nothing any more."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter as Tally
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,8 +26,8 @@ PATIENCE_S: Final = 3.0
 LOOK_S: Final = 0.03
 #: Servers of its own that one user has at a time.
 OWN_SERVERS_MAX: Final = 1
+VOLUMES_MAX: Final = 4
 SIZE_GIB_MAX: Final = 4
-ROOM_S: Final = 0.3
 PROJECT: Final = "torture"
 COMPUTE: Final = "/compute/v2.1"
 VOLUME: Final = "/volume/v3"
@@ -88,7 +89,7 @@ class User:
         self.unanswered: dict[str, set[str]] = {"volume": set(), "server": set()}
         #: Guests that all users share.
         self.shared: list[str] = []
-        self.counts: dict[str, int] = {}
+        self.counts: Tally[str] = Tally()
         self._numbers = numbers
         self._token = token
         self._http: httpx.Client | None = None
@@ -102,7 +103,7 @@ class User:
                 try:
                     act()
                 except Refused:
-                    self.counts["refused"] = self.counts.get("refused", 0) + 1
+                    self.counts["refused"] += 1
                     time.sleep(LOOK_S)
                 except NoAnswer:
                     return
@@ -139,7 +140,7 @@ class User:
             answer = self._http.request(method, path, json=body)
         except httpx.TransportError as error:
             raise NoAnswer from error
-        self.counts["requests"] = self.counts.get("requests", 0) + 1
+        self.counts["answered"] += 1
         if answer.status_code >= 500 and answer.status_code not in (503, 507):
             raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text}")
         if answer.is_error:
@@ -168,8 +169,11 @@ class User:
     # Volumes.
 
     def create_volume(self) -> None:
-        if len(self.volumes) >= 4:
-            self.delete_volume()
+        if len(self.volumes) >= VOLUMES_MAX:
+            book = self._pick(attached=False)
+            if book is None:
+                raise Refused("no volume of its own is free")
+            self.delete_volume(book)
             return
         name = f"{self.name}-{self._numbers.next()}"
         self.unanswered["volume"].add(name)
@@ -199,7 +203,7 @@ class User:
     def attach(self) -> None:
         book = self._pick(attached=False)
         if book is None:
-            (self.create_volume if len(self.volumes) < 2 else self.detach)()
+            self._make_room()
             return
         own = [one.server_id for one in self.servers.values() if "deleted" not in one.goals]
         server_id = self.dice.choice(own if own and self.dice.random() < 0.3 else self.shared or own or [""])
@@ -214,6 +218,15 @@ class User:
             self._wait(lambda: self._status(book) == "in-use")
             if server_id in self.shared and self.dice.random() < 0.7:
                 self.write(book, server_id)
+
+    def _make_room(self) -> None:
+        """Have a volume that can be attached."""
+        if len(self.volumes) < 2:
+            self.create_volume()
+        elif self._pick(attached=True) is not None:
+            self.detach()
+        else:
+            raise Refused("of all its volumes the user does not know where they are")
 
     def detach(self) -> None:
         book = self._pick(attached=True)
@@ -354,6 +367,7 @@ class User:
         session = book.stamps.begin(self._numbers.next(), server_id)
         if self.stand.ask_guest(server_id, book.stamps.command(session, name)) is not None:
             book.session = session
+            self.counts["writing sessions"] += 1
 
     def _find_disk(self, server_id: str, volume_id: str) -> str | None:
         deadline = time.monotonic() + PATIENCE_S
@@ -371,6 +385,7 @@ class User:
         if session.counted == 0 or session.region < len(book.stamps.sessions):
             return
         last = book.stamps.first_block(session) + session.counted - 1
+        self.counts["blocks read back in guests"] += 1
         read = self.stand.ask_guest(server_id, f"dd if=/dev/{disk} bs=512 skip={last} count=1 2>/dev/null | head -n 1")
         wanted = book.stamps.stamp(session.number, session.counted).split(b"\n")[0].decode()
         if read is not None and read.strip("\0\n") != wanted:
