@@ -114,10 +114,9 @@ def _drop(tx: Any, path_id: str, at: int, rung: Rung = Rung.RELEASED) -> None:
 
 @bug("error point 1 (measured): the save after the first row fails; the row stays, and nobody goes on with it")
 def abandon_a_row_after_a_failed_save(planting: Planting) -> None:
-    abandoned: set[str] = set()
-
     def make(look: Any) -> Any:
         async def abandon(worker: Any, path_id: str) -> Any:
+            abandoned: set[str] = vars(worker).setdefault("planted", set())
             if path_id in abandoned:
                 return DONE
             try:

@@ -52,10 +52,8 @@ def _remember_disks(planting: Planting) -> None:
     """Have the agent take a connected disk from its memory instead of connecting again."""
 
     def make(connect: Any) -> Any:
-        known: dict[tuple[str, int], Any] = {}
-
         async def remember(looks: Any, path: Any) -> Any:
-            key = (path.id, path.volume_bytes)
+            known, key = _memory(looks), (path.id, path.volume_bytes)
             if key not in known:
                 known[key] = await connect(looks, path)
             return known[key]
@@ -63,6 +61,12 @@ def _remember_disks(planting: Planting) -> None:
         return remember
 
     planting.replace(LOOKS + "_connect", make)
+
+
+def _memory(looks: Any) -> dict[Any, Any]:
+    """What a bug remembers in one life of the agent."""
+    memory: dict[Any, Any] = vars(looks).setdefault("planted", {})
+    return memory
 
 
 @bug("the record says `plugged` before the hypervisor was asked; a crash in between leaves in-use without a disk")
@@ -332,11 +336,9 @@ def record_the_size_before_the_guest_has_it(planting: Planting) -> None:
 @bug("Nova 2112187: a guest gets the disk that is remembered under a name, which is another volume's by now")
 def plug_the_volume_remembered_for_the_device(planting: Planting) -> None:
     def make(connect: Any) -> Any:
-        known: dict[tuple[str, str], Any] = {}
-
         async def remember(looks: Any, path: Any) -> Any:
             disk = await connect(looks, path)
-            before = known.setdefault((path.server_id, path.device), disk)
+            before = _memory(looks).setdefault((path.server_id, path.device), disk)
             if before.path != disk.path:
                 planting.bite()
             return before

@@ -28,12 +28,19 @@ class Planting:
     Every replacement calls `bite` where it does the wrong thing, so a run can tell whether the bug was met at all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, probe: bool = False) -> None:
+        #: Change nothing, only count what the product calls of what would be changed.
+        self._probe = probe
+        #: Calls and statements, by target; only of a probe.
+        self.reached: dict[str, int] = {}
         self.bites = 0
         #: Errors of the switches themselves: they would pass for findings.
         self.broken: list[BaseException] = []
+        #: What was there before: owner, name, original.
+        self.originals: list[tuple[Any, str, Any]] = []
         self._stack = ExitStack()
         self._restated: dict[int, Executable] = {}
+        self._names: dict[int, str] = {}
 
     def bite(self) -> None:
         """The wrong code runs now."""
@@ -57,26 +64,44 @@ class Planting:
         for part in outer:
             owner = getattr(owner, part)
         original = inspect.getattr_static(owner, name) if outer else getattr(owner, name)
-        replacement = self._guard(make(original), original)
+        replacement = self._count(target, original) if self._probe else self._guard(make(original), original)
         alone = outer or not everywhere
         owners = [owner] if alone else [each for each in _kevel_modules() if vars(each).get(name) is original]
         for each in owners:
-            setattr(each, name, replacement)
-            self._stack.callback(setattr, each, name, original)
+            self._set(each, name, replacement)
+
+    def _set(self, owner: Any, name: str, value: Any) -> None:
+        original = inspect.getattr_static(owner, name)
+        self.originals.append((owner, name, original))
+        self._stack.callback(setattr, owner, name, original)
+        setattr(owner, name, value)
+
+    def _count(self, target: str, original: Any) -> Any:
+        self.reached.setdefault(target, 0)
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.reached[target] += 1
+            return original(*args, **kwargs)
+
+        return call
 
     def restate(self, target: str, make: Callable[[Any], Executable]) -> None:
         """Have the store run `make(statement)` whenever the product runs the statement `module:name`."""
         module_name, _, name = target.partition(":")
         statement = getattr(importlib.import_module(module_name), name)
         if not self._restated:
-            self.replace("kevel.store.transactions:Tx.execute", self._execute_restated)
-        self._restated[id(statement)] = make(statement)
+            self._set(Tx, "execute", self._execute_restated(Tx.execute))
+        self._restated[id(statement)] = statement if self._probe else make(statement)
+        self._names[id(statement)] = target
+        self.reached[target] = 0
 
     def _execute_restated(self, execute: Callable[..., Rows]) -> Callable[..., Rows]:
         def run(tx: Tx, statement: Executable, values: Any = None) -> Rows:
             other = self._restated.get(id(statement))
             if other is None:
                 return execute(tx, statement, values)
+            self.reached[self._names[id(statement)]] += 1
             self.bite()
             return execute(tx, other, values)
 
