@@ -23,7 +23,7 @@ def set_server_goal(tx: Tx, server: Server, goal: ServerGoal, *, actor: Actor, a
     user = f"user:{actor.user_id}"
     supersede_actions(tx, server, at)
     start_action(tx, server_id=server.id, subject_id=server.id, action=_ACTIONS[goal], actor=actor, at=at)
-    more = {"fault": None} if goal is ServerGoal.RUNNING else {}
+    more = {} if goal is ServerGoal.DELETED else {"fault": None}
     server = change_goal(
         tx, server, goal, actor=user, request_id=actor.request_id, at=at, deadline_at=deadline_at, **more
     )

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, func, select, update
 from kevel.domain.assignments import ServerReport
 from kevel.domain.errors import StaleWrite
 from kevel.domain.model import Actor, BootKind, Reason, Server, ServerGoal, ServerRung
+from kevel.domain.status import task_state
 from kevel.store.actions import finish_action, start_action
 from kevel.store.hosts import current_epoch, raise_version
 from kevel.store.journal import Entry, append
@@ -167,8 +168,8 @@ def _follow_guest(tx: Tx, server: Server, why: Reason, *, actor: str, at: int) -
 def _note_failure(tx: Tx, server: Server, report: ServerReport, *, actor: str, at: int) -> None:
     """A final failure ends the request: the server keeps what it has, shows the fault, and waits to be asked again."""
     failure = report.failure
-    if failure is None or not failure.final:
-        return
+    if failure is None or not failure.final or task_state(server) is None:
+        return  # while nothing is under way, only a look at what stands has failed
     _fail_open_actions(tx, server, failure.reason.message, at)
     if server.goal is ServerGoal.DELETED:
         return

@@ -19,7 +19,7 @@ from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.servers import Servers
 from kevel.control.volumes import Volumes
-from kevel.domain.assignments import PathReport, ServerReport
+from kevel.domain.assignments import Failure, PathReport, ServerReport
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import Actor, Reason, ServerRung, Volume
@@ -97,6 +97,10 @@ class Stand:
         """The host's agent reports the server on that rung, with every boot that was wanted."""
         await self.runtime.store.write(_report_server, server_id, rung, ended, self.now)
 
+    async def host_failed(self, server_id: str) -> None:
+        """The host's agent reports that a step for the server, as it was asked to be last, has failed for good."""
+        await self.runtime.store.write(_report_server_failure, server_id, self.now)
+
     async def make_volume(self, *, project: str = "member", multiattach: bool = False) -> str:
         volume_id = self.runtime.ids.uuid()
         await self.runtime.store.write(_insert_volume, volume_id, PROJECTS[project], multiattach, self.now)
@@ -121,6 +125,20 @@ def _report_server(tx: Tx, server_id: str, rung: ServerRung, ended: Reason | Non
         rung=rung,
         boot=server.wanted_boot if rung is ServerRung.RUNNING else server.boot,
         ended=ended,
+    )
+    assert apply_server_report(tx, HOST, 1, report, at)
+
+
+def _report_server_failure(tx: Tx, server_id: str, at: int) -> None:
+    server = load_server(tx, server_id)
+    assert server is not None
+    report = ServerReport(
+        server_id=server_id,
+        revision=server.revision,
+        goal_revision=server.goal_revision,
+        rung=server.rung,
+        boot=server.boot,
+        failure=Failure(reason=Reason(code="server_failed", message="It would not.", at=at), final=True),
     )
     assert apply_server_report(tx, HOST, 1, report, at)
 

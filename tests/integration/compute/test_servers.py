@@ -300,6 +300,30 @@ async def test_a_failed_server_shows_its_fault_and_a_hard_reboot_tries_again(sta
     assert (await stand.call("GET", f"/servers/{server_id}")).json()["server"]["status"] == "ACTIVE"
 
 
+async def test_a_failure_of_nothing_that_was_asked_for_leaves_a_server_as_it_is(stand: Stand) -> None:
+    async def status() -> str:
+        return str((await stand.call("GET", f"/servers/{server_id}")).json()["server"]["status"])
+
+    server_id = await stand.make_server()
+    await stand.host_failed(server_id)
+    assert await status() == "ACTIVE"
+    await stand.host_saw(server_id, ServerRung.DEFINED, ended=Reason(code="guest_ended", message="", at=stand.now))
+    assert await status() == "SHUTOFF"
+    await stand.host_failed(server_id)
+    assert await status() == "SHUTOFF"
+    answer = await stand.call("POST", f"/servers/{server_id}/action", {"os-start": None})
+    assert answer.status_code == 202
+
+
+async def test_a_stop_leaves_the_error_of_an_older_request_behind(stand: Stand) -> None:
+    server_id = await stand.make_server()
+    await stand.call("POST", f"/servers/{server_id}/action", {"reboot": {"type": "SOFT"}})
+    await stand.host_failed(server_id)
+    assert (await stand.call("POST", f"/servers/{server_id}/action", {"os-stop": None})).status_code == 202
+    await stand.host_saw(server_id, ServerRung.DEFINED)
+    assert (await stand.call("GET", f"/servers/{server_id}")).json()["server"]["status"] == "SHUTOFF"
+
+
 async def test_a_locked_server_is_left_alone_by_all_but_admins(stand: Stand) -> None:
     server_id = await stand.make_server()
     path = f"/servers/{server_id}"
