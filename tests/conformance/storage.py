@@ -14,7 +14,7 @@ import pytest
 
 from kevel.domain.errors import StepNever
 from kevel.domain.ladder import Rung
-from kevel.storage.base import Backend, Connector, Export, LocalDisk, VolumeFile
+from kevel.storage.base import Backend, Connector, Export, ExportName, LocalDisk, VolumeFile
 
 MIB = 1 << 20
 
@@ -119,6 +119,21 @@ class StorageKit:
         assert await pool.backend.export_volume(export) == info
         if Rung.EXPORTED in pool.backend.effect_free:
             assert pool.backend.describe_export(export) == info
+
+    async def test_an_export_is_listed_until_it_is_revoked_unless_exporting_has_no_effect(
+        self, pool: PoolUnderTest
+    ) -> None:
+        kept, gone = export_to(new_volume(pool)), export_to(new_volume(pool), generation=7)
+        for export in (kept, gone):
+            await pool.backend.create_volume(export.volume)
+            await pool.backend.export_volume(export)
+            await pool.backend.export_volume(export)
+        names = [ExportName(path_id=one.path_id, generation=one.generation) for one in (kept, gone)]
+        free = Rung.EXPORTED in pool.backend.effect_free
+        listed = await pool.backend.list_exports()
+        assert sorted(listed, key=repr) == ([] if free else sorted(names, key=repr))
+        await pool.backend.revoke_export(gone)
+        assert await pool.backend.list_exports() == ([] if free else names[:1])
 
     async def test_revoking_again_and_revoking_what_never_was_is_success(self, pool: PoolUnderTest) -> None:
         volume = new_volume(pool)

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from kevel.control.attachments import Attachments
+from kevel.control.comparison import Comparison
 from kevel.control.hosts import Hosts
 from kevel.control.paths import PathWorker
 from kevel.control.runtime import Runtime
@@ -50,20 +51,26 @@ class Workers:
             "path": Reconciler("path", self._paths.look, runtime.ids, parallel_max=LOOKS_MAX),
             "volume": Reconciler("volume", self._volumes.look, runtime.ids, parallel_max=LOOKS_MAX),
         }
+        self.comparison = Comparison(runtime, backends)
         self._keep_house = keep_house
         self._sweep_every_s = limits.sweep_every_s
-        self._sweeping: asyncio.Task[None] | None = None
+        self._compare_every_s = limits.compare_every_s
+        self._sweeping: list[asyncio.Task[None]] = []
         runtime.store.subscribe(self._hear)
 
     def start(self) -> None:
         """Go on with what is unfinished."""
-        self._sweeping = asyncio.create_task(self._sweep(), name="sweep")
+        self._sweeping = [
+            asyncio.create_task(self._sweep(), name="sweep"),
+            asyncio.create_task(self._compare(), name="compare"),
+        ]
 
     async def close(self) -> None:
         """Stop looking; rows keep what is to be done."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+        for task in self._sweeping:
+            task.cancel()
+        await asyncio.gather(*self._sweeping, return_exceptions=True)
+        await self.comparison.close()
         for reconciler in self._looks.values():
             await reconciler.close()
 
@@ -86,6 +93,15 @@ class Workers:
             except Exception:
                 log.exception("sweep failed")
             await asyncio.sleep(self._sweep_every_s)
+
+    async def _compare(self) -> None:
+        """Compare what the storage has with the records, at the start and then periodically (L3)."""
+        while True:
+            try:
+                await self.comparison.compare_storage()
+            except Exception:
+                log.exception("comparison failed")
+            await asyncio.sleep(self._compare_every_s)
 
 
 class Engine:

@@ -162,6 +162,7 @@ async def running(
             attachments=engine.workers.attachments,
             hosts=engine.workers.hosts,
             messages=Messages(runtime),
+            comparison=engine.workers.comparison,
         )
         await _bootstrap(services, Path(config.guest), data, url)
 

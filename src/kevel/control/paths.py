@@ -11,7 +11,7 @@ import structlog
 from kevel.control.attachments import export_of
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
-from kevel.domain.errors import StepNever, StepRetry, StepUnknown
+from kevel.domain.errors import StaleWrite, StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import Attachment, Path, Reason, ServerGoal, Volume
@@ -19,7 +19,7 @@ from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 from kevel.storage.base import Backend, ConnectionInfo
 from kevel.store.attachments import expired, load_attachment, load_path, paths_in_control
-from kevel.store.path_moves import give_up, keep_waiting, move_path
+from kevel.store.path_moves import give_up, keep_waiting, move_path, note_error
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
 from kevel.store.volumes import load_volume
@@ -60,6 +60,8 @@ class PathWorker:
         sight = await self._runtime.store.read_point(_see, path_id)
         path = sight.path
         backend = self._backends[sight.volume.backend]
+        if path.rung is Rung.RELEASED:
+            return await self._revoke_again(sight, backend)
         target = target_rung(sight.attachment.goal, server_wanted=sight.server_wanted)
         step = next_step(path.rung, path.hands, target, backend.effect_free)
         if path.hands is not Hands.CONTROL or step is None:
@@ -84,6 +86,18 @@ class PathWorker:
             took_us=took_us,
         )
         return DONE if step.rung is Rung.RELEASED else Again(0)
+
+    async def _revoke_again(self, sight: Sight, backend: Backend) -> Outcome:
+        """A tombstone is looked at because the storage still lists its export, which a late call may have made."""
+        if Rung.EXPORTED in backend.effect_free:
+            return DONE
+        try:
+            await backend.revoke_export(export_of(sight.volume, sight.path))
+        except StepNever as error:
+            log.warning("export left behind", path=sight.path.id, reason=error.message)
+        except (StepRetry, StepUnknown) as error:
+            return Retry(error.message)
+        return DONE
 
     async def _act(self, step: Step, sight: Sight, backend: Backend) -> ConnectionInfo | None:
         export = export_of(sight.volume, sight.path)
@@ -113,7 +127,19 @@ class PathWorker:
         attachment = sight.attachment
         if attachment.goal is Goal.ATTACHED and self._runtime.clock.now_us() > attachment.deadline_at:
             await self._give_up(sight, "export_timeout", message)
+        else:
+            await self._note(sight, message)
         return Retry(message)
+
+    async def _note(self, sight: Sight, message: str) -> None:
+        """Keep why the last step failed, where the user can read it; the same again is no news."""
+        known = sight.path.last_error
+        if known is not None and known.message == message:
+            return
+        at = self._runtime.clock.now_us()
+        code = "export_failed" if sight.attachment.goal is Goal.ATTACHED else "revoke_failed"
+        reason = Reason(code=code, message=message, at=at)
+        await self._runtime.store.write(_note_error, sight.path, reason, at)
 
     async def _give_up(self, sight: Sight, code: str, message: str) -> None:
         at = self._runtime.clock.now_us()
@@ -127,6 +153,13 @@ class PathWorker:
         late = await self._runtime.store.read(expired, at - int(GRACE_S * 1e6), EXPIRED_MAX)
         for attachment in late:
             await self._runtime.store.write(_expire, attachment.id, attachment.goal_revision, at, self._limits)
+
+
+def _note_error(tx: Tx, seen: Path, reason: Reason, at: int) -> None:
+    path, attachment = load_path(tx, seen.id), load_attachment(tx, seen.attachment_id)
+    if path is None or attachment is None or path.revision != seen.revision:
+        raise StaleWrite
+    note_error(tx, path, attachment, reason, final=False, actor=ACTOR, at=at)
 
 
 def _expire(tx: Tx, attachment_id: str, goal_revision: int, at: int, limits: Limits) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kevel.control.attachments import Attachments
+from kevel.control.comparison import Comparison
 from kevel.control.flavors import Flavors
 from kevel.control.hosts import Hosts
 from kevel.control.identity import Identity
@@ -30,3 +31,4 @@ class Services:
     attachments: Attachments
     hosts: Hosts
     messages: Messages
+    comparison: Comparison

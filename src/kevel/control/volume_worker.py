@@ -51,10 +51,9 @@ class VolumeWorker:
 
     async def look(self, volume_id: str) -> Outcome:
         """Carry out the volume's running operation, if there is one."""
-        seen = await self._runtime.store.read_point(_see, volume_id)
-        if seen is None:
-            return DONE
-        volume, operation = seen
+        volume, operation = await self._runtime.store.read_point(_see, volume_id)
+        if operation is None:
+            return await self._delete_again(volume) if volume.deleted_at is not None else DONE
         started = self._runtime.clock.now_us()
         try:
             await self._act(volume, operation)
@@ -62,6 +61,20 @@ class VolumeWorker:
             return await self._note_failure(operation, error)
         at = self._runtime.clock.now_us()
         await self._runtime.store.write(_complete, operation, at, at - started)
+        return DONE
+
+    async def _delete_again(self, volume: Volume) -> Outcome:
+        """A tombstone is looked at because the storage still has it: a creation may have ended after the deletion."""
+        backend = self._backends.get(volume.backend)
+        if backend is None:
+            return DONE
+        file = VolumeFile(volume_id=volume.id, size_bytes=volume.size_gib * GIB, format=volume.format)
+        try:
+            await backend.delete_volume(file)
+        except StepNever as error:
+            log.warning("volume left behind", volume_id=volume.id, reason=error.message)
+        except StepError as error:
+            return Retry(error.message)
         return DONE
 
     async def _act(self, volume: Volume, operation: Operation) -> None:
@@ -93,10 +106,11 @@ class VolumeWorker:
         return Retry(error.message)
 
 
-def _see(tx: Tx, volume_id: str) -> tuple[Volume, Operation] | None:
-    operation = running_operation(tx, volume_id)
+def _see(tx: Tx, volume_id: str) -> tuple[Volume, Operation | None]:
     volume = load_volume(tx, volume_id)
-    return None if operation is None or volume is None else (volume, operation)
+    if volume is None:
+        raise AssertionError(f"volume {volume_id} has no row")
+    return volume, running_operation(tx, volume_id)
 
 
 def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:

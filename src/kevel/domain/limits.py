@@ -30,6 +30,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     effect_limit_s: float = 45.0
     #: How often rows and reality are looked at although nobody asked.
     sweep_every_s: float = 10.0
+    #: How often storage and records are compared whole.
+    compare_every_s: float = 60.0
     #: How long a token is good for.
     token_lifetime_s: float = 3600.0
     #: Volumes may be provisioned up to this many times the pool's size.

@@ -38,6 +38,13 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = False
 
 
+class ExportName(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export is called: by its path and generation."""
+
+    path_id: str
+    generation: int
+
+
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     """What a pool can hold, in bytes."""
 
@@ -90,6 +97,10 @@ class Backend(Protocol):
 
     async def list_volumes(self) -> list[str]:
         """Ids of the volumes that are really there."""
+        ...
+
+    async def list_exports(self) -> list[ExportName]:
+        """The exports that are in force; none where exporting has no effect."""
         ...
 
     async def capacity(self) -> Capacity:

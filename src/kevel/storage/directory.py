@@ -13,7 +13,7 @@ from typing import Final
 from kevel.domain.errors import SetupError, StepNever
 from kevel.domain.ladder import Rung
 from kevel.runtime.ports import Executor
-from kevel.storage.base import Capacity, ConnectionInfo, Export, LocalDisk, VolumeFile
+from kevel.storage.base import Capacity, ConnectionInfo, Export, ExportName, LocalDisk, VolumeFile
 from kevel.storage.volume_files import VolumeFiles, name_file
 
 _FORMATS: Final = ("raw", "qcow2")
@@ -49,6 +49,9 @@ class DirectoryBackend:
 
     async def list_volumes(self) -> list[str]:
         return await self._executor.run(self._files.list_ids)
+
+    async def list_exports(self) -> list[ExportName]:
+        return []
 
     async def capacity(self) -> Capacity:
         return await self._executor.run(self._files.capacity)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kevel.domain.errors import StepNever
 from kevel.domain.ladder import Rung
-from kevel.storage.base import Capacity, ConnectionInfo, Export, LocalDisk, VolumeFile
+from kevel.storage.base import Capacity, ConnectionInfo, Export, ExportName, LocalDisk, VolumeFile
 
 
 class SimBackend:
@@ -41,6 +41,10 @@ class SimBackend:
 
     async def list_volumes(self) -> list[str]:
         return sorted(self.volumes)
+
+    async def list_exports(self) -> list[ExportName]:
+        names = [name.rpartition("-") for name in sorted(self.exports)]
+        return [ExportName(path_id=path_id, generation=int(generation)) for path_id, _, generation in names]
 
     async def capacity(self) -> Capacity:
         return Capacity(total_bytes=self.total_bytes, free_bytes=self.total_bytes)

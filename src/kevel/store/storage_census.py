@@ -1,0 +1,129 @@
+"""What a back end really has, held against the records.
+
+Rows are read before the listing and after it. What is missing has to have been recorded at both times; what is there
+too much, the later reading does not name. So nothing that is on its way is ever taken for a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import bindparam, select, update
+
+from kevel.domain.findings import Finding, FindingKind
+from kevel.domain.ladder import Rung
+from kevel.domain.model import OperationKind
+from kevel.store.attachments import load_path
+from kevel.store.censuses import record_comparison, storage_subject
+from kevel.store.hosts import raise_version
+from kevel.store.schema.attachments import paths
+from kevel.store.schema.base import LIVE
+from kevel.store.schema.volumes import operations, volumes
+from kevel.store.transactions import Tx
+from kevel.store.volumes import load_volume
+
+#: Differences of one back end that are kept; with more, the rest is told once some have gone.
+FINDINGS_MAX: Final = 1000
+
+_MADE = select(volumes.c.id).where(
+    volumes.c.backend == bindparam("of_backend"), volumes.c.live == LIVE, volumes.c.made.is_(True)
+)
+_LIVE = select(volumes.c.id).where(volumes.c.backend == bindparam("of_backend"), volumes.c.live == LIVE)
+_DELETING = select(operations.c.volume_id).where(
+    operations.c.finished_at.is_(None), operations.c.kind == OperationKind.DELETING
+)
+_EXPORTED = (
+    select(paths.c.id, paths.c.revision, paths.c.generation, paths.c.attachment_id, paths.c.volume_id, paths.c.host)
+    .join(volumes, volumes.c.id == paths.c.volume_id)
+    .where(volumes.c.backend == bindparam("of_backend"), paths.c.live == LIVE, paths.c.rung >= Rung.EXPORTED)
+)
+_STAMP = update(paths).where(paths.c.id == bindparam("of_id")).values(host_version=bindparam("new_host_version"))
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
+    """What the records say that a back end has."""
+
+    volumes: frozenset[str]
+    #: The revisions of exported paths.
+    exports: Mapping[str, int]
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """What the back end says itself."""
+
+    volumes: frozenset[str]
+    #: Exports as (path, generation); None: exporting has no effect there.
+    exports: frozenset[tuple[str, int]] | None
+
+
+def expect(tx: Tx, backend: str) -> Expected:
+    """What should be there now."""
+    exported = tx.execute(_EXPORTED, {"of_backend": backend})
+    return Expected(
+        volumes=frozenset(tx.execute(_MADE, {"of_backend": backend}).scalars()),
+        exports={row.id: row.revision for row in exported},
+    )
+
+
+def judge_storage(tx: Tx, backend: str, before: Expected, listed: Listed) -> list[Finding]:
+    """How listing and records differ; the records of before the listing count as far as they still hold."""
+    subject = storage_subject(backend)
+    found = [*_judge_volumes(tx, backend, subject, before.volumes, listed.volumes)]
+    if listed.exports is not None:
+        found += _judge_exports(tx, subject, listed.exports)
+        found += _judge_missing_exports(tx, backend, subject, before.exports, listed.exports)
+    return found[:FINDINGS_MAX]
+
+
+def _judge_volumes(
+    tx: Tx, backend: str, subject: str, before: Collection[str], listed: frozenset[str]
+) -> Iterator[Finding]:
+    here = {"of_backend": backend}
+    for volume_id in sorted(listed - set(tx.execute(_LIVE, here).scalars())):
+        volume = load_volume(tx, volume_id)
+        if volume is None or volume.backend != backend:
+            yield Finding(subject=subject, kind=FindingKind.VOLUME_UNKNOWN, key=volume_id)
+        elif volume.deleted_at is not None:
+            yield Finding(subject=subject, kind=FindingKind.VOLUME_LEFT, key=volume_id, volume_id=volume_id)
+    still = set(tx.execute(_MADE, here).scalars()) - set(tx.execute(_DELETING).scalars())
+    for volume_id in sorted(still.intersection(before) - listed):
+        yield Finding(subject=subject, kind=FindingKind.VOLUME_GONE, key=volume_id, volume_id=volume_id)
+
+
+def _judge_exports(tx: Tx, subject: str, listed: Collection[tuple[str, int]]) -> Iterator[Finding]:
+    for path_id, generation in sorted(listed):
+        path = load_path(tx, path_id)
+        if path is None or path.generation != generation:
+            yield Finding(subject=subject, kind=FindingKind.EXPORT_UNKNOWN, key=f"{path_id}-{generation}")
+        elif path.rung is Rung.RELEASED:
+            yield _export_finding(subject, FindingKind.EXPORT_LEFT, path)
+
+
+def _judge_missing_exports(
+    tx: Tx, backend: str, subject: str, before: Mapping[str, int], listed: Collection[tuple[str, int]]
+) -> Iterator[Finding]:
+    for row in tx.execute(_EXPORTED, {"of_backend": backend}):
+        if before.get(row.id) == row.revision and (row.id, row.generation) not in listed:
+            yield _export_finding(subject, FindingKind.EXPORT_MISSING, row)
+
+
+def _export_finding(subject: str, kind: FindingKind, path: Any) -> Finding:
+    return Finding(subject=subject, kind=kind, key=path.id, volume_id=path.volume_id, attachment_id=path.attachment_id)
+
+
+def record_storage(tx: Tx, backend: str, listed: Listed, found: Collection[Finding], at: int) -> list[Finding]:
+    """Keep what differs, and put it up for a look; the findings that are new. Nothing else comes of a listing."""
+    for finding in found:
+        if finding.kind is FindingKind.VOLUME_LEFT:
+            tx.wake("volume", finding.key)
+        elif finding.kind in (FindingKind.EXPORT_LEFT, FindingKind.EXPORT_MISSING):
+            tx.wake("path", finding.key)
+            path = load_path(tx, finding.key)
+            if path is not None and path.rung is not Rung.RELEASED:
+                tx.execute(_STAMP, {"of_id": path.id, "new_host_version": raise_version(tx, path.host)})
+    counted = {"volumes": len(listed.volumes)}
+    if listed.exports is not None:
+        counted["exports"] = len(listed.exports)
+    return record_comparison(tx, storage_subject(backend), 0, counted, found, at)
