@@ -34,6 +34,7 @@ LOAD_S: Final = 6.0
 JOIN_S: Final = 60.0
 LOOK_S: Final = 0.1
 WAIT_S: Final = 60.0
+END_S: Final = 10.0
 #: Passes after which a point kills: COMMITs are many.
 PASSES_MAX: Final = {"commit": 40, "answer": 20, "connect_volume": 6, "plug_disk": 6, "unplug_disk": 6}
 PASSES: Final = 3
@@ -189,7 +190,7 @@ class Torture:
             time.sleep(self.dice.uniform(0.0, 0.5))
             return
         self.score.kills["point"] += 1
-        if self.stand.process.wait_end(5.0) != -signal.SIGKILL:
+        if self.stand.process.wait_end(END_S) != -signal.SIGKILL:
             raise Difference(f"Kevel was to be killed at {kill}, and lives.")
 
     @contextlib.contextmanager
@@ -223,6 +224,7 @@ class Torture:
         pid = self.stand.process.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
+        self.stand.process.wait_end(END_S)
 
     def _kill_worker(self) -> None:
         pid = self.stand.worker_pid()
