@@ -17,7 +17,20 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from kevel.api.errors import error_body
-from kevel.api.operations import NOBODY, VERSIONS_PATH, Api, Call, Caller, Operation, Policy, Reply, Version
+from kevel.api.openapi import document_row
+from kevel.api.operations import (
+    DOCUMENT_PATH,
+    NOBODY,
+    VERSIONS_PATH,
+    Api,
+    Call,
+    Caller,
+    Operation,
+    Policy,
+    Reply,
+    Version,
+)
+from kevel.api.versions import read_version
 from kevel.control.services import Services
 from kevel.domain.errors import (
     CallerError,
@@ -36,14 +49,7 @@ log = structlog.get_logger(__name__)
 BODY_BYTES_MAX: Final = 1024 * 1024
 #: Names by which clients reach us, remembered.
 ORIGINS_MAX: Final = 64
-_VERSION: Final = re.compile(r"([1-9]\d{0,3})\.(0|[1-9]\d{0,3})")
 _PROJECT: Final = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(/.*)")
-
-
-class NotAcceptable(CallerError):
-    """The microversion is not supported."""
-
-    status = 406
 
 
 class NotAllowed(CallerError):
@@ -59,7 +65,7 @@ class ApiApp:
         self.api = api
         self._services = services
         by_path: dict[str, list[Operation]] = defaultdict(list)
-        for operation in api.operations:
+        for operation in (*api.operations, document_row(api)):
             by_path[operation.path].append(operation)
         # Fixed paths first: "/volumes/detail" must not be taken for "/volumes/{volume_id}".
         ordered = sorted(by_path, key=lambda path: [part.startswith("{") for part in path.split("/")])
@@ -130,6 +136,8 @@ class ApiApp:
     def _split_project(self, path: str) -> tuple[str, str | None]:
         if path.rstrip("/") in (self.api.root, f"{self.api.root}/versions"):
             return VERSIONS_PATH, None
+        if path == f"{self.api.root}/openapi.json":
+            return DOCUMENT_PATH, None
         path = path.removeprefix(self.api.prefix) or "/"
         if self.api.project_in_path and (match := _PROJECT.fullmatch(path)):
             return match[2], match[1]
@@ -196,20 +204,8 @@ class ApiApp:
     def _choose_version(self, request: Request) -> Version:
         if self.api.versions is None:
             return Version(0, 0)
-        lowest, highest = self.api.versions
         wanted = _wanted_version(request, self.api)
-        if wanted is None:
-            return lowest
-        if wanted == "latest":
-            return highest
-        match = _VERSION.fullmatch(wanted)
-        if match is None:
-            raise Invalid(f"The microversion {wanted[:32]!r} is malformed; it has to look like {highest}.")
-        version = Version(int(match[1]), int(match[2]))
-        if not lowest <= version <= highest:
-            message = f"Version {version} is not supported by the API. Minimum is {lowest}, maximum {highest}."
-            raise NotAcceptable(message)
-        return version
+        return self.api.versions[0] if wanted is None else read_version(self.api, wanted)
 
     def _version_headers(self, version: Version | None) -> dict[str, str]:
         if self.api.versions is None:

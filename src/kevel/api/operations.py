@@ -146,8 +146,22 @@ class Operation:
     action: str | None = None
     #: Struct of the JSON body (the whole of it); None: any body is ignored.
     body: Any = None
-    #: Struct of the query parameters; None: anything is accepted and ignored.
+    #: Type of a body that the handler converts itself (`body` is None then): the document shows it.
+    body_shape: Any = None
+    #: Media type of the body.
+    media_type: str = "application/json"
+    #: Struct of the query parameters; None: anything is accepted, and ignored but for `query_names`.
     query: Any = None
+    #: Query parameters that the handler reads itself, as texts.
+    query_names: tuple[str, ...] = ()
+    #: Headers without which the request is refused, besides the token.
+    headers: tuple[str, ...] = ()
+    #: Type of the answer's JSON; bytes: no JSON; None: no body; Any: JSON that the table says nothing of.
+    reply: Any = Any
+    #: Status codes of success without a body, besides `success`.
+    empties: tuple[int, ...] = ()
+    #: JSON pointer of the new thing's id in the answer: the variable that follows this row's path in other rows' paths.
+    new_id: str | None = None
     since: Version | None = None
     until: Version | None = None
     #: The handler reads the body itself, as a stream.
@@ -171,6 +185,8 @@ class ErrorStyle(enum.Enum):
 
 #: The path of the row that answers for the API's root ("/compute"), which lists its versions.
 VERSIONS_PATH = "/@versions"
+#: The path of the row that answers for the API's document ("/compute/openapi.json").
+DOCUMENT_PATH = "/@document"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from kevel.runtime.ports import SystemIds, ThreadExecutor
 from kevel.store.ballast import Ballast
 from kevel.store.migrate import upgrade_schema
 from kevel.store.sqlite import SqliteStore, make_engine
+from tests.answers import checked
 
 ORIGIN = "http://192.0.2.1:8774"
 SECOND_US = 1_000_000
@@ -135,7 +136,7 @@ async def open_world(directory: Path, *, cached_tokens_max: int = CACHED_TOKENS_
     clock = MovedClock()
     async with open_identity(directory, clock, cached_tokens_max=cached_tokens_max) as (identity, store):
         services = cast("Services", SimpleNamespace(identity=identity, runtime=identity._runtime))
-        transport = httpx.ASGITransport(ApiApp(API, services))
+        transport = httpx.ASGITransport(ApiApp(checked(API), services))
         async with httpx.AsyncClient(transport=transport, base_url="http://kevel.test") as http:
             world = World(identity, store, clock, http)
             world.admin_password = await identity.bootstrap(ORIGIN) or ""

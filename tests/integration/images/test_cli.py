@@ -12,13 +12,14 @@ from typing import cast
 import pytest
 import uvicorn
 
-from kevel.api.app import KevelApp
+from kevel.api.app import APIS, KevelApp
 from kevel.control.flavors import Flavors
 from kevel.control.identity import Identity
 from kevel.control.images import Images
 from kevel.control.services import Services
 from kevel.domain.limits import Limits
 from kevel.storage.image_files import ImageFiles
+from tests.answers import checked
 from tests.integration.identity.test_cli import Cli, CommandFailed, Served
 from tests.integration.images.conftest import make_qcow2
 from tests.integration.stand import open_runtime
@@ -32,7 +33,7 @@ async def admin(tmp_path: Path) -> AsyncIterator[Cli]:
         await images.open()
         await flavors.bootstrap()
         services = SimpleNamespace(runtime=runtime, identity=identity, images=images, flavors=flavors)
-        app = KevelApp(cast("Services", services))
+        app = KevelApp(cast("Services", services), [checked(api) for api in APIS])
         server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="warning"))
         task = asyncio.create_task(server.serve())
         while not server.started:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kevel.api.compute import replies
 from kevel.api.compute.shapes import HIGHEST, LOWEST, bookmark_base
 from kevel.api.operations import VERSIONS_PATH, Call, Operation, Policy, Reply
 
@@ -33,6 +34,15 @@ def _version(call: Call) -> dict[str, Any]:
 
 
 OPERATIONS: Final = (
-    Operation(name="listVersions", method="GET", path=VERSIONS_PATH, handler=list_versions, policy=Policy.PUBLIC),
-    Operation(name="showVersion", method="GET", path="/", handler=show_version, policy=Policy.PUBLIC),
+    Operation(
+        name="listVersions",
+        reply=replies.VERSIONS,
+        method="GET",
+        path=VERSIONS_PATH,
+        handler=list_versions,
+        policy=Policy.PUBLIC,
+    ),
+    Operation(
+        name="showVersion", reply=replies.VERSION, method="GET", path="/", handler=show_version, policy=Policy.PUBLIC
+    ),
 )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from kevel.api.compute import replies
 from kevel.api.compute.shapes import bookmark_base, next_link, read_bool, read_count, refuse_unknown_query, v
 from kevel.api.operations import Call, Operation, Policy, Reply
 from kevel.domain.errors import Invalid, NotFound
@@ -304,6 +305,9 @@ def _read_is_public(value: str) -> bool | None:
 OPERATIONS: Final = (
     Operation(
         name="listFlavors",
+        reply=replies.FLAVORS,
+        query_names=tuple(sorted(_LIST_PARAMETERS)),
+        new_id="/flavors/0/id",
         method="GET",
         path="/flavors",
         handler=list_flavors,
@@ -312,6 +316,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="listFlavorDetails",
+        reply=replies.FLAVOR_DETAILS,
+        query_names=tuple(sorted(_LIST_PARAMETERS)),
         method="GET",
         path="/flavors/detail",
         handler=list_flavor_details,
@@ -320,6 +326,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="showFlavor",
+        reply=replies.FLAVOR,
         method="GET",
         path="/flavors/{flavor_id}",
         handler=show_one,
@@ -328,6 +335,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="createFlavor",
+        reply=replies.FLAVOR,
+        new_id="/flavor/id",
         method="POST",
         path="/flavors",
         handler=create_flavor,
@@ -338,6 +347,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="createFlavorWithDescription",
+        reply=replies.FLAVOR,
+        new_id="/flavor/id",
         method="POST",
         path="/flavors",
         handler=create_flavor,
@@ -349,6 +360,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="createTrimmedFlavor",
+        reply=replies.FLAVOR,
+        new_id="/flavor/id",
         method="POST",
         path="/flavors",
         handler=create_flavor,
@@ -359,6 +372,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="updateFlavor",
+        reply=replies.FLAVOR,
         method="PUT",
         path="/flavors/{flavor_id}",
         handler=update_flavor,
@@ -369,6 +383,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="deleteFlavor",
+        reply=None,
         method="DELETE",
         path="/flavors/{flavor_id}",
         handler=delete_flavor,
@@ -378,6 +393,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="listFlavorExtraSpecs",
+        reply=replies.SPECS,
         method="GET",
         path="/flavors/{flavor_id}/os-extra_specs",
         handler=list_extra_specs,
@@ -386,6 +402,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="createFlavorExtraSpecs",
+        reply=replies.SPECS,
         method="POST",
         path="/flavors/{flavor_id}/os-extra_specs",
         handler=create_extra_specs,
@@ -395,6 +412,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="showFlavorExtraSpec",
+        reply=dict[str, str],
         method="GET",
         path="/flavors/{flavor_id}/os-extra_specs/{key}",
         handler=show_extra_spec,
@@ -403,6 +421,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="updateFlavorExtraSpec",
+        reply=dict[str, str],
         method="PUT",
         path="/flavors/{flavor_id}/os-extra_specs/{key}",
         handler=update_extra_spec,
@@ -412,6 +431,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="deleteFlavorExtraSpec",
+        reply=None,
         method="DELETE",
         path="/flavors/{flavor_id}/os-extra_specs/{key}",
         handler=delete_extra_spec,

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
+from kevel.api.compute import replies
 from kevel.api.compute.shapes import read_bool, read_count, show_time_us, v
 from kevel.api.operations import Call, Operation, Policy, Reply
 from kevel.control.servers import HostView
@@ -182,9 +183,12 @@ async def list_aggregates(call: Call) -> Reply:
     return Reply(body={"aggregates": []})
 
 
+_QUERY: Final = ("hypervisor_hostname_pattern", "with_servers", "limit", "marker")
+
 OPERATIONS: Final = (
     Operation(
         name="listAvailabilityZones",
+        reply=replies.ZONES,
         method="GET",
         path="/os-availability-zone",
         handler=list_zones,
@@ -192,14 +196,26 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="listAvailabilityZonesDetail",
+        reply=replies.ZONES,
         method="GET",
         path="/os-availability-zone/detail",
         handler=list_zones_detail,
         policy=Policy.ADMIN,
     ),
-    Operation(name="listServices", method="GET", path="/os-services", handler=list_services, policy=Policy.ADMIN),
+    Operation(
+        name="listServices",
+        reply=replies.SERVICES,
+        query_names=("host", "binary"),
+        method="GET",
+        path="/os-services",
+        handler=list_services,
+        policy=Policy.ADMIN,
+    ),
     Operation(
         name="listHypervisors",
+        reply=replies.HYPERVISORS,
+        query_names=_QUERY,
+        new_id="/hypervisors/0/id",
         method="GET",
         path="/os-hypervisors",
         handler=list_hypervisors,
@@ -208,6 +224,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="listHypervisorsDetail",
+        reply=replies.HYPERVISOR_DETAILS,
+        query_names=_QUERY,
         method="GET",
         path="/os-hypervisors/detail",
         handler=list_hypervisors_detail,
@@ -216,11 +234,20 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="showHypervisor",
+        reply=replies.HYPERVISOR,
+        query_names=("with_servers",),
         method="GET",
         path="/os-hypervisors/{hypervisor_id}",
         handler=show_hypervisor,
         policy=Policy.ADMIN,
         errors=(404,),
     ),
-    Operation(name="listAggregates", method="GET", path="/os-aggregates", handler=list_aggregates, policy=Policy.ADMIN),
+    Operation(
+        name="listAggregates",
+        reply=replies.AGGREGATES,
+        method="GET",
+        path="/os-aggregates",
+        handler=list_aggregates,
+        policy=Policy.ADMIN,
+    ),
 )

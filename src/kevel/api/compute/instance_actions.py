@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kevel.api.compute import replies
 from kevel.api.compute.shapes import (
     host_id,
     next_link,
@@ -105,6 +106,9 @@ _LIST: Final = "/servers/{server_id}/os-instance-actions"
 OPERATIONS: Final = (
     Operation(
         name="listInstanceActions",
+        reply=replies.ACTIONS,
+        query_names=("limit", "marker", "changes-since", "changes-before"),
+        new_id="/instanceActions/0/request_id",
         method="GET",
         path=_LIST,
         handler=list_actions,
@@ -113,6 +117,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="showInstanceAction",
+        reply=replies.ACTION,
         method="GET",
         path=f"{_LIST}/{{request_id}}",
         handler=show_action,

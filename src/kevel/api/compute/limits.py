@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kevel.api.compute import replies
 from kevel.api.compute.shapes import refuse_unknown_query, v
 from kevel.api.operations import Call, Operation, Policy, Reply
 from kevel.control.servers import METADATA_MAX
@@ -52,6 +53,8 @@ async def show_limits(call: Call) -> Reply:
 OPERATIONS: Final = (
     Operation(
         name="showLimits",
+        reply=replies.LIMITS,
+        query_names=("tenant_id", "reserved"),
         method="GET",
         path="/limits",
         handler=show_limits,

@@ -69,6 +69,9 @@ _REFUSED: Final = frozenset(
 #: Nova's other name for a filter.
 _SAME: Final = {"display_name": "name"}
 
+#: All that a list can be asked for.
+QUERY_NAMES: Final = (*_TESTS, *_ROW_FILTERS, *_PAGING, *_SAME, "status")
+
 
 def read_list(call: Call) -> tuple[ServerQuery, Fits | None]:
     """What a list is to hold: a query of the rows, and a test of what they do not tell. Raises Invalid or Forbidden."""

@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
+from kevel.api.compute import replies
 from kevel.api.compute import server_bodies as bodies
-from kevel.api.compute.server_lists import read_list
+from kevel.api.compute.server_lists import QUERY_NAMES, read_list
 from kevel.api.compute.server_views import show_basics, show_name, show_server
 from kevel.api.compute.shapes import next_link, v
 from kevel.api.operations import Call, Operation, Policy, Reply
@@ -157,6 +158,8 @@ _META: Final = "/servers/{server_id}/metadata/{key}"
 OPERATIONS: Final = (
     Operation(
         name="createServer",
+        reply=replies.ACCEPTED,
+        new_id="/server/id",
         needs_space=True,
         method="POST",
         path=_SERVERS,
@@ -167,19 +170,39 @@ OPERATIONS: Final = (
         body=bodies.ServerBody,
     ),
     Operation(
-        name="listServers", method="GET", path=_SERVERS, handler=list_servers, policy=Policy.READER, errors=(400, 403)
+        name="listServers",
+        reply=replies.SERVERS,
+        query_names=QUERY_NAMES,
+        new_id="/servers/0/id",
+        method="GET",
+        path=_SERVERS,
+        handler=list_servers,
+        policy=Policy.READER,
+        errors=(400, 403),
     ),
     Operation(
         name="listServersDetail",
+        reply=replies.SERVER_DETAILS,
+        query_names=QUERY_NAMES,
         method="GET",
         path="/servers/detail",
         handler=list_servers_detail,
         policy=Policy.READER,
         errors=(400, 403),
     ),
-    Operation(name="showServer", method="GET", path=_SERVER, handler=show_one, policy=Policy.READER, errors=(404,)),
+    Operation(
+        name="showServer",
+        reply=replies.SERVER,
+        method="GET",
+        path=_SERVER,
+        handler=show_one,
+        policy=Policy.READER,
+        errors=(404,),
+    ),
     Operation(
         name="updateServer",
+        reply=replies.UPDATED,
+        until=v(74),
         method="PUT",
         path=_SERVER,
         handler=update_server,
@@ -188,7 +211,19 @@ OPERATIONS: Final = (
         body=bodies.UpdateBody,
     ),
     Operation(
+        name="updateServerWhole",
+        reply=replies.SERVER,
+        method="PUT",
+        path=_SERVER,
+        handler=update_server,
+        policy=Policy.MEMBER,
+        errors=(400, 404),
+        body=bodies.UpdateBody,
+        since=v(75),
+    ),
+    Operation(
         name="deleteServer",
+        reply=None,
         method="DELETE",
         path=_SERVER,
         handler=delete_server,
@@ -198,6 +233,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="startServer",
+        reply=None,
         method="POST",
         path=_ACTION,
         action="os-start",
@@ -208,6 +244,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="stopServer",
+        reply=None,
         method="POST",
         path=_ACTION,
         action="os-stop",
@@ -218,6 +255,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="rebootServer",
+        reply=None,
         method="POST",
         path=_ACTION,
         action="reboot",
@@ -229,6 +267,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="lockServer",
+        reply=None,
         method="POST",
         path=_ACTION,
         action="lock",
@@ -240,6 +279,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="lockServerWithReason",
+        reply=None,
         method="POST",
         path=_ACTION,
         action="lock",
@@ -252,6 +292,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="unlockServer",
+        reply=None,
         method="POST",
         path=_ACTION,
         action="unlock",
@@ -262,6 +303,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="listServerMetadata",
+        reply=replies.METADATA,
         method="GET",
         path=_METADATA,
         handler=list_metadata,
@@ -270,6 +312,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="mergeServerMetadata",
+        reply=replies.METADATA,
         method="POST",
         path=_METADATA,
         handler=merge_metadata,
@@ -279,6 +322,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="replaceServerMetadata",
+        reply=replies.METADATA,
         method="PUT",
         path=_METADATA,
         handler=replace_metadata,
@@ -286,9 +330,18 @@ OPERATIONS: Final = (
         errors=(400, 404, 409),
         body=bodies.MetadataBody,
     ),
-    Operation(name="showServerMeta", method="GET", path=_META, handler=show_meta, policy=Policy.READER, errors=(404,)),
+    Operation(
+        name="showServerMeta",
+        reply=replies.META,
+        method="GET",
+        path=_META,
+        handler=show_meta,
+        policy=Policy.READER,
+        errors=(404,),
+    ),
     Operation(
         name="setServerMeta",
+        reply=replies.META,
         method="PUT",
         path=_META,
         handler=set_meta,
@@ -298,6 +351,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="deleteServerMeta",
+        reply=None,
         method="DELETE",
         path=_META,
         handler=delete_meta,
@@ -307,6 +361,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="listServerAddresses",
+        reply=replies.ADDRESSES,
         method="GET",
         path="/servers/{server_id}/ips",
         handler=list_addresses,

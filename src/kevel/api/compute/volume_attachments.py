@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from kevel.api.compute import replies
 from kevel.api.compute.shapes import UUID, read_bool, read_count, refuse_newer_keys, refuse_unknown_query, v
 from kevel.api.operations import Call, Operation, Policy, Reply
 from kevel.domain.errors import Forbidden, Invalid
@@ -96,7 +97,7 @@ async def attach_volume(call: Call) -> Reply:
         delete_on_termination=False if deletes is UNSET else read_bool("delete_on_termination", deletes),
     )
     if call.version >= v(101):
-        return Reply(status=202)
+        return Reply()
     # Nova forgot the change of 2.89 in this answer: it keeps `id`, and clients rely on it.
     return Reply(body={"volumeAttachment": _show_to_89(call, view)})
 
@@ -197,6 +198,9 @@ _ONE: Final = "/servers/{server_id}/os-volume_attachments/{volume_id}"
 OPERATIONS: Final = (
     Operation(
         name="listVolumeAttachments",
+        reply=replies.ATTACHMENTS,
+        query_names=("limit", "offset"),
+        new_id="/volumeAttachments/0/volumeId",
         method="GET",
         path=_LIST,
         handler=list_attachments,
@@ -205,6 +209,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="showVolumeAttachment",
+        reply=replies.ATTACHMENT,
         method="GET",
         path=_ONE,
         handler=show_one,
@@ -213,6 +218,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="attachVolume",
+        reply=replies.ATTACHMENT,
+        until=v(100),
         needs_space=True,
         method="POST",
         path=_LIST,
@@ -222,7 +229,21 @@ OPERATIONS: Final = (
         body=AttachBody,
     ),
     Operation(
+        name="attachVolumeLater",
+        reply=None,
+        needs_space=True,
+        method="POST",
+        path=_LIST,
+        handler=attach_volume,
+        policy=Policy.MEMBER,
+        success=202,
+        errors=(400, 403, 404, 409),
+        body=AttachBody,
+        since=v(101),
+    ),
+    Operation(
         name="swapVolume",
+        reply=None,
         method="PUT",
         path=_ONE,
         handler=swap_volume,
@@ -234,6 +255,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="updateVolumeAttachment",
+        reply=None,
         method="PUT",
         path=_ONE,
         handler=update_attachment,
@@ -245,6 +267,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="detachVolume",
+        reply=None,
         method="DELETE",
         path=_ONE,
         handler=detach_volume,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from kevel.api.identity import replies
 from kevel.api.identity.bodies import AssignmentQuery, is_set
 from kevel.api.identity.views import show_assignment, show_role
 from kevel.api.operations import Call, Operation, Policy, Reply
@@ -83,6 +84,7 @@ def _make_operations(scope: ScopeKind, path: str) -> tuple[Operation, ...]:
     def make(verb: str, method: str, handler: Callable[[Call], Awaitable[Reply]]) -> Operation:
         return Operation(
             name=f"{verb}{name}",
+            reply=None,
             method=method,
             path=f"{path}/{{role_id}}",
             handler=handler,
@@ -92,7 +94,16 @@ def _make_operations(scope: ScopeKind, path: str) -> tuple[Operation, ...]:
         )
 
     return (
-        Operation(name=f"list{name}s", method="GET", path=path, handler=list_roles, policy=Policy.ADMIN, errors=(404,)),
+        Operation(
+            name=f"list{name}s",
+            reply=replies.ROLES,
+            new_id="/roles/0/id",
+            method="GET",
+            path=path,
+            handler=list_roles,
+            policy=Policy.ADMIN,
+            errors=(404,),
+        ),
         make("assign", "PUT", assign),
         make("unassign", "DELETE", unassign),
         make("check", "HEAD", check),
@@ -106,6 +117,7 @@ OPERATIONS: Final = (
     *_make_operations(ScopeKind.SYSTEM, "/system/users/{user_id}/roles"),
     Operation(
         name="listRoleAssignments",
+        reply=replies.ASSIGNMENTS,
         method="GET",
         path="/role_assignments",
         handler=list_assignments,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kevel.api.identity import assignments, resources, tokens, users
+from kevel.api.identity import assignments, replies, resources, tokens, users
 from kevel.api.identity.bodies import AuthBody
 from kevel.api.operations import VERSIONS_PATH, Api, Call, ErrorStyle, Operation, Policy, Reply
 
@@ -32,25 +32,33 @@ async def list_versions(call: Call) -> Reply:
 OPERATIONS: Final = (
     Operation(
         name="listVersions",
+        reply=replies.VERSIONS,
         method="GET",
         path=VERSIONS_PATH,
         handler=list_versions,
         policy=Policy.PUBLIC,
         success=300,
     ),
-    Operation(name="showVersion", method="GET", path="/", handler=show_version, policy=Policy.PUBLIC),
+    Operation(
+        name="showVersion", reply=replies.VERSION, method="GET", path="/", handler=show_version, policy=Policy.PUBLIC
+    ),
     Operation(
         name="createToken",
+        reply=replies.TOKEN,
+        query_names=("nocatalog",),
         method="POST",
         path="/auth/tokens",
         handler=tokens.log_in,
         policy=Policy.PUBLIC,
         success=201,
         body=AuthBody,
-        errors=(400, 503),
+        errors=(400, 401, 503),
     ),
     Operation(
         name="showToken",
+        reply=replies.TOKEN,
+        query_names=("nocatalog",),
+        headers=("X-Subject-Token",),
         method="GET",
         path="/auth/tokens",
         handler=tokens.show,
@@ -59,6 +67,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="checkToken",
+        reply=None,
+        headers=("X-Subject-Token",),
         method="HEAD",
         path="/auth/tokens",
         handler=tokens.check,
@@ -67,6 +77,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="revokeToken",
+        reply=None,
+        headers=("X-Subject-Token",),
         method="DELETE",
         path="/auth/tokens",
         handler=tokens.revoke,
@@ -76,6 +88,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="listOwnCatalog",
+        reply=replies.CATALOG,
         method="GET",
         path="/auth/catalog",
         handler=tokens.list_catalog,
@@ -83,6 +96,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="listOwnProjects",
+        reply=replies.PROJECTS,
         method="GET",
         path="/auth/projects",
         handler=tokens.list_projects,
@@ -90,6 +104,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="listOwnDomains",
+        reply=replies.DOMAINS,
         method="GET",
         path="/auth/domains",
         handler=tokens.list_domains,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
-from kevel.api.identity import bodies, views
+from kevel.api.answers import name_answer
+from kevel.api.identity import bodies, replies, views
 from kevel.api.operations import Call, Caller, Operation, Policy, Reply
 from kevel.domain.errors import Forbidden, Invalid
 from kevel.domain.identity import Domain, Endpoint, Project, Region, Resource, Role, Service, User
@@ -323,9 +324,17 @@ async def _delete(row: _Row, call: Call) -> Reply:
 
 def _make_operations(row: _Row) -> tuple[Operation, ...]:
     one, name = f"/{row.plural}/{{resource_id}}", row.singular.capitalize()
+    kind = replies.RESOURCES[row.singular]
+    single = name_answer(row.singular, kind)
+    required = msgspec.Meta(extra_json_schema={"required": list(row.required)})
+    wanted = msgspec.defstruct(f"Create{name}", [(row.singular, Annotated[row.fields, required])])
+    changed = msgspec.defstruct(f"Change{name}", [(row.singular, row.fields)])
     return (
         Operation(
             name=f"create{name}",
+            reply=single,
+            body_shape=wanted,
+            new_id=f"/{row.singular}/id",
             method="POST",
             path=f"/{row.plural}",
             handler=partial(_create, row),
@@ -335,6 +344,8 @@ def _make_operations(row: _Row) -> tuple[Operation, ...]:
         ),
         Operation(
             name=f"list{name}s",
+            reply=replies.list_of(row.plural, kind),
+            new_id=f"/{row.plural}/0/id",
             method="GET",
             path=f"/{row.plural}",
             handler=partial(_list_all, row),
@@ -344,6 +355,7 @@ def _make_operations(row: _Row) -> tuple[Operation, ...]:
         ),
         Operation(
             name=f"show{name}",
+            reply=single,
             method="GET",
             path=one,
             handler=partial(_show_one, row),
@@ -352,6 +364,8 @@ def _make_operations(row: _Row) -> tuple[Operation, ...]:
         ),
         Operation(
             name=f"change{name}",
+            reply=single,
+            body_shape=changed,
             method="PATCH",
             path=one,
             handler=partial(_change, row),
@@ -360,6 +374,7 @@ def _make_operations(row: _Row) -> tuple[Operation, ...]:
         ),
         Operation(
             name=f"delete{name}",
+            reply=None,
             method="DELETE",
             path=one,
             handler=partial(_delete, row),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from kevel.api.identity import replies
 from kevel.api.identity.bodies import CredentialBody, CredentialFields, NameQuery, PasswordBody, ProjectQuery
 from kevel.api.identity.tokens import find_own_token
 from kevel.api.identity.views import show_credential, show_project
@@ -127,6 +128,7 @@ _CREDENTIALS: Final = "/users/{user_id}/application_credentials"
 OPERATIONS: Final = (
     Operation(
         name="changeOwnPassword",
+        reply=None,
         method="POST",
         path="/users/{user_id}/password",
         handler=change_password,
@@ -137,6 +139,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="listUserProjects",
+        reply=replies.PROJECTS,
         method="GET",
         path="/users/{user_id}/projects",
         handler=list_projects,
@@ -146,6 +149,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="createApplicationCredential",
+        reply=replies.CREDENTIAL,
+        new_id="/application_credential/id",
         method="POST",
         path=_CREDENTIALS,
         handler=create_credential,
@@ -156,6 +161,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="listApplicationCredentials",
+        reply=replies.CREDENTIALS,
+        new_id="/application_credentials/0/id",
         method="GET",
         path=_CREDENTIALS,
         handler=list_credentials,
@@ -165,6 +172,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="showApplicationCredential",
+        reply=replies.CREDENTIAL,
         method="GET",
         path=f"{_CREDENTIALS}/{{credential_id}}",
         handler=show_one_credential,
@@ -173,6 +181,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="deleteApplicationCredential",
+        reply=None,
         method="DELETE",
         path=f"{_CREDENTIALS}/{{credential_id}}",
         handler=delete_credential,

@@ -4,13 +4,41 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kevel.api.image import handlers
-from kevel.api.image.handlers import PatchStep
+from kevel.api.image import handlers, replies
+from kevel.api.image.handlers import PATCH_TYPE, PatchStep
 from kevel.api.operations import VERSIONS_PATH, Api, ErrorStyle, Operation, Policy
+
+QUERY_NAMES: Final = (
+    "limit",
+    "marker",
+    "sort",
+    "sort_key",
+    "sort_dir",
+    "visibility",
+    "member_status",
+    "os_hidden",
+    "id",
+    "name",
+    "status",
+    "disk_format",
+    "container_format",
+    "owner",
+    "checksum",
+    "os_hash_value",
+    "protected",
+    "tag",
+    "min_disk",
+    "min_ram",
+    "size_min",
+    "size_max",
+    "created_at",
+    "updated_at",
+)
 
 OPERATIONS: Final = (
     Operation(
         name="listVersions",
+        reply=replies.Versions,
         method="GET",
         path=VERSIONS_PATH,
         handler=handlers.list_versions,
@@ -19,6 +47,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="showVersion",
+        reply=replies.Versions,
         method="GET",
         path="/",
         handler=handlers.list_versions,
@@ -27,6 +56,9 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="listImages",
+        reply=replies.Images,
+        query_names=QUERY_NAMES,
+        new_id="/images/0/id",
         method="GET",
         path="/images",
         handler=handlers.list_images,
@@ -35,6 +67,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="createImage",
+        reply=replies.Image,
+        new_id="/id",
         needs_space=True,
         method="POST",
         path="/images",
@@ -46,6 +80,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="showImage",
+        reply=replies.Image,
         method="GET",
         path="/images/{image_id}",
         handler=handlers.show_one,
@@ -54,6 +89,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="updateImage",
+        reply=replies.Image,
+        media_type=PATCH_TYPE,
         method="PATCH",
         path="/images/{image_id}",
         handler=handlers.patch_image,
@@ -63,6 +100,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="deleteImage",
+        reply=None,
         method="DELETE",
         path="/images/{image_id}",
         handler=handlers.delete_image,
@@ -72,6 +110,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="uploadImageFile",
+        reply=None,
         needs_space=True,
         method="PUT",
         path="/images/{image_id}/file",
@@ -83,6 +122,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="downloadImageFile",
+        reply=bytes,
+        empties=(204,),
         method="GET",
         path="/images/{image_id}/file",
         handler=handlers.download_file,
@@ -91,6 +132,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="addImageTag",
+        reply=None,
         method="PUT",
         path="/images/{image_id}/tags/{tag}",
         handler=handlers.add_tag,
@@ -100,6 +142,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="removeImageTag",
+        reply=None,
         method="DELETE",
         path="/images/{image_id}/tags/{tag}",
         handler=handlers.remove_tag,
@@ -109,6 +152,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="showImageSchema",
+        reply=replies.ImageSchema,
         method="GET",
         path="/schemas/image",
         handler=handlers.show_image_schema,
@@ -116,6 +160,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="showImagesSchema",
+        reply=replies.ImageSchema,
         method="GET",
         path="/schemas/images",
         handler=handlers.show_images_schema,

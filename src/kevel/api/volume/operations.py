@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from kevel.api.operations import VERSIONS_PATH, Api, ErrorStyle, Operation, Policy, Version
-from kevel.api.volume import attachments, bodies, messages, service, types, volumes
+from kevel.api.volume import attachments, bodies, messages, replies, service, types, volumes
 
 _public = partial(Operation, method="GET", policy=Policy.PUBLIC)
 _read = partial(Operation, method="GET", policy=Policy.READER)
@@ -18,18 +18,75 @@ _act = partial(
     policy=Policy.MEMBER,
     success=202,
     errors=(400, 404),
+    reply=None,
 )
 _admin = partial(Operation, policy=Policy.ADMIN)
 
+PAGE_QUERY: Final = ("limit", "offset", "marker", "sort", "sort_key", "sort_dir")
+LIST_QUERY: Final = (
+    *PAGE_QUERY,
+    "all_tenants",
+    "with_count",
+    "project_id",
+    "id",
+    "name",
+    "display_name",
+    "name~",
+    "status",
+    "metadata",
+    "availability_zone",
+    "bootable",
+    "multiattach",
+    "size",
+    "user_id",
+    "volume_type",
+    "volume_type_id",
+    "created_at",
+    "updated_at",
+    "group_id",
+    "glance_metadata",
+    "consumes_quota",
+)
+ATTACHMENTS_QUERY: Final = (
+    *PAGE_QUERY,
+    "all_tenants",
+    "status",
+    "attach_status",
+    "instance_id",
+    "instance_uuid",
+    "volume_id",
+)
+MESSAGES_QUERY: Final = (
+    *PAGE_QUERY,
+    "all_tenants",
+    "project_id",
+    "resource_uuid",
+    "resource_type",
+    "event_id",
+    "request_id",
+    "message_level",
+)
+
 SERVICE: Final = (
-    _public(name="listVersions", path=VERSIONS_PATH, handler=service.list_versions, success=300),
-    _public(name="showVersion", path="/", handler=service.list_versions),
-    _read(name="listExtensions", path="/extensions", handler=service.list_extensions),
-    _read(name="showLimits", path="/limits", handler=service.show_limits),
-    _read(name="listZones", path="/os-availability-zone", handler=service.list_zones),
-    _admin(name="listServices", method="GET", path="/os-services", handler=service.list_services),
+    _public(
+        name="listVersions", reply=replies.VERSIONS, path=VERSIONS_PATH, handler=service.list_versions, success=300
+    ),
+    _public(name="showVersion", reply=replies.VERSIONS, path="/", handler=service.list_versions),
+    _read(name="listExtensions", reply=replies.EXTENSIONS, path="/extensions", handler=service.list_extensions),
+    _read(name="showLimits", reply=replies.LIMITS, path="/limits", handler=service.show_limits),
+    _read(name="listZones", reply=replies.ZONES, path="/os-availability-zone", handler=service.list_zones),
+    _admin(
+        name="listServices",
+        reply=replies.SERVICES,
+        query_names=("binary", "host"),
+        method="GET",
+        path="/os-services",
+        handler=service.list_services,
+    ),
     _admin(
         name="listPools",
+        reply=replies.POOLS,
+        query_names=("detail",),
         method="GET",
         path="/scheduler-stats/get_pools",
         handler=service.list_pools,
@@ -38,10 +95,27 @@ SERVICE: Final = (
 )
 
 VOLUMES: Final = (
-    _read(name="listVolumes", path="/volumes", handler=volumes.list_volumes, errors=(400, 404)),
-    _read(name="listVolumeDetails", path="/volumes/detail", handler=volumes.list_details, errors=(400, 404)),
+    _read(
+        name="listVolumes",
+        reply=replies.VOLUMES,
+        query_names=LIST_QUERY,
+        new_id="/volumes/0/id",
+        path="/volumes",
+        handler=volumes.list_volumes,
+        errors=(400, 404),
+    ),
+    _read(
+        name="listVolumeDetails",
+        reply=replies.VOLUME_DETAILS,
+        query_names=LIST_QUERY,
+        path="/volumes/detail",
+        handler=volumes.list_details,
+        errors=(400, 404),
+    ),
     _read(
         name="summarizeVolumes",
+        reply=replies.SUMMARY,
+        query_names=("all_tenants",),
         path="/volumes/summary",
         handler=volumes.summarize_volumes,
         errors=(400,),
@@ -49,6 +123,8 @@ VOLUMES: Final = (
     ),
     _write(
         name="createVolume",
+        reply=replies.VOLUME,
+        new_id="/volume/id",
         needs_space=True,
         method="POST",
         path="/volumes",
@@ -60,6 +136,8 @@ VOLUMES: Final = (
     ),
     _write(
         name="createKnownVolume",
+        reply=replies.VOLUME,
+        new_id="/volume/id",
         needs_space=True,
         method="POST",
         path="/volumes",
@@ -69,9 +147,12 @@ VOLUMES: Final = (
         body=bodies.CreateKnownVolume,
         since=Version(3, 53),
     ),
-    _read(name="showVolume", path="/volumes/{volume_id}", handler=volumes.show_volume, errors=(404,)),
+    _read(
+        name="showVolume", reply=replies.VOLUME, path="/volumes/{volume_id}", handler=volumes.show_volume, errors=(404,)
+    ),
     _write(
         name="updateVolume",
+        reply=replies.VOLUME,
         method="PUT",
         path="/volumes/{volume_id}",
         handler=volumes.update_volume,
@@ -81,6 +162,7 @@ VOLUMES: Final = (
     ),
     _write(
         name="updateKnownVolume",
+        reply=replies.VOLUME,
         method="PUT",
         path="/volumes/{volume_id}",
         handler=volumes.update_volume,
@@ -90,6 +172,8 @@ VOLUMES: Final = (
     ),
     _write(
         name="deleteVolume",
+        reply=None,
+        query_names=("cascade", "force"),
         method="DELETE",
         path="/volumes/{volume_id}",
         handler=volumes.delete_volume,
@@ -97,11 +181,22 @@ VOLUMES: Final = (
         errors=(400, 404),
     ),
     _read(
-        name="showEncryption", path="/volumes/{volume_id}/encryption", handler=volumes.show_encryption, errors=(404,)
+        name="showEncryption",
+        reply=replies.EncryptionKey,
+        path="/volumes/{volume_id}/encryption",
+        handler=volumes.show_encryption,
+        errors=(404,),
     ),
-    _read(name="listMetadata", path="/volumes/{volume_id}/metadata", handler=volumes.list_metadata, errors=(404,)),
+    _read(
+        name="listMetadata",
+        reply=replies.METADATA,
+        path="/volumes/{volume_id}/metadata",
+        handler=volumes.list_metadata,
+        errors=(404,),
+    ),
     _write(
         name="addMetadata",
+        reply=replies.METADATA,
         method="POST",
         path="/volumes/{volume_id}/metadata",
         handler=volumes.add_metadata,
@@ -110,6 +205,7 @@ VOLUMES: Final = (
     ),
     _write(
         name="replaceMetadata",
+        reply=replies.METADATA,
         method="PUT",
         path="/volumes/{volume_id}/metadata",
         handler=volumes.replace_metadata,
@@ -118,12 +214,14 @@ VOLUMES: Final = (
     ),
     _read(
         name="showMetadataItem",
+        reply=replies.META,
         path="/volumes/{volume_id}/metadata/{key}",
         handler=volumes.show_metadata_item,
         errors=(404,),
     ),
     _write(
         name="putMetadataItem",
+        reply=replies.META,
         method="PUT",
         path="/volumes/{volume_id}/metadata/{key}",
         handler=volumes.put_metadata_item,
@@ -132,6 +230,7 @@ VOLUMES: Final = (
     ),
     _write(
         name="removeMetadataItem",
+        reply=None,
         method="DELETE",
         path="/volumes/{volume_id}/metadata/{key}",
         handler=volumes.remove_metadata_item,
@@ -180,6 +279,9 @@ ACTIONS: Final = (
 ATTACHMENTS: Final = (
     _read(
         name="listAttachments",
+        reply=replies.ATTACHMENTS,
+        query_names=ATTACHMENTS_QUERY,
+        new_id="/attachments/0/id",
         path="/attachments",
         handler=attachments.list_attachments,
         errors=(400, 404),
@@ -187,6 +289,8 @@ ATTACHMENTS: Final = (
     ),
     _read(
         name="listAttachmentDetails",
+        reply=replies.ATTACHMENT_DETAILS,
+        query_names=ATTACHMENTS_QUERY,
         path="/attachments/detail",
         handler=attachments.list_details,
         errors=(400, 404),
@@ -194,6 +298,7 @@ ATTACHMENTS: Final = (
     ),
     _read(
         name="showAttachment",
+        reply=replies.ATTACHMENT,
         path="/attachments/{attachment_id}",
         handler=attachments.show_one,
         errors=(404,),
@@ -203,10 +308,18 @@ ATTACHMENTS: Final = (
 
 MESSAGES: Final = (
     _read(
-        name="listMessages", path="/messages", handler=messages.list_messages, errors=(400, 404), since=Version(3, 3)
+        name="listMessages",
+        reply=replies.MESSAGES,
+        query_names=MESSAGES_QUERY,
+        new_id="/messages/0/id",
+        path="/messages",
+        handler=messages.list_messages,
+        errors=(400, 404),
+        since=Version(3, 3),
     ),
     _read(
         name="showMessage",
+        reply=replies.MESSAGE,
         path="/messages/{message_id}",
         handler=messages.show_one,
         errors=(404,),
@@ -214,6 +327,7 @@ MESSAGES: Final = (
     ),
     _write(
         name="deleteMessage",
+        reply=None,
         method="DELETE",
         path="/messages/{message_id}",
         handler=messages.delete_one,
@@ -224,11 +338,21 @@ MESSAGES: Final = (
 )
 
 TYPES: Final = (
-    _read(name="listTypes", path="/types", handler=types.list_types, errors=(400, 404)),
-    _read(name="showDefaultType", path="/types/default", handler=types.show_default_type),
-    _read(name="showType", path="/types/{type_id}", handler=types.show_one, errors=(404,)),
+    _read(
+        name="listTypes",
+        reply=replies.TYPES,
+        query_names=("is_public", "name", *PAGE_QUERY),
+        new_id="/volume_types/0/id",
+        path="/types",
+        handler=types.list_types,
+        errors=(400, 404),
+    ),
+    _read(name="showDefaultType", reply=replies.TYPE, path="/types/default", handler=types.show_default_type),
+    _read(name="showType", reply=replies.TYPE, path="/types/{type_id}", handler=types.show_one, errors=(404,)),
     _admin(
         name="createType",
+        reply=replies.TYPE,
+        new_id="/volume_type/id",
         method="POST",
         path="/types",
         handler=types.create_type,
@@ -237,6 +361,7 @@ TYPES: Final = (
     ),
     _admin(
         name="updateType",
+        reply=replies.TYPE,
         method="PUT",
         path="/types/{type_id}",
         handler=types.update_type,
@@ -245,6 +370,7 @@ TYPES: Final = (
     ),
     _admin(
         name="deleteType",
+        reply=None,
         method="DELETE",
         path="/types/{type_id}",
         handler=types.delete_type,
@@ -253,23 +379,38 @@ TYPES: Final = (
     ),
     _admin(
         name="listTypeAccess",
+        reply=replies.ACCESS,
         method="GET",
         path="/types/{type_id}/os-volume-type-access",
         handler=types.list_access,
         errors=(404,),
     ),
-    _read(name="listSpecs", path="/types/{type_id}/extra_specs", handler=types.list_specs, errors=(404,)),
+    _read(
+        name="listSpecs",
+        reply=replies.SPECS,
+        path="/types/{type_id}/extra_specs",
+        handler=types.list_specs,
+        errors=(404,),
+    ),
     _admin(
         name="addSpecs",
+        reply=replies.SPECS,
         method="POST",
         path="/types/{type_id}/extra_specs",
         handler=types.add_specs,
         errors=(400, 404),
         body=bodies.PutSpecs,
     ),
-    _read(name="showSpec", path="/types/{type_id}/extra_specs/{key}", handler=types.show_spec, errors=(404,)),
+    _read(
+        name="showSpec",
+        reply=dict[str, str],
+        path="/types/{type_id}/extra_specs/{key}",
+        handler=types.show_spec,
+        errors=(404,),
+    ),
     _admin(
         name="putSpec",
+        reply=dict[str, str],
         method="PUT",
         path="/types/{type_id}/extra_specs/{key}",
         handler=types.put_spec,
@@ -278,6 +419,7 @@ TYPES: Final = (
     ),
     _admin(
         name="removeSpec",
+        reply=None,
         method="DELETE",
         path="/types/{type_id}/extra_specs/{key}",
         handler=types.remove_spec,

@@ -1,0 +1,206 @@
+"""The types of the block storage API's answers."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from msgspec import UNSET, UnsetType, field
+
+from kevel.api.answers import Answer, Link, name_answer, name_list
+
+AttachmentStatus = Literal["reserved", "attaching", "attached", "detaching", "detached"]
+
+
+class VolumeSummary(Answer, kw_only=True):
+    """A line of the short list."""
+
+    id: str
+    name: str
+    links: list[Link]
+
+
+class VolumeAttachment(Answer, kw_only=True):
+    """An attachment inside its volume."""
+
+    id: str
+    attachment_id: str
+    volume_id: str
+    server_id: str
+    host_name: str | None
+    device: str | None
+    attached_at: str | None
+
+
+class Volume(Answer, kw_only=True):
+    """A volume. What is UNSET came with a microversion, or is for admins."""
+
+    id: str
+    status: str
+    size: int
+    availability_zone: str
+    created_at: str
+    updated_at: str | None
+    name: str
+    description: str | None
+    volume_type: str | None
+    snapshot_id: None
+    source_volid: None
+    metadata: dict[str, str]
+    links: list[Link]
+    user_id: str
+    bootable: Literal["true", "false"]
+    encrypted: Literal[False]
+    replication_status: None
+    consistencygroup_id: None
+    multiattach: bool
+    attachments: list[VolumeAttachment]
+    tenant_id: str = field(name="os-vol-tenant-attr:tenant_id")
+    group_id: UnsetType | None = UNSET
+    provider_id: UnsetType | None = UNSET
+    shared_targets: bool | UnsetType = UNSET
+    service_uuid: UnsetType | None = UNSET
+    cluster_name: UnsetType | None = UNSET
+    consumes_quota: bool | UnsetType = UNSET
+    volume_type_id: str | UnsetType | None = UNSET
+    migration_status: UnsetType | None = UNSET
+    host: str | UnsetType | None = field(name="os-vol-host-attr:host", default=UNSET)
+    migstat: UnsetType | None = field(name="os-vol-mig-status-attr:migstat", default=UNSET)
+    name_id: UnsetType | None = field(name="os-vol-mig-status-attr:name_id", default=UNSET)
+
+
+class Summary(Answer, kw_only=True):
+    """Number and size of all volumes."""
+
+    total_count: int
+    total_size: int
+    metadata: dict[str, list[str]] | UnsetType = UNSET
+
+
+class AttachmentSummary(Answer, kw_only=True):
+    """A line of the short list."""
+
+    id: str
+    status: AttachmentStatus
+    instance: str
+    volume_id: str
+
+
+class Attachment(AttachmentSummary, kw_only=True):
+    """One attachment."""
+
+    attached_at: str
+    detached_at: str
+    attach_mode: Literal["ro", "rw"]
+    connection_info: dict[str, Any]
+
+
+class VolumeType(Answer, kw_only=True):
+    """A volume type."""
+
+    id: str
+    name: str
+    description: str | None
+    is_public: bool
+    access_is_public: bool = field(name="os-volume-type-access:is_public")
+    extra_specs: dict[str, str]
+    qos_specs_id: UnsetType | None = UNSET
+
+
+class Message(Answer, kw_only=True):
+    """Why an accepted request failed."""
+
+    id: str
+    event_id: str
+    user_message: str
+    message_level: Literal["ERROR"]
+    created_at: str
+    guaranteed_until: str
+    request_id: str
+    resource_type: Literal["VOLUME"]
+    resource_uuid: str
+    links: list[Link]
+
+
+class State(Answer, kw_only=True):
+    """Is it usable?"""
+
+    available: bool
+
+
+class Zone(Answer, kw_only=True):
+    """An availability zone."""
+
+    zone_name: str = field(name="zoneName")
+    zone_state: State = field(name="zoneState")
+
+
+class Service(Answer, kw_only=True):
+    """A part that carries out operations."""
+
+    binary: str
+    host: str
+    zone: str
+    status: Literal["enabled"]
+    state: Literal["up", "down"]
+    updated_at: str | None
+    disabled_reason: None
+    replication_status: str
+    active_backend_id: None
+    frozen: bool
+    cluster: UnsetType | None = UNSET
+    backend_state: Literal["up", "down"] | UnsetType = UNSET
+
+
+class Pool(Answer, kw_only=True):
+    """What back ends have."""
+
+    name: str
+    capabilities: dict[str, Any] | UnsetType = UNSET
+
+
+class Limits(Answer, kw_only=True):
+    """Limits of a project."""
+
+    rate: list[Any]
+    absolute: dict[str, int]
+
+
+class Version(Answer, kw_only=True):
+    """A version of the API."""
+
+    id: str
+    status: str
+    version: str
+    min_version: str
+    updated: str
+    links: list[Link]
+    media_types: list[dict[str, str]] = field(name="media-types")
+
+
+class EncryptionKey(Answer, kw_only=True):
+    """No volume is encrypted."""
+
+    encryption_key_id: None
+
+
+VERSIONS: Final = name_answer("versions", list[Version])
+EXTENSIONS: Final = name_answer("extensions", list[Any])
+LIMITS: Final = name_answer("limits", Limits)
+ZONES: Final = name_answer("availabilityZoneInfo", list[Zone])
+SERVICES: Final = name_answer("services", list[Service])
+POOLS: Final = name_answer("pools", list[Pool])
+VOLUMES: Final = name_list("volumes", VolumeSummary, count=int)
+VOLUME_DETAILS: Final = name_list("volumes", Volume, count=int)
+VOLUME: Final = name_answer("volume", Volume)
+SUMMARY: Final = name_answer("volume-summary", Summary)
+METADATA: Final = name_answer("metadata", dict[str, str])
+META: Final = name_answer("meta", dict[str, str])
+ATTACHMENTS: Final = name_list("attachments", AttachmentSummary)
+ATTACHMENT_DETAILS: Final = name_list("attachments", Attachment)
+ATTACHMENT: Final = name_answer("attachment", Attachment)
+MESSAGES: Final = name_list("messages", Message)
+MESSAGE: Final = name_answer("message", Message)
+TYPES: Final = name_list("volume_types", VolumeType)
+TYPE: Final = name_answer("volume_type", VolumeType)
+SPECS: Final = name_answer("extra_specs", dict[str, str])
+ACCESS: Final = name_answer("volume_type_access", list[Any])
