@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection
 
+from kevel.domain.errors import Conflict
 from kevel.domain.ladder import Rung
 from kevel.domain.model import ServerRung
 from kevel.hypervisor.base import PowerState
@@ -33,6 +35,7 @@ class Checker:
         self._check_disks_have_records(name, paths)
         self._check_exports_have_records(name, paths)
         self._check_connections_have_records(name, paths)
+        self._check_disks_are_the_right_ones(name, paths)
         self._check_in_use_is_complete(name, paths)
 
     def _check_one_writer(self, name: str) -> None:
@@ -69,6 +72,21 @@ class Checker:
                 assert path is not None, f"S2, S3 after {name}: connection {entry} has no live path"
                 assert path["hands"] == "host", f"S4 after {name}: connection {entry} was handed back"
 
+    def _check_disks_are_the_right_ones(self, name: str, paths: dict[str, Any]) -> None:
+        """A guest's disk is its path's volume, and a disk in use is not cut off from it."""
+        cut_off = Rung.CONNECTED not in self._world.backend.effect_free
+        for host in self._world.hosts.values():
+            for server in host.hypervisor.servers.values():
+                for disk in (*server.live.values(), *server.persistent.values()):
+                    path = paths[disk.alias.removeprefix("ua-")]
+                    there = disk.source_path.removeprefix("/sim/volume-")
+                    same = disk.serial == there == path["volume_id"]
+                    assert same, f"S8 after {name}: disk {disk.alias} is {disk.serial} in {disk.source_path}"
+                for alias in server.live if cut_off else ():
+                    path = paths[alias.removeprefix("ua-")]
+                    connected = f"{path['id']}-{path['generation']}" in host.connector.connected
+                    assert connected, f"S4 after {name}: disk {alias} is in a running guest without a connection"
+
     def _check_in_use_is_complete(self, name: str, paths: dict[str, Any]) -> None:
         """A path that stands on `plugged`, and that nobody has ever asked to come down, is in the guest."""
         for row in paths.values():
@@ -98,6 +116,29 @@ class Checker:
             f"action {row['action']} of {row['subject_id']}"
             for row in self.rows("SELECT * FROM server_actions WHERE finished_at IS NULL")
         ]
+        return found + self._find_untrue(silent)
+
+    def _find_untrue(self, silent: Collection[str]) -> list[str]:
+        """Records that do not say what is so: L3 says that this is found and mended."""
+        found = []
+        for row in self.rows("SELECT id, host, rung FROM servers WHERE deleted_at IS NULL AND launched_at IS NOT NULL"):
+            server = self._world.hosts[row["host"]].hypervisor.servers.get(row["id"])
+            runs = server is not None and server.power is PowerState.RUNNING
+            if runs != (row["rung"] == ServerRung.RUNNING) and row["host"] not in silent:
+                found.append(
+                    f"server {row['id']} is on rung {row['rung']} and its guest {'runs' if runs else 'is off'}"
+                )
+        for row in self.rows(_LIVE_PATHS):
+            server = self._world.hosts[row["host"]].hypervisor.servers.get(row["server_id"])
+            if row["rung"] != Rung.PLUGGED or row["host"] in silent or row["server_goal"] == "deleted":
+                continue
+            alias = f"ua-{row['attachment_id']}"
+            runs = server is not None and server.power is PowerState.RUNNING
+            live = server.live.get(alias) if server is not None and runs else None
+            if server is None or alias not in server.persistent or (runs and live is None):
+                found.append(f"disk {alias} is on rung {row['rung']} and not in its guest")
+            elif live is not None and live.size_bytes < row["plugged_bytes"]:
+                found.append(f"the guest sees {live.size_bytes} bytes of disk {alias}, and not {row['plugged_bytes']}")
         return found
 
     def find_held(self) -> list[str]:
@@ -138,7 +179,7 @@ class Checker:
         return found
 
     def check_journal(self) -> None:
-        """S12: the fold of each path's journal is where the path stands."""
+        """S12: the fold of each path's journal is where the path stands, and of each goal's what is wanted."""
         folded: dict[str, str] = {}
         for row in self.rows("SELECT * FROM journal WHERE subject = 'path' AND what = 'rung' ORDER BY seq"):
             before = folded.get(row["subject_id"], "released")
@@ -146,18 +187,58 @@ class Checker:
             folded[row["subject_id"]] = row["after"]
         for row in self.rows("SELECT id, rung FROM paths"):
             assert folded[row["id"]] == Rung(row["rung"]).name.lower(), f"S12: path {row['id']}"
+        self._check_goals()
+        self._check_secrets()
+
+    def _check_goals(self) -> None:
+        """Each goal follows the one before it, and no request's failure does more than its own one flip."""
+        known = {row["id"]: row for row in self.rows("SELECT * FROM attachments")}
+        last: dict[str, tuple[int, str, str]] = {}
+        for row in self.rows("SELECT * FROM journal WHERE subject = 'attachment' AND what = 'goal' ORDER BY seq"):
+            name, by = row["subject_id"], json.loads(row["detail"]).get("by", "user")
+            revision, goal, before_by = last.get(name, (0, "none", "nobody"))
+            assert (row["revision"], row["before"]) == (revision + 1, goal), f"S12: goal {row['revision']} of {name}"
+            attached_at = known[name]["attached_at"]
+            established = attached_at is not None and attached_at <= row["at"]
+            if by in {"rollback", "refusal"}:
+                assert before_by == "user", f"L4: {name} is turned round by a {by} after a {before_by}"
+                assert established is (by == "refusal"), f"L4: {name}, established: {established}, turned by a {by}"
+            last[name] = (row["revision"], row["after"], by)
+        for name, (revision, goal, _) in last.items():
+            assert (known[name]["goal_revision"], known[name]["goal"]) == (revision, goal), f"S12: goal of {name}"
+
+    def _check_secrets(self) -> None:
+        """S10: nothing of connection_info is in what users read; an export's name stands for all of it here."""
+        told = " ".join(
+            str(value) for sql in _TOLD for row in self.rows(sql) for value in row.values() if value is not None
+        )
+        for row in self.rows("SELECT id, generation FROM paths"):
+            assert f"{row['id']}-{row['generation']}" not in told, f"S10: users read the export of path {row['id']}"
+
+    def check_refusal(self, name: str, error: Exception) -> None:
+        """L2: a detach is refused only for what its server is in the middle of, never for the volume's own state."""
+        if name == "detach" and isinstance(error, Conflict):
+            assert "detach_volume" in str(error), f"L2: a detach is refused: {error}"
 
 
 _LIVE_PATHS = """
-    SELECT p.id, p.attachment_id, p.volume_id, p.server_id, p.host, p.generation, p.rung, p.hands, a.goal,
-        a.goal_revision, s.goal AS server_goal
+    SELECT p.id, p.attachment_id, p.volume_id, p.server_id, p.host, p.generation, p.rung, p.hands,
+        p.plugged_bytes, a.goal, a.goal_revision, s.goal AS server_goal
     FROM paths p JOIN attachments a ON a.id = p.attachment_id JOIN servers s ON s.id = p.server_id WHERE p.live = 1
 """
+_TOLD = (
+    "SELECT reason FROM attachments",
+    "SELECT last_error FROM paths",
+    "SELECT message, details FROM server_actions",
+    "SELECT detail FROM journal",
+    "SELECT text FROM messages",
+)
 _UNFINISHED_ATTACHMENTS = f"""
     SELECT a.id, a.goal, a.reason, p.rung, s.host FROM attachments a
     LEFT JOIN paths p ON p.attachment_id = a.id AND p.live = 1 JOIN servers s ON s.id = a.server_id
     WHERE a.live = 1 AND s.goal <> 'deleted' AND ((a.goal = 'attached' AND p.rung < {Rung.PLUGGED.value})
-        OR (a.goal = 'detached' AND a.reason IS NULL))
+        OR (a.goal = 'detached' AND a.reason IS NULL)
+        OR (a.goal = 'detached' AND a.goal_by = 'user' AND a.established AND a.reason LIKE '%"guest_refused"%'))
 """
 _UNFINISHED_SERVERS = f"""
     SELECT id, goal, rung, host FROM servers WHERE deleted_at IS NULL

@@ -156,6 +156,7 @@ class Run:
             await self.call(request.send)
         except (KevelError, OperationalError) as error:
             self.tell("user", f"is refused {what}: {error}"[:160])
+            self.checker.check_refusal(request.name, error)
             return False
         except TimeoutError:
             self.tell("user", f"hears nothing of {what}")

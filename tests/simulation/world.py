@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context, copy_context
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Rung
 from kevel.hypervisor.base import DiskSpec, DomainSpec, Event, HostFacts, ServerView
@@ -225,7 +227,15 @@ class SimDriver:
         await self._call("define_server", lambda: self._truth.define_server(spec))
 
     async def start_server(self, server_id: str) -> None:
-        await self._call("start_server", lambda: self._truth.start_server(server_id))
+        await self._call("start_server", lambda: self._start_server(server_id))
+
+    async def _start_server(self, server_id: str) -> None:
+        await self._truth.start_server(server_id)
+        # A guest that starts opens its disks as large as they are by then.
+        live, volumes = self._truth.servers[server_id].live, self._world.backend.volumes
+        for alias, disk in live.items():
+            if (volume := volumes.get(disk.serial)) is not None:
+                live[alias] = msgspec.structs.replace(disk, size_bytes=max(disk.size_bytes, volume.size_bytes))
 
     async def ask_shutdown(self, server_id: str) -> None:
         await self._call("ask_shutdown", lambda: self._truth.ask_shutdown(server_id))
