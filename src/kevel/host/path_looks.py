@@ -72,10 +72,11 @@ class PathLooks:
         return DONE
 
     async def _step_down(self, path: PathAssignment, step: Step) -> Outcome:
-        started = self._asked.get(path.id) or self._state.clock.now_us()
+        asked = self._asked.get(path.id)
+        started = asked or self._state.clock.now_us()
         for act in step.acts:
             if act == "unplug_disk" and not await self._unplug(path):
-                if self._state.clock.now_us() > path.deadline_at and path.server_wanted:
+                if self._has_refused(path, asked):
                     return await self._refused(path)
                 return Again(self._state.limits.unplug_look_s)
             if act == "disconnect_volume" and path.connection_info is not None:
@@ -102,6 +103,12 @@ class PathLooks:
         if believed and not gone:
             self._misled.add(path.id)
         return gone
+
+    def _has_refused(self, path: PathAssignment, asked: int | None) -> bool:
+        """Is the deadline over, and has the guest had its time? It may only just have been asked, if we heard late."""
+        now, patience_s = self._state.clock.now_us(), self._state.limits.unplug_ask_again_s
+        heard = asked is not None and now - asked >= patience_s * 1e6
+        return heard and path.server_wanted and now > path.deadline_at
 
     async def _check(self, path: PathAssignment) -> Outcome:
         """A path that stands where it should: is the disk really there, and does the guest know its size?"""

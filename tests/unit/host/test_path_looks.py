@@ -110,6 +110,15 @@ async def test_l4_a_guest_that_refuses_ends_the_request_with_the_disk_whole_and_
         assert world.hypervisor.persistent(), "the definition is changed only after the guest has let go"
 
 
+async def test_a_guest_that_is_asked_late_gets_its_time_before_it_counts_as_refusing() -> None:
+    world = World()
+    async with world.running(**PLUGGED):
+        world.hypervisor.behave(unplug="slow:0.02")
+        world.detach(within_s=-1.0)
+        await until(lambda: world.control.path.hands is Hands.CONTROL)
+        assert world.control.failures == []
+
+
 async def test_a_late_removal_lowers_the_rung_and_is_climbed_again() -> None:
     world = World()
     async with world.running(**PLUGGED):
