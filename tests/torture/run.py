@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from kevel.cli.client import ApiClient, ApiError
+from kevel.cli.client import ApiClient, ApiError, Cloud
 from kevel.domain.errors import KevelError
 from kevel.runtime import failpoints
 from tests.torture.census import Census
@@ -124,7 +124,7 @@ class Torture:
         for number in range(self._guests):
             # One guest whose volumes are SCSI disks, one that must cooperate at each unplug.
             image = ("tiny", "virtio")[number % 2]
-            self.shared.append(self.stand.cloud.create_server(f"guest-{number}", image=image, flavor="tiny"))
+            self.shared.append(self._create_server(f"guest-{number}", image))
         for user in self.users:
             user.shared = self.shared
         self._boot_guests()
@@ -427,6 +427,17 @@ class Torture:
 
     # Users.
 
+    def _log_in(self, name: str) -> ApiClient:
+        return ApiClient(self.stand.url, username=name, password=f"of-{name}", project=PROJECT)
+
+    def _create_server(self, name: str, image: str) -> str:
+        """A server of the users' project."""
+        client = self._log_in(self.users[0].name)
+        try:
+            return Cloud(client).create_server(name, image=image, flavor="tiny")
+        finally:
+            client.close()
+
     def _make_users(self) -> None:
         client = self.stand.cloud.client
         project = client.post("/identity/v3/projects", {"project": {"name": PROJECT}})["project"]["id"]
@@ -437,7 +448,7 @@ class Torture:
             user_id = client.post("/identity/v3/users", body)["user"]["id"]
             answer = client.http.put(f"/identity/v3/projects/{project}/users/{user_id}/roles/{role}")
             answer.raise_for_status()
-            own = ApiClient(self.stand.url, username=name, password=f"of-{name}", project=PROJECT)
+            own = self._log_in(name)
             token = str(own.http.headers["X-Auth-Token"])
             own.close()
             dice = random.Random(self.dice.random())
