@@ -326,6 +326,7 @@ def read_domains(directory: Path) -> dict[str, DomainView]:
         except (FileNotFoundError, ET.ParseError):
             continue  # just being removed or written; it is looked at again
         domain = root if root.tag == "domain" else root.find("domain")
-        if domain is not None:
+        # Without its monitor it is a guest that libvirt was just ending when it died: its successor ignores it.
+        if domain is not None and (root is domain or root.find("monitor") is not None):
             found[path.stem.removeprefix("kevel-")] = parse_domain_xml(ET.tostring(domain, encoding="unicode"))
     return found

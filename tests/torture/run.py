@@ -424,6 +424,9 @@ class Torture:
             if time.monotonic() > deadline:
                 raise Difference(f"not deleted:\n{self.census.tell(self.census.find_differences())}")
             time.sleep(LOOK_S)
+        left = [str(path) for path in (self.stand.data / "libvirt").rglob("*kevel-*")]
+        if left:
+            raise Difference(f"libvirt's files are left of servers that are deleted: {left}")
 
     # Users.
 

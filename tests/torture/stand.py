@@ -18,6 +18,7 @@ from kevel.cli.console import ConsoleError, GuestConsole
 from kevel.cli.process import KevelProcess, processes_of
 from kevel.domain.errors import KevelError
 from kevel.runtime import failpoints
+from tests.system.libvirt.conftest import seed_probed
 from tests.torture.disk import LossyDisk, PlainDisk
 
 #: A guest that has no agent is not waited for; everything else is as it comes.
@@ -37,6 +38,7 @@ class Stand:
         self.disk = disk
         self.data = disk.root / "d"
         self.data.mkdir(mode=0o700)
+        seed_probed(self.data)
         self.spent_file = disk.root.with_suffix(".spent")
         self.config = disk.root.with_suffix(".toml")
         self.config.write_text(CONFIG)

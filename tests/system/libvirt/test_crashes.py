@@ -13,6 +13,7 @@ import pytest
 
 from kevel.domain.errors import StepRetry, StepUnknown
 from kevel.hypervisor.base import DiskSpec, Event, EventKind, PowerState
+from kevel.hypervisor.libvirt.domain_xml import name_domain
 from tests.conformance.hypervisor import Rig, list_aliases, until
 from tests.system.libvirt.conftest import Guest, list_guest_pids
 from tests.system.libvirt.qmp import Monitor
@@ -261,3 +262,13 @@ async def test_the_child_process_ends_when_its_parent_is_killed_and_the_guest_go
     await until(is_gone)
     await rig.reopen()
     assert (await rig.look(server_id)).power is PowerState.RUNNING
+
+
+async def test_what_a_dying_libvirt_left_of_a_running_guest_goes_with_the_server(guest: Guest) -> None:
+    root = guest.rig.directory / "libvirt"
+    state = root / "run" / "qemu" / f"{name_domain(guest.server_id)}.xml"
+    kept = state.read_text()
+    await guest.hypervisor.power_off(guest.server_id)
+    state.write_text(kept)
+    await guest.hypervisor.undefine_server(guest.server_id)
+    assert [path for path in root.rglob("*") if guest.server_id in path.name] == []

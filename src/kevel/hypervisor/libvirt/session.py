@@ -67,11 +67,11 @@ class Session:
         *,
         kvm: bool,
         dir_mode: int = 0o700,
-        log_dir: Path | None = None,
+        embed_root: Path | None = None,
     ) -> None:
         self._connection = connection
-        #: Where libvirt keeps a log for each domain and never removes one; None when that is not ours to do.
-        self._log_dir = log_dir
+        #: The embedded driver's directory; None when libvirt's files are not ours to remove.
+        self._embed_root = embed_root
         self._servers_dir = servers_dir
         self._kvm = kvm
         self._dir_mode = dir_mode
@@ -182,8 +182,12 @@ class Session:
                     | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
                 )
         root_disk.remove_server_dir(self._find_dir(server_id))
-        if self._log_dir is not None:
-            (self._log_dir / f"{name_domain(server_id)}.log").unlink(missing_ok=True)
+        if self._embed_root is not None:
+            # libvirt never removes a log. When it dies in the middle of ending a guest it leaves the running guest's
+            # state as well, which its successor cannot read and ignores.
+            name = name_domain(server_id)
+            for left in (f"log/qemu/{name}.log", f"run/qemu/{name}.xml", f"run/qemu/{name}.pid"):
+                (self._embed_root / left).unlink(missing_ok=True)
 
     def observe_server(self, server_id: str) -> ServerView | None:
         """See the port."""

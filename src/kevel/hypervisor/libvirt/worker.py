@@ -73,10 +73,16 @@ class Line:
 
     def receive(self) -> bytes:
         """The next message's body; the process ends when the parent is gone."""
-        prefix = self._reader.read(wire.LENGTH_BYTES)
+        prefix = self._read(wire.LENGTH_BYTES)
         if len(prefix) < wire.LENGTH_BYTES:
             end_process()
-        return self._reader.read(wire.read_length(prefix))
+        return self._read(wire.read_length(prefix))
+
+    def _read(self, count: int) -> bytes:
+        try:
+            return self._reader.read(count)
+        except OSError:  # reset: the parent died before it had read what was sent to it
+            end_process()
 
 
 def end_process() -> NoReturn:
@@ -173,7 +179,7 @@ def open_session(settings: wire.Settings, line: Line) -> tuple[Session, HostFact
         data_dir / "servers",
         kvm=choose_kvm(settings.accel),
         dir_mode=0o700 if embedded else 0o711,
-        log_dir=data_dir / "libvirt" / "log" / "qemu" if embedded else None,
+        embed_root=data_dir / "libvirt" if embedded else None,
     )
     return session, session.describe_host()
 
