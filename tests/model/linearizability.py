@@ -42,6 +42,10 @@ class Machine(Protocol):
         """Answers that the request may get, each with the state that follows."""
         ...
 
+    def rests(self, now: Any) -> bool:
+        """Has everything that was asked for ended?"""
+        ...
+
 
 class Operation(NamedTuple):
     """One request with its answer, and the moments of both on one counter."""

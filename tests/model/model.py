@@ -55,7 +55,7 @@ class Place(NamedTuple):
     keepers: frozenset[str] = frozenset()
     #: Servers whose guests take no disk.
     refusers: frozenset[str] = frozenset()
-    #: Calls fail, processes die: an attach may be rolled back, and any guest may seem to keep a disk.
+    #: Calls fail, for good too: what was asked for may not come true, and any guest may seem to keep a disk.
     faulty: bool = False
 
     def sees(self, project: str, thing: str) -> bool:
@@ -81,6 +81,8 @@ class Volume(NamedTuple):
     life: str = "none"
     size: int = 0
     wanted_size: int = 0
+    #: Cinder's word for what could not be done: error, error_extending, error_deleting.
+    fault: str = ""
     holds: tuple[Hold, ...] = ()
 
     def held_by(self, server: str) -> Hold | None:
@@ -96,8 +98,11 @@ class Volume(NamedTuple):
     @property
     def status(self) -> str:
         """Cinder's word."""
-        if self.life != "idle":
-            return self.life
+        return self.life if self.life != "idle" else self.fault or self.use
+
+    @property
+    def use(self) -> str:
+        """What is true of its attachments, whatever else goes on."""
         words = {hold.phase for hold in self.holds}
         if "attached" in words:
             return "in-use"
@@ -120,10 +125,10 @@ class VolumeMachine:
 
     def moves(self, now: Volume) -> Iterator[Volume]:
         """What the system may do by itself."""
-        if now.life in ("creating", "extending"):
-            yield now._replace(life="idle", size=now.wanted_size)
-        elif now.life == "deleting":
-            yield now._replace(life="gone")
+        if now.life in ("creating", "extending", "deleting"):
+            yield now._replace(life="gone" if now.life == "deleting" else "idle", size=now.wanted_size)
+            if self._place.faulty:
+                yield now._replace(life="idle", fault=f"error_{now.life}".removesuffix("_creating"))
         for hold in now.holds:
             takes = hold.server not in self._place.refusers
             kept = takes and (self._place.faulty or hold.server in self._place.keepers)
@@ -139,7 +144,7 @@ class VolumeMachine:
                 # A volume that was to go with its server stays while another server has it.
                 closed = now.without(hold.server)
                 goes = hold.phase == "leaving" and hold.deletes and not closed.holds
-                yield closed._replace(life="deleting") if goes else closed
+                yield _begin_delete(closed) if goes else closed
                 if hold.phase == "detaching" and kept:
                     yield now.having(hold._replace(phase="attaching", shaken=True))
 
@@ -162,10 +167,11 @@ class VolumeMachine:
     def _serve_own(self, now: Volume, ask: Request) -> tuple[Answer, Volume]:
         if ask.verb == "show":
             return Answer(200, seen=now.looks), now
-        if ask.verb == "extend" and now.status in ("available", "in-use") and ask.size > now.size:
-            return Answer(202), now._replace(life="extending", wanted_size=ask.size)
-        if ask.verb == "delete" and now.status == "available":
-            return Answer(202), now._replace(life="deleting")
+        words = (now.use, "error_extending") if now.use in ("available", "in-use") else ()
+        if ask.verb == "extend" and now.status in words and ask.size > now.size:
+            return Answer(202), now._replace(life="extending", wanted_size=ask.size, fault="")
+        if ask.verb == "delete" and now.life == "idle" and not now.holds:
+            return Answer(202), _begin_delete(now)
         return Answer(400), now
 
     def _serve_with_server(self, now: Volume, ask: Request, there: bool) -> Iterator[tuple[Answer, Volume]]:
@@ -181,7 +187,7 @@ class VolumeMachine:
             same_project = self._place.projects.get(ask.server) == self._place.projects.get(self.volume)
             if not (there and same_project and self._place.sees(ask.project, self.volume)):
                 yield NO_VOLUME, now
-            elif now.life != "idle" or hold or (now.holds and self.volume not in self._place.shared):
+            elif now.life != "idle" or now.fault or hold or (now.holds and self.volume not in self._place.shared):
                 yield Answer(400), now
             else:
                 yield Answer(200), now.having(Hold(ask.server, "attaching", ask.deletes))
@@ -202,6 +208,10 @@ class VolumeMachine:
         return all(hold.phase == "attached" or hold.server in self._place.keepers for hold in now.holds)
 
 
+def _begin_delete(now: Volume) -> Volume:
+    return now._replace(life="deleting", wanted_size=now.size, fault="")
+
+
 class Server(NamedTuple):
     """Everything about a server that matters for what its users may see."""
 
@@ -214,13 +224,23 @@ class Server(NamedTuple):
     boot: str = ""
     #: Its guest may have ended by itself, and nobody has noticed.
     ended: bool = False
-    locked: bool = False
+    #: What was asked for last could not be done.
+    failed: bool = False
+    #: Who locked it: "", "owner" or ADMIN.
+    locked: str = ""
+
+    @property
+    def in_error(self) -> bool:
+        """Is Nova's vm_state error?"""
+        return self.failed and not self.up
 
     @property
     def task(self) -> str | None:
         """Nova's task_state."""
         if self.goal == "deleted":
             return "deleting"
+        if self.in_error:
+            return None
         if not self.born:
             return "spawning"
         if self.goal == "stopped":
@@ -232,14 +252,14 @@ class Server(NamedTuple):
     @property
     def looks(self) -> tuple[str, str | None, bool]:
         """Status, task_state, locked."""
-        word = "BUILD" if not self.born else "ACTIVE" if self.up else "SHUTOFF"
+        word = "ERROR" if self.in_error else "BUILD" if not self.born else "ACTIVE" if self.up else "SHUTOFF"
         reboots = {"rebooting": "REBOOT", "rebooting_hard": "HARD_REBOOT"}
-        return reboots.get(self.task or "", word), self.task, self.locked
+        return reboots.get(self.task or "", word), self.task, bool(self.locked)
 
     @property
     def is_ready(self) -> bool:
         """May volumes come and go?"""
-        return self.born and self.task is None
+        return self.born and self.task is None and not self.in_error
 
 
 class ServerMachine:
@@ -259,12 +279,19 @@ class ServerMachine:
             yield now._replace(goal="gone")
         elif now.goal == "stopped" and now.up:
             yield now._replace(up=False, ended=False)
-        elif now.goal == "running":
-            if not now.up or now.boot:
-                yield now._replace(up=True, born=True, boot="")
-                yield now._replace(up=True, born=True, boot="", ended=False)
-            elif now.ended:
-                yield now._replace(goal="stopped", up=False, ended=False)
+            yield from self._failures(now._replace(goal="running"))
+        elif now.goal == "running" and (now.boot or not now.up):
+            done = now._replace(up=True, born=True, boot="", failed=False)
+            yield from (done, done._replace(ended=False))
+            yield from self._failures(now._replace(goal="running" if now.up else "stopped", boot=""))
+        elif now.goal == "running" and now.ended:
+            yield now._replace(goal="stopped", up=False, ended=False)
+
+    def _failures(self, after: Server) -> Iterator[Server]:
+        """A request that could not be carried out; the guest may have ended over it."""
+        if self._place.faulty:
+            yield after._replace(failed=True)
+            yield after._replace(failed=True, ended=after.up)
 
     def serve(self, now: Server, ask: Request) -> Iterator[tuple[Answer, Server]]:
         """The answers that the request may get now, each with what follows."""
@@ -273,7 +300,7 @@ class ServerMachine:
             if now.goal == "none":
                 yield Answer(202), Server("running")
         elif ask.verb == "guest_ends":
-            yield Answer(0), now._replace(ended=True)
+            yield from ((Answer(0), now), (Answer(0), now._replace(ended=True)))
         elif ask.verb == "list_servers":
             yield Answer(200, seen=now.looks if there else None), now
         elif not there:
@@ -284,18 +311,23 @@ class ServerMachine:
             yield Answer(200), now
         elif ask.verb in ("attach", "detach"):
             yield from self._serve_volume(now, ask)
-        elif ask.verb in ("lock", "unlock"):
-            yield Answer(202), now._replace(locked=ask.verb == "lock")
+        elif ask.verb == "lock":
+            yield Answer(202), now._replace(locked=ADMIN if ask.project == ADMIN else "owner")
+        elif ask.verb == "unlock":
+            refused = now.locked == ADMIN and ask.project != ADMIN
+            yield (Answer(403), now) if refused else (Answer(202), now._replace(locked=""))
         else:
             after = self._serve_own(now, ask)
             refused = after is None or self._is_locked(now, ask)
             yield (Answer(409), now) if after is None or refused else _accept(ask, after)
 
     def _is_locked(self, now: Server, ask: Request) -> bool:
-        return now.locked and ask.project != ADMIN
+        return bool(now.locked) and ask.project != ADMIN
 
     def _serve_volume(self, now: Server, ask: Request) -> Iterator[tuple[Answer, Server]]:
-        ready = now.is_ready and not self._is_locked(now, ask)
+        # Out of an error a volume can still be taken back.
+        ready = now.is_ready or (ask.verb == "detach" and now.in_error and now.goal != "deleted")
+        ready = ready and not self._is_locked(now, ask)
         if not ready:
             yield Answer(409), now
         if ready and ask.verb == "attach":
@@ -309,19 +341,19 @@ class ServerMachine:
         if ask.verb == "delete_server":
             return now._replace(goal="deleted", boot="")
         if ask.verb == "start":
-            return now._replace(goal="running") if now.is_ready and not now.up else None
+            return now._replace(goal="running", failed=False) if now.is_ready and not now.up else None
         if ask.verb == "stop":
-            return now._replace(goal="stopped") if now.is_ready and now.up else None
+            return now._replace(goal="stopped", failed=False) if now.is_ready and now.up else None
         if ask.verb == "reboot_soft":
-            return now._replace(boot="soft") if now.is_ready and now.up else None
+            return now._replace(boot="soft", failed=False) if now.is_ready and now.up else None
         if ask.verb == "reboot_hard":
-            can = now.born and now.task in (None, "rebooting", "rebooting_hard")
-            return now._replace(goal="running", boot="hard") if can else None
+            can = (now.born or now.in_error) and now.task in (None, "rebooting", "rebooting_hard")
+            return now._replace(goal="running", boot="hard", failed=False) if can else None
         raise AssertionError(f"users cannot {ask.verb}")
 
     def rests(self, now: Server) -> bool:
         """Has everything that was asked for ended?"""
-        return now.goal in ("none", "gone") or (now.is_ready and not now.ended)
+        return now.goal in ("none", "gone") or (now.task is None and not now.ended)
 
 
 def _accept(ask: Request, after: Server) -> tuple[Answer, Server]:
