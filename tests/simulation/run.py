@@ -19,13 +19,24 @@ from kevel.control.servers import NewServer
 from kevel.control.volumes import NewVolume
 from kevel.domain.errors import KevelError
 from kevel.domain.ladder import Rung
+from kevel.domain.model import BootKind
 from tests.simulation.checks import Checker
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Network
 from tests.simulation.processes import AgentProcess, ControlProcess, KevelProcess, Slot, inside
 from tests.simulation.store import make_memory_engine
-from tests.simulation.users import USER, Request, attach, delete_server, delete_volume, detach, draw_request, start
+from tests.simulation.users import (
+    USER,
+    Request,
+    attach,
+    delete_server,
+    delete_volume,
+    detach,
+    draw_request,
+    reboot,
+    reset_status,
+)
 from tests.simulation.world import World
 
 T = TypeVar("T")
@@ -42,7 +53,7 @@ SERVERS = 4
 VOLUMES = 3
 FREE = (frozenset[Rung](), frozenset({Rung.CONNECTED}), frozenset({Rung.EXPORTED, Rung.CONNECTED}))
 #: How guests behave besides: the first of each run is kind.
-TEMPERS = ({}, {"sim:unplug": "refuse"}, {"sim:unplug": "slow:4"}, {"sim:shutdown": "refuse"}, {"sim:unplug": "lie"})
+TEMPERS: tuple[dict[str, str], ...] = ({}, {"sim:unplug": "refuse"}, {"sim:unplug": "slow:4"}, {"sim:shutdown": "refuse"}, {"sim:unplug": "lie"})
 
 
 class Setting:
@@ -84,9 +95,7 @@ class Run:
         self.story: list[tuple[float, str, str]] | None = [] if story else None
         self.database = make_memory_engine()
         self.conn = self.database.connect()
-        self.world = World(
-            self.loop, self.dice, self.faults, self.setting.hosts, effect_free=self.setting.effect_free
-        )
+        self.world = World(self.loop, self.dice, self.faults, self.setting.hosts, effect_free=self.setting.effect_free)
         self.network = Network(self.loop, self.faults, self.outside)
         self.checker = Checker(self.conn, self.world)
         self.world.crash, self.world.crash_other = self.crash, self.crash_other
@@ -303,7 +312,8 @@ class Run:
         there = {row["id"] for row in self.checker.rows("SELECT * FROM volumes WHERE deleted_at IS NULL AND made")}
         if server not in known or known[server]["goal"] == "deleted" or volume not in there:
             return
-        await self.ask(start(server))
+        await self.ask(reset_status(volume))
+        await self.ask(reboot(server, BootKind.HARD))  # it starts a server that is stopped or failed, too
         await self.until(self.checker.find_unfinished)
         assert await self.ask(attach(server, volume)), f"attach of {volume} to {server} is refused"
         await self.until(lambda: self.checker.find_missing(server, volume))

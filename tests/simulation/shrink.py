@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from tests.simulation.faults import Fault
 from tests.simulation.run import REQUESTS_EACH, USERS, Run, replay
 
+A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 
 #: Runs that may be spent on one failure.
@@ -31,9 +34,13 @@ def shrink(seed: int) -> tuple[dict[int, Fault], frozenset[int]]:
 
     left = [RUNS_MAX]
     for _ in range(2):
-        requests = minimize(requests, lambda some: fails(faults, some), left)
-        faults = minimize(faults, lambda some: fails(some, requests), left)
+        requests = minimize(requests, partial(fails, faults), left)
+        faults = minimize(faults, partial(_swapped, fails, requests), left)
     return dict(faults), frozenset(range(USERS * REQUESTS_EACH)).difference(requests)
+
+
+def _swapped(fails: Callable[[A, B], bool], second: B, first: A) -> bool:
+    return fails(first, second)
 
 
 def minimize(items: list[T], fails: Callable[[list[T]], bool], left: list[int]) -> list[T]:

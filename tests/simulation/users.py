@@ -73,6 +73,13 @@ def delete_volume(volume: str) -> Request:
     return Request("delete volume", "", volume, lambda process: process.volumes.delete(USER, volume, force=False))
 
 
+def reset_status(volume: str) -> Request:
+    """Take an error of the volume for read, as an operator does."""
+    return Request(
+        "reset status", "", volume, lambda process: process.volumes.reset_status(USER, volume, "available", None)
+    )
+
+
 def draw_request(dice: random.Random, servers: Sequence[str], volumes: Sequence[str]) -> Request:
     """Something that a user may ask for next."""
     server, volume = dice.choice(servers), dice.choice(volumes)

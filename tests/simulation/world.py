@@ -14,7 +14,7 @@ from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Rung
 from kevel.hypervisor.base import DiskSpec, DomainSpec, Event, HostFacts, ServerView
 from kevel.hypervisor.sim import SimHypervisor
-from kevel.storage.base import Capacity, ConnectionInfo, Export, LocalDisk, VolumeFile
+from kevel.storage.base import Capacity, ConnectionInfo, Export, ExportName, LocalDisk, VolumeFile
 from kevel.storage.sim import SimBackend, SimConnector
 from tests.simulation.faults import Fault, Faults, Kind
 from tests.simulation.loop import SimLoop
@@ -295,6 +295,9 @@ class SimPool:
 
     async def list_volumes(self) -> list[str]:
         return await self._call("list_volumes", self._truth.list_volumes)
+
+    async def list_exports(self) -> list[ExportName]:
+        return await self._call("list_exports", self._truth.list_exports)
 
     async def capacity(self) -> Capacity:
         return await self._truth.capacity()

@@ -13,6 +13,8 @@ import structlog
 
 from kevel.control.attachments import Attachments
 from kevel.control.comparison import Comparison
+from kevel.control.deadlines import Deadlines
+from kevel.control.explaining import Explaining
 from kevel.control.hosts import Hosts
 from kevel.control.paths import PathWorker
 from kevel.control.runtime import Runtime
@@ -47,11 +49,13 @@ class Workers:
         self.hosts = Hosts(runtime, backends, sealer, limits)
         self._paths = PathWorker(runtime, backends, sealer, limits)
         self._volumes = VolumeWorker(runtime, backends)
+        self._deadlines = Deadlines(runtime, limits)
         self._looks = {
             "path": Reconciler("path", self._paths.look, runtime.ids, parallel_max=LOOKS_MAX),
             "volume": Reconciler("volume", self._volumes.look, runtime.ids, parallel_max=LOOKS_MAX),
         }
         self.comparison = Comparison(runtime, backends)
+        self.explaining = Explaining(runtime, backends, limits, self._looks["path"].next_look_s)
         self._keep_house = keep_house
         self._sweep_every_s = limits.sweep_every_s
         self._compare_every_s = limits.compare_every_s
@@ -88,7 +92,7 @@ class Workers:
                     self._looks["path"].wake(path_id)
                 for volume_id in await self._volumes.unfinished():
                     self._looks["volume"].wake(volume_id)
-                await self._paths.watch_deadlines()
+                await self._deadlines.watch()
                 self._keep_house()
             except Exception:
                 log.exception("sweep failed")

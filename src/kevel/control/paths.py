@@ -1,4 +1,4 @@
-"""The worker that moves paths on the rungs that the control plane holds, and watches deadlines of silent hosts."""
+"""The worker that moves paths on the rungs that the control plane holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kevel.domain.model import Attachment, Path, Reason, ServerGoal, Volume
 from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 from kevel.storage.base import Backend, ConnectionInfo
-from kevel.store.attachments import expired, load_attachment, load_path, paths_in_control
+from kevel.store.attachments import load_attachment, load_path, paths_in_control
 from kevel.store.path_moves import give_up, keep_waiting, move_path, note_error
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
@@ -26,10 +26,6 @@ from kevel.store.volumes import load_volume
 
 log = structlog.get_logger(__name__)
 
-#: A host gets this long beyond a deadline to report it itself.
-GRACE_S: Final = 15.0
-#: Attachments looked at in one pass over the deadlines.
-EXPIRED_MAX: Final = 200
 ACTOR: Final = "control"
 
 
@@ -147,32 +143,12 @@ class PathWorker:
         deadline_at = at + int(self._limits.detach_timeout_s * 1e6)
         await self._runtime.store.write(give_up, sight.attachment, reason, at=at, actor=ACTOR, deadline_at=deadline_at)
 
-    async def watch_deadlines(self) -> None:
-        """End requests whose host has stayed silent beyond their deadline (L1); the host's path stays as it is."""
-        at = self._runtime.clock.now_us()
-        late = await self._runtime.store.read(expired, at - int(GRACE_S * 1e6), EXPIRED_MAX)
-        for attachment in late:
-            await self._runtime.store.write(_expire, attachment.id, attachment.goal_revision, at, self._limits)
-
 
 def _note_error(tx: Tx, seen: Path, reason: Reason, at: int) -> None:
     path, attachment = load_path(tx, seen.id), load_attachment(tx, seen.attachment_id)
     if path is None or attachment is None or path.revision != seen.revision:
         raise StaleWrite
     note_error(tx, path, attachment, reason, final=False, actor=ACTOR, at=at)
-
-
-def _expire(tx: Tx, attachment_id: str, goal_revision: int, at: int, limits: Limits) -> None:
-    attachment = load_attachment(tx, attachment_id)
-    if attachment is None or attachment.goal_revision != goal_revision or attachment.closed_at is not None:
-        return
-    message = f"The server's host has not answered within the request's deadline; the {attachment.goal.value} state "
-    message += "is still pursued and will be reached when it answers."
-    reason = Reason(code="host_silent", message=message, at=at)
-    if attachment.goal is Goal.ATTACHED:
-        give_up(tx, attachment, reason, at=at, actor=ACTOR, deadline_at=at + int(limits.detach_timeout_s * 1e6))
-    else:
-        keep_waiting(tx, attachment, reason, at=at)
 
 
 def _see(tx: Tx, path_id: str) -> Sight:

@@ -58,6 +58,13 @@ _FINISH = (
     )
 )
 
+_OVERDUE_GROWTHS = (
+    select(server_actions.c.subject_id)
+    .where(server_actions.c.finished_at.is_(None), server_actions.c.started_at < bindparam("before"))
+    .where(server_actions.c.action == "extend_volume")
+    .limit(bindparam("rows_max"))
+)
+
 
 def start_action(tx: Tx, *, server_id: str, subject_id: str, action: str, actor: Actor, at: int) -> None:
     """Record that the actor asked for the action."""
@@ -85,6 +92,11 @@ def finish_action(tx: Tx, *, subject_id: str, action: str, at: int, error: str |
         "text": None if error is None else "Error",
     }
     tx.execute(_FINISH, values)
+
+
+def overdue_growths(tx: Tx, before_at: int, rows_max: int) -> list[str]:
+    """Paths whose guest should have seen a new size since before that time."""
+    return list(tx.execute(_OVERDUE_GROWTHS, {"before": before_at, "rows_max": rows_max}).scalars())
 
 
 def list_actions(tx: Tx, server_id: str) -> list[Action]:

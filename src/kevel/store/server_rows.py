@@ -166,11 +166,16 @@ def _follow_guest(tx: Tx, server: Server, why: Reason, *, actor: str, at: int) -
 
 
 def _note_failure(tx: Tx, server: Server, report: ServerReport, *, actor: str, at: int) -> None:
-    """A final failure ends the request: the server keeps what it has, shows the fault, and waits to be asked again."""
     failure = report.failure
-    if failure is None or not failure.final or task_state(server) is None:
+    if failure is not None and failure.final:
+        _give_up(tx, server, failure.reason, actor=actor, at=at)
+
+
+def _give_up(tx: Tx, server: Server, reason: Reason, *, actor: str, at: int) -> None:
+    """A final failure ends the request: the server keeps what it has, shows the fault, and waits to be asked again."""
+    if task_state(server) is None:
         return  # while nothing is under way, only a look at what stands has failed
-    _fail_open_actions(tx, server, failure.reason.message, at)
+    _fail_open_actions(tx, server, reason.message, at)
     if server.goal is ServerGoal.DELETED:
         return
     goal = ServerGoal.RUNNING if server.rung is ServerRung.RUNNING else ServerGoal.STOPPED
@@ -182,9 +187,20 @@ def _note_failure(tx: Tx, server: Server, report: ServerReport, *, actor: str, a
         request_id=server.goal_request_id,
         at=at,
         deadline_at=at,
-        fault=failure.reason,
+        fault=reason,
         wanted_boot=server.boot,
     )
+
+
+def expire_server(tx: Tx, server: Server, reason: Reason, *, actor: str, at: int) -> None:
+    """End the request that a silent host has not answered within its deadline; a delete is still pursued.
+
+    What the host has done of it shows when it answers again. Raises StaleWrite when the row has moved since.
+    """
+    known = load_server(tx, server.id)
+    if known is None or known.revision != server.revision:
+        raise StaleWrite
+    _give_up(tx, server, reason, actor=actor, at=at)
 
 
 def supersede_actions(tx: Tx, server: Server, at: int) -> None:

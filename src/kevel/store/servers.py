@@ -13,11 +13,19 @@ from kevel.domain.model import Actor, Server, ServerGoal, ServerRung
 from kevel.store.actions import start_action
 from kevel.store.hosts import raise_version
 from kevel.store.journal import Entry, append
-from kevel.store.schema.servers import servers
+from kevel.store.schema.servers import server_actions, servers
 from kevel.store.transactions import Tx, as_struct, row_columns
 
 SERVER_COLUMNS = row_columns(servers, Server)
 _SERVER = select(*SERVER_COLUMNS).where(servers.c.id == bindparam("of_id"))
+_UNANSWERED = select(server_actions.c.id).where(
+    server_actions.c.subject_id == servers.c.id, server_actions.c.finished_at.is_(None)
+)
+_OVERDUE = (
+    select(*SERVER_COLUMNS)
+    .where(servers.c.deleted_at.is_(None), servers.c.deadline_at < bindparam("before"), _UNANSWERED.exists())
+    .limit(bindparam("rows_max"))
+)
 _INSERT = insert(servers)
 _UPDATE = update(servers).where(servers.c.id == bindparam("of_id"))
 _LIVE = servers.c.deleted_at.is_(None)
@@ -145,6 +153,11 @@ def list_used(tx: Tx, *, project_id: str | None = None, host: str | None = None)
     if host is not None:
         statement = statement.where(servers.c.host == host)
     return [as_struct(Used, row) for row in tx.execute(statement)]
+
+
+def overdue_servers(tx: Tx, before_at: int, rows_max: int) -> list[Server]:
+    """Servers whose last request should have been answered before that time, and has not been."""
+    return [as_struct(Server, row) for row in tx.execute(_OVERDUE, {"before": before_at, "rows_max": rows_max})]
 
 
 def insert_server(tx: Tx, server: Server, actor: Actor) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kevel.control.paths import GRACE_S, PathWorker
+from kevel.control.deadlines import GRACE_S, Deadlines
+from kevel.control.paths import PathWorker
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.domain.errors import StaleWrite, StepNever, StepRetry
@@ -69,6 +70,7 @@ class Stand:
         self.backend = StubbornBackend()
         self.sealer = Sealer(bytes(64))
         self.worker = PathWorker(runtime, {"sim": self.backend}, self.sealer, Limits())
+        self.deadlines = Deadlines(runtime, Limits())
 
     async def begin(self, *requests: str) -> None:
         """Attach, and let the host do what is asked; the control plane's own steps are the test's."""
@@ -183,13 +185,13 @@ async def test_l1_a_silent_host_ends_a_new_attach_and_lets_a_detach_wait_with_it
     await stand.begin()
     await stand.look()
     stand.clock.now = T0 + int((120 + GRACE_S + 2) * SECOND)
-    await stand.worker.watch_deadlines()
+    await stand.deadlines.watch()
     attachment = await stand.attachment()
     assert (attachment.goal, attachment.goal_by) == (Goal.DETACHED, "rollback")
     assert attachment.reason is not None
     assert attachment.reason.code == "host_silent"
     assert (await stand.path()).rung is Rung.EXPORTED, "a silent host keeps its path"
-    await stand.worker.watch_deadlines()
+    await stand.deadlines.watch()
     assert (await stand.attachment()).goal_revision == attachment.goal_revision
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    text,
 )
 
 from kevel.domain.model import BootKind, Reason, ServerExtras, ServerGoal, ServerRung
@@ -95,6 +96,7 @@ servers = Table(
     Index("ix_servers_project_id_created_at", "project_id", "created_at"),
 )
 
+_UNFINISHED = text("finished_at IS NULL")
 server_actions = Table(
     "server_actions",
     metadata,
@@ -118,4 +120,6 @@ server_actions = Table(
     CheckConstraint("result IN ('Success', 'Error')", name="result"),
     Index("ix_server_actions_server_id_request_id", "server_id", "request_id"),
     Index("ix_server_actions_subject_id", "subject_id"),
+    #: Few are under way among many that are done.
+    Index("ix_server_actions_unfinished", "started_at", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
 )

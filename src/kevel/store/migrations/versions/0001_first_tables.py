@@ -461,6 +461,14 @@ def upgrade() -> None:
         "ix_server_actions_server_id_request_id", "server_actions", ["server_id", "request_id"], unique=False
     )
     op.create_index("ix_server_actions_subject_id", "server_actions", ["subject_id"], unique=False)
+    op.create_index(
+        "ix_server_actions_unfinished",
+        "server_actions",
+        ["started_at"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
+    )
     op.create_table(
         "attachments",
         sa.Column("id", sa.Text(), nullable=False),
