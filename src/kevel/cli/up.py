@@ -163,6 +163,7 @@ async def running(
             hosts=engine.workers.hosts,
             messages=Messages(runtime),
             comparison=engine.workers.comparison,
+            explaining=engine.workers.explaining,
         )
         await _bootstrap(services, Path(config.guest), data, url)
 

@@ -13,13 +13,12 @@ from kevel.domain.devices import choose_device, choose_unit, device_prefix
 from kevel.domain.errors import Conflict, Forbidden, Invalid, NotFound, StaleWrite
 from kevel.domain.ladder import HANDOVER, Goal
 from kevel.domain.limits import Limits
-from kevel.domain.model import GIB, Actor, Attachment, Path, Server, ServerGoal, Volume
+from kevel.domain.model import GIB, Actor, Path, Server, ServerGoal, Volume
 from kevel.domain.status import task_state, vm_state, volume_status
 from kevel.storage.base import Backend, Export, VolumeFile
 from kevel.store import attachments as rows
 from kevel.store.attachments import AttachmentView
 from kevel.store.hosts import load_host
-from kevel.store.journal import Entry, of_attachment
 from kevel.store.path_moves import NewAttachment, ask_detach, open_attachment, set_delete_on_termination
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
@@ -43,14 +42,6 @@ class AttachRequest(msgspec.Struct, frozen=True, kw_only=True):
     claim_id: str
     path_id: str
     deadline_at: int
-
-
-class History(msgspec.Struct, frozen=True, kw_only=True):
-    """An attachment with its unreleased paths and its journal."""
-
-    attachment: Attachment
-    paths: tuple[Path, ...]
-    journal: tuple[Entry, ...]
 
 
 class Attachments:
@@ -152,14 +143,6 @@ class Attachments:
         """An open attachment by its own id."""
         return await self._runtime.store.read_point(_get, attachment_id, actor)
 
-    async def history(self, actor: Actor, attachment_id: str) -> History:
-        """An attachment, open or closed, with everything that has happened to it."""
-        return await self._runtime.store.read(_history, attachment_id, actor)
-
-    async def histories(self, actor: Actor, server_id: str) -> list[History]:
-        """Every attachment that the server has had, oldest first; a server that is gone keeps its history."""
-        return await self._runtime.store.read(_histories, server_id, actor)
-
     async def list(self, actor: Actor, *, all_projects: bool) -> list[AttachmentView]:
         """Open attachments of the actor's project, or of all projects for an admin who asks for them."""
         scope = None if all_projects and actor.is_admin else actor.project_id
@@ -240,21 +223,6 @@ def _find(tx: Tx, server_id: str, volume_id: str, actor: Actor) -> AttachmentVie
     if attachment is None:
         raise NotFound(f"Volume {volume_id} is not attached to instance {server_id}.")
     return AttachmentView(attachment=attachment, paths=rows.live_paths(tx, attachment.id))
-
-
-def _history(tx: Tx, attachment_id: str, actor: Actor) -> History:
-    attachment = rows.load_attachment(tx, attachment_id)
-    if attachment is None or not _may_see(attachment.project_id, actor):
-        raise NotFound(f"Attachment {attachment_id} could not be found.")
-    entries = tuple(of_attachment(tx, attachment_id))
-    return History(attachment=attachment, paths=rows.live_paths(tx, attachment_id), journal=entries)
-
-
-def _histories(tx: Tx, server_id: str, actor: Actor) -> list[History]:
-    server = load_server(tx, server_id)
-    if server is None or not _may_see(server.project_id, actor):
-        raise NotFound(f"Instance {server_id} could not be found.")
-    return [_history(tx, one.id, actor) for one in rows.all_of_server(tx, server_id)]
 
 
 def _get(tx: Tx, attachment_id: str, actor: Actor) -> AttachmentView:

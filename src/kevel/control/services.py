@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kevel.control.attachments import Attachments
 from kevel.control.comparison import Comparison
+from kevel.control.explaining import Explaining
 from kevel.control.flavors import Flavors
 from kevel.control.hosts import Hosts
 from kevel.control.identity import Identity
@@ -32,3 +33,4 @@ class Services:
     hosts: Hosts
     messages: Messages
     comparison: Comparison
+    explaining: Explaining

@@ -77,6 +77,13 @@ class Reconciler:
             return
         self._running[key] = asyncio.get_running_loop().create_task(self._run(key), name=f"{self.name}:{key}")
 
+    def next_look_s(self, key: str) -> float | None:
+        """Seconds until the key is looked at; 0 while it is, None when nothing is planned."""
+        if key in self._running:
+            return 0.0
+        timer = self._timers.get(key)
+        return None if timer is None else max(0.0, timer.when() - asyncio.get_running_loop().time())
+
     async def _run(self, key: str) -> None:
         again_after_s: float | None = None
         try:

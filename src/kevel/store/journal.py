@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 
 from kevel.store.schema.attachments import journal
 from kevel.store.transactions import Tx, as_struct, row_columns
@@ -31,15 +31,35 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     detail: dict[str, Any] | None = None
 
 
+class Line(Entry, frozen=True, kw_only=True):
+    """A line as it stands in the journal; `seq` grows."""
+
+    seq: int
+
+
 _COLUMNS = row_columns(journal, Entry)
+_LINES = (
+    select(*row_columns(journal, Line))
+    .where(journal.c.attachment_id == bindparam("of_attachment"), journal.c.seq > bindparam("since"))
+    .order_by(journal.c.seq)
+    .limit(bindparam("rows_max"))
+)
 _INSERT = insert(journal)
 _OF_ATTACHMENT = select(*_COLUMNS).order_by(journal.c.seq)
 
 
 def append(tx: Tx, *entries: Entry) -> None:
-    """Append the entries in order."""
+    """Append the entries in order; whoever follows an attachment is woken."""
     for entry in entries:
         tx.execute(_INSERT, msgspec.structs.asdict(entry))
+        if entry.attachment_id is not None:
+            tx.wake("attachment", entry.attachment_id)
+
+
+def lines_of(tx: Tx, attachment_id: str, since: int, rows_max: int) -> list[Line]:
+    """An attachment's lines after that one, oldest first."""
+    values = {"of_attachment": attachment_id, "since": since, "rows_max": rows_max}
+    return [as_struct(Line, row) for row in tx.execute(_LINES, values)]
 
 
 def of_attachment(tx: Tx, attachment_id: str) -> list[Entry]:

@@ -77,6 +77,9 @@ def _fold_path(path: PathState | None, entry: Entry) -> PathState:
     if entry.what == "error":
         assert entry.before == entry.after == path.rung.name.lower()
         return msgspec.structs.replace(path, error_code=(entry.detail or {})["code"])
+    if entry.what == "retry":
+        assert entry.before == entry.after == path.rung.name.lower()
+        return path
     assert entry.revision in (path.revision, path.revision + 1)
     path = msgspec.structs.replace(path, revision=entry.revision, error_code=None)
     if entry.what == "rung":

@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Final
 
 import msgspec
 
+from kevel.api.kevel import replies
+from kevel.api.kevel.views import show_account, show_examination
 from kevel.api.operations import VERSIONS_PATH, Api, Call, ErrorStyle, Operation, Policy, Reply
-from kevel.control.attachments import History
-from kevel.domain.status import attachment_status
+from kevel.control.explaining import WAIT_S_MAX
+from kevel.store.accounts import AccountFilter
+
+#: Rows of one page.
+PAGE_ROWS_MAX: Final = 1000
+PAGE_ROWS: Final = 100
+
+Id = Annotated[str, msgspec.Meta(max_length=64)]
+Limit = Annotated[int, msgspec.Meta(ge=1, le=PAGE_ROWS_MAX)]
+
+
+class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which attachments; open ones, if nothing is said."""
+
+    server_id: Id | None = None
+    volume_id: Id | None = None
+    #: Only those that are not where they should be.
+    unfinished: bool = False
+    #: Closed ones too.
+    closed: bool = False
+    #: Of all projects, for admins.
+    all_projects: bool = False
+    limit: Limit = PAGE_ROWS
+    marker: Id | None = None
+
+
+class JournalQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which lines."""
+
+    #: Only those after the line with this `seq`.
+    since: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
+    limit: Limit = PAGE_ROWS_MAX
+    #: How many seconds to wait for a line when there is none.
+    wait: Annotated[float, msgspec.Meta(ge=0, le=WAIT_S_MAX)] = 0.0
 
 
 async def show_versions(call: Call) -> Reply:
@@ -17,54 +51,65 @@ async def show_versions(call: Call) -> Reply:
     return Reply(body={"versions": [{"id": "v1", "status": "CURRENT", "links": [link]}]})
 
 
+async def list_attachments(call: Call) -> Reply:
+    """Attachments, newest first, each with the reason why it is where it is."""
+    query: ListQuery = call.query
+    everywhere = query.all_projects and call.caller.is_admin
+    wanted = AccountFilter(
+        project_id=None if everywhere else call.actor.project_id,
+        server_id=query.server_id,
+        volume_id=query.volume_id,
+        unfinished=query.unfinished,
+        closed=query.closed,
+        marker=query.marker,
+        limit=query.limit,
+    )
+    explaining, now = call.services.explaining, call.services.runtime.clock.now_us()
+    found, has_more = await explaining.accounts(wanted)
+    rows = [show_account(one, explaining.next_look(one), now, layers=False) for one in found]
+    if not has_more:
+        return Reply(body={"attachments": rows})
+    url = call.request.url.include_query_params(marker=rows[-1]["id"])
+    return Reply(body={"attachments": rows, "attachments_links": [{"rel": "next", "href": str(url)}]})
+
+
 async def show_attachment(call: Call) -> Reply:
-    """An attachment, open or closed: what is wanted, where each path stands, and why."""
-    return Reply(body={"attachment": attachment_view(await call.services.attachments.history(call.actor, _id(call)))})
+    """An attachment, open or closed: what is wanted, what was last seen of each layer, and why it is where it is."""
+    explaining, now = call.services.explaining, call.services.runtime.clock.now_us()
+    account = await explaining.account(call.actor, _id(call))
+    return Reply(body={"attachment": show_account(account, explaining.next_look(account), now)})
 
 
 async def show_journal(call: Call) -> Reply:
-    """Every move of an attachment and its paths, oldest first."""
-    found = await call.services.attachments.history(call.actor, _id(call))
-    return Reply(body={"journal": [msgspec.to_builtins(entry) for entry in found.journal]})
+    """Every move of an attachment and its paths, oldest first; with `wait`, the answer comes with the next one."""
+    query: JournalQuery = call.query
+    lines = await call.services.explaining.journal(
+        call.actor, _id(call), since=query.since, limit=query.limit, wait_s=query.wait
+    )
+    return Reply(body={"journal": [msgspec.to_builtins(line) for line in lines]})
+
+
+async def retry_attachment(call: Call) -> Reply:
+    """Have everybody who holds a part of it look again now, and with suspicion."""
+    await call.services.explaining.retry(call.actor, _id(call))
+    return Reply()
 
 
 async def list_server_attachments(call: Call) -> Reply:
     """Every attachment that the server has had, closed ones included, oldest first."""
-    found = await call.services.attachments.histories(call.actor, call.path["server_id"])
-    return Reply(body={"attachments": [attachment_view(one) for one in found]})
+    explaining, now = call.services.explaining, call.services.runtime.clock.now_us()
+    found = await explaining.accounts_of_server(call.actor, call.path["server_id"])
+    return Reply(body={"attachments": [show_account(one, explaining.next_look(one), now) for one in found]})
 
 
-def attachment_view(history: History) -> dict[str, Any]:
-    """The attachment as its owner may see it: no connection_info (S10)."""
-    attachment = history.attachment
-    return {
-        "id": attachment.id,
-        "volume_id": attachment.volume_id,
-        "server_id": attachment.server_id,
-        "status": attachment_status(attachment, history.paths),
-        "goal": attachment.goal.value,
-        "goal_by": attachment.goal_by,
-        "goal_at": attachment.goal_at,
-        "deadline_at": attachment.deadline_at,
-        "established": attachment.established,
-        "device": attachment.device,
-        "reason": None if attachment.reason is None else msgspec.to_builtins(attachment.reason),
-        "created_at": attachment.created_at,
-        "attached_at": attachment.attached_at,
-        "closed_at": attachment.closed_at,
-        "paths": [
-            {
-                "id": path.id,
-                "host": path.host,
-                "generation": path.generation,
-                "rung": path.rung.name.lower(),
-                "hands": path.hands.value,
-                "changed_at": path.changed_at,
-                "last_error": None if path.last_error is None else msgspec.to_builtins(path.last_error),
-            }
-            for path in history.paths
-        ],
-    }
+async def show_findings(call: Call) -> Reply:
+    """What the newest comparisons of records and reality found."""
+    return Reply(body={"examination": show_examination(await call.services.comparison.known())})
+
+
+async def examine(call: Call) -> Reply:
+    """Compare records, storage and every host once, now."""
+    return Reply(body={"examination": show_examination(await call.services.comparison.examine())})
 
 
 def _id(call: Call) -> str:
@@ -79,6 +124,18 @@ OPERATIONS = (
         handler=show_versions,
         policy=Policy.PUBLIC,
         success=300,
+        reply=replies.VERSIONS,
+    ),
+    Operation(
+        name="list_attachments",
+        method="GET",
+        path="/attachments",
+        handler=list_attachments,
+        policy=Policy.READER,
+        query=ListQuery,
+        errors=(400, 404),
+        reply=replies.ATTACHMENTS,
+        new_id="/attachments/0/id",
     ),
     Operation(
         name="show_attachment",
@@ -87,6 +144,7 @@ OPERATIONS = (
         handler=show_attachment,
         policy=Policy.READER,
         errors=(404,),
+        reply=replies.ATTACHMENT,
     ),
     Operation(
         name="show_attachment_journal",
@@ -94,7 +152,19 @@ OPERATIONS = (
         path="/attachments/{attachment_id}/journal",
         handler=show_journal,
         policy=Policy.READER,
-        errors=(404,),
+        query=JournalQuery,
+        errors=(400, 404),
+        reply=replies.JOURNAL,
+    ),
+    Operation(
+        name="retry_attachment",
+        method="POST",
+        path="/attachments/{attachment_id}/retry",
+        handler=retry_attachment,
+        policy=Policy.MEMBER,
+        success=202,
+        errors=(404, 409),
+        reply=None,
     ),
     Operation(
         name="list_server_attachments",
@@ -103,6 +173,23 @@ OPERATIONS = (
         handler=list_server_attachments,
         policy=Policy.READER,
         errors=(404,),
+        reply=replies.SERVER_ATTACHMENTS,
+    ),
+    Operation(
+        name="show_findings",
+        method="GET",
+        path="/doctor",
+        handler=show_findings,
+        policy=Policy.ADMIN,
+        reply=replies.EXAMINATION,
+    ),
+    Operation(
+        name="examine",
+        method="POST",
+        path="/doctor",
+        handler=examine,
+        policy=Policy.ADMIN,
+        reply=replies.EXAMINATION,
     ),
 )
 

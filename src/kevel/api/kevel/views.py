@@ -1,0 +1,83 @@
+"""What users may see of attachments and comparisons: never connection_info (S10)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kevel.control.comparison import Examination
+from kevel.control.explaining import NextLook
+from kevel.domain.findings import Finding, describe_finding, describe_remedy, needs_person
+from kevel.domain.model import Path, Reason
+from kevel.domain.status import attachment_status
+from kevel.store.accounts import Account
+
+
+def show_account(account: Account, next_look: NextLook, now: int, *, layers: bool = True) -> dict[str, Any]:
+    """An attachment as its owner may see it; without `layers` as in lists."""
+    attachment, explanation = account.attachment, account.explanation
+    return {
+        "id": attachment.id,
+        "volume_id": attachment.volume_id,
+        "server_id": attachment.server_id,
+        "project_id": attachment.project_id,
+        "status": attachment_status(attachment, [one.path for one in account.paths]),
+        "goal": attachment.goal.value,
+        "goal_by": attachment.goal_by,
+        "goal_at": attachment.goal_at,
+        "goal_request_id": attachment.goal_request_id,
+        "deadline_at": attachment.deadline_at,
+        "established": attachment.established,
+        "device": attachment.device,
+        "reason": _show_reason(attachment.reason),
+        "created_at": attachment.created_at,
+        "attached_at": attachment.attached_at,
+        "closed_at": attachment.closed_at,
+        "why": explanation.why,
+        "waits_for": explanation.waits_for,
+        "since": explanation.since,
+        "finished": explanation.is_finished,
+        "overdue": not explanation.is_finished and now > attachment.deadline_at,
+        "next_try_at": next_look.at,
+        "next_try_within_s": next_look.within_s,
+        "paths": [
+            _show_path(one.path) | ({"layers": msgspec.to_builtins(one.layers)} if layers else {})
+            for one in account.paths
+        ],
+    }
+
+
+def _show_path(path: Path) -> dict[str, Any]:
+    return {
+        "id": path.id,
+        "host": path.host,
+        "generation": path.generation,
+        "rung": path.rung.name.lower(),
+        "hands": path.hands.value,
+        "changed_at": path.changed_at,
+        "last_error": _show_reason(path.last_error),
+    }
+
+
+def _show_reason(reason: Reason | None) -> dict[str, Any] | None:
+    return None if reason is None else msgspec.to_builtins(reason)
+
+
+def show_examination(examination: Examination) -> dict[str, Any]:
+    """What comparisons found, with words."""
+    return {
+        "at": examination.at,
+        "censuses": [{"subject": one.subject, "at": one.at, "counted": one.counted} for one in examination.censuses],
+        "findings": [_show_finding(one) for one in examination.findings],
+        "needs_person": any(needs_person(one) for one in examination.findings),
+    }
+
+
+def _show_finding(finding: Finding) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(finding)
+    return shown | {
+        "text": describe_finding(finding),
+        "remedy": describe_remedy(finding),
+        "needs_person": needs_person(finding),
+    }
