@@ -15,7 +15,6 @@ from kevel.control.attachments import Attachments
 from kevel.control.comparison import Comparison
 from kevel.control.deadlines import Deadlines
 from kevel.control.explaining import Explaining
-from kevel.control.explaining import Explaining
 from kevel.control.hosts import Hosts
 from kevel.control.paths import PathWorker
 from kevel.control.runtime import Runtime
@@ -56,7 +55,6 @@ class Workers:
             "volume": Reconciler("volume", self._volumes.look, runtime.ids, parallel_max=LOOKS_MAX),
         }
         self.comparison = Comparison(runtime, backends)
-        self.explaining = Explaining(runtime, backends, limits, self._looks["path"].next_look_s)
         self.explaining = Explaining(runtime, backends, limits, self._looks["path"].next_look_s)
         self._keep_house = keep_house
         self._sweep_every_s = limits.sweep_every_s
