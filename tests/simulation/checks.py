@@ -12,6 +12,7 @@ from kevel.domain.errors import Conflict
 from kevel.domain.ladder import Rung
 from kevel.domain.model import ServerRung
 from kevel.hypervisor.base import PowerState
+from tests.simulation.blocks import Blocks
 from tests.simulation.world import World
 
 
@@ -21,6 +22,7 @@ class Checker:
     def __init__(self, conn: Connection, world: World) -> None:
         self._conn = conn
         self._world = world
+        self.blocks = Blocks(world, self.rows)
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """What a query finds among the committed rows."""
@@ -37,6 +39,7 @@ class Checker:
         self._check_connections_have_records(name, paths)
         self._check_disks_are_the_right_ones(name, paths)
         self._check_in_use_is_complete(name, paths)
+        self.blocks.write_all(name)
 
     def _check_one_writer(self, name: str) -> None:
         for volume_id, servers in self._world.writers().items():
