@@ -75,19 +75,25 @@ class Score:
 
 
 def plan_kills(dice: random.Random, count: int, *, can_fail: bool) -> list[str]:
-    """What to kill, in order: half of it at each failpoint in turn, the rest at random moments."""
+    """What to kill, in order: at each failpoint in turn where the kill before has ended Kevel, so that its restart arms
+    the point and the recovery is tried as well; otherwise at random moments.
+    """
     points = [name for name in failpoints.NAMES if name not in UNREACHABLE]
-    others = [KEVEL] * 5 + [WORKER] * 3 + [GUEST] * 2 + ([POWER, FULL] if can_fail else [])
+    others = [KEVEL] * 8 + [WORKER] * 3 + [GUEST] * 2 + ([POWER, FULL] * 2 if can_fail else [])
     plan: list[str] = []
     queue: list[str] = []
-    for number in range(count):
-        if number % 2:
+    while len(plan) < count:
+        if not plan or ends_kevel(plan[-1]):
+            queue = queue or dice.sample(points, len(points))
+            plan.append(queue.pop())
+        else:
             plan.append(dice.choice(others))
-            continue
-        if not queue:
-            queue = dice.sample(points, len(points))
-        plan.append(queue.pop())
     return plan
+
+
+def ends_kevel(kill: str) -> bool:
+    """Does Kevel's own process die of it?"""
+    return kill not in (WORKER, GUEST) and not kill.startswith(failpoints.CHILD)
 
 
 class Torture:
