@@ -196,13 +196,14 @@ class Checker:
     def _check_goals(self) -> None:
         """Each goal follows the one before it, and no request's failure does more than its own one flip."""
         known = {row["id"]: row for row in self.rows("SELECT * FROM attachments")}
+        plugged = {row["attachment_id"]: row["seq"] for row in self.rows(_FIRST_PLUGGED)}
         last: dict[str, tuple[int, str, str]] = {}
         for row in self.rows("SELECT * FROM journal WHERE subject = 'attachment' AND what = 'goal' ORDER BY seq"):
             name, by = row["subject_id"], json.loads(row["detail"]).get("by", "user")
             revision, goal, before_by = last.get(name, (0, "none", "nobody"))
             assert (row["revision"], row["before"]) == (revision + 1, goal), f"S12: goal {row['revision']} of {name}"
-            attached_at = known[name]["attached_at"]
-            established = attached_at is not None and attached_at <= row["at"]
+            # By the order of the journal: clocks jump.
+            established = known[name]["attached_at"] is not None and plugged[name] < row["seq"]
             if by in {"rollback", "refusal"}:
                 assert before_by == "user", f"L4: {name} is turned round by a {by} after a {before_by}"
                 assert established is (by == "refusal"), f"L4: {name}, established: {established}, turned by a {by}"
@@ -224,6 +225,10 @@ class Checker:
             assert "detach_volume" in str(error), f"L2: a detach is refused: {error}"
 
 
+_FIRST_PLUGGED = """
+    SELECT attachment_id, min(seq) AS seq FROM journal WHERE subject = 'path' AND what = 'rung' AND after = 'plugged'
+    GROUP BY attachment_id
+"""
 _LIVE_PATHS = """
     SELECT p.id, p.attachment_id, p.volume_id, p.server_id, p.host, p.generation, p.rung, p.hands,
         p.plugged_bytes, a.goal, a.goal_revision, s.goal AS server_goal

@@ -56,7 +56,8 @@ class SimBackend:
         self._find(export.volume)
         if _name(export) in self.revoked:
             raise StepNever(f"The export {_name(export)} was revoked; its name is never made again.")
-        self.exports[_name(export)] = export.host
+        if Rung.EXPORTED not in self.effect_free:
+            self.exports[_name(export)] = export.host
         return self.describe_export(export)
 
     async def revoke_export(self, export: Export) -> None:
