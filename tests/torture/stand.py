@@ -19,7 +19,7 @@ from kevel.cli.process import KevelProcess, processes_of
 from kevel.domain.errors import KevelError
 from kevel.runtime import failpoints
 from tests.system.libvirt.conftest import seed_probed
-from tests.torture.disk import LossyDisk, PlainDisk
+from tests.torture.disk import LossyDisk, PlainDisk, run
 
 #: A guest that has no agent is not waited for; everything else is as it comes.
 CONFIG: Final = "[limits]\nshutdown_grace_s = 1.0\nreboot_grace_s = 1.0\ntoken_lifetime_s = 86400.0\n"
@@ -39,6 +39,7 @@ class Stand:
         self.data = disk.root / "d"
         self.data.mkdir(mode=0o700)
         seed_probed(self.data)
+        run("sync", "--file-system", str(self.data))
         self.spent_file = disk.root.with_suffix(".spent")
         self.config = disk.root.with_suffix(".toml")
         self.config.write_text(CONFIG)
