@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import bindparam, select, update
 
 from kevel.domain.findings import Finding, FindingKind
-from kevel.domain.ladder import Rung
+from kevel.domain.ladder import Hands, Rung
 from kevel.domain.model import OperationKind
 from kevel.store.attachments import load_path
 from kevel.store.censuses import record_comparison, storage_subject
@@ -37,7 +37,8 @@ _DELETING = select(operations.c.volume_id).where(
 _EXPORTED = (
     select(paths.c.id, paths.c.revision, paths.c.generation, paths.c.attachment_id, paths.c.volume_id, paths.c.host)
     .join(volumes, volumes.c.id == paths.c.volume_id)
-    .where(volumes.c.backend == bindparam("of_backend"), paths.c.live == LIVE, paths.c.rung >= Rung.EXPORTED)
+    # Those in the control plane's hands are on their way: their exports may be revoked, and the record not yet written.
+    .where(volumes.c.backend == bindparam("of_backend"), paths.c.live == LIVE, paths.c.hands == Hands.HOST)
 )
 _STAMP = update(paths).where(paths.c.id == bindparam("of_id")).values(host_version=bindparam("new_host_version"))
 
@@ -46,7 +47,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """What the records say that a back end has."""
 
     volumes: frozenset[str]
-    #: The revisions of exported paths.
+    #: The revisions of the paths that hosts hold, which are exported.
     exports: Mapping[str, int]
 
 
@@ -118,10 +119,11 @@ def record_storage(tx: Tx, backend: str, listed: Listed, found: Collection[Findi
     for finding in found:
         if finding.kind is FindingKind.VOLUME_LEFT:
             tx.wake("volume", finding.key)
-        elif finding.kind in (FindingKind.EXPORT_LEFT, FindingKind.EXPORT_MISSING):
+        elif finding.kind is FindingKind.EXPORT_LEFT:
             tx.wake("path", finding.key)
+        elif finding.kind is FindingKind.EXPORT_MISSING:
             path = load_path(tx, finding.key)
-            if path is not None and path.rung is not Rung.RELEASED:
+            if path is not None:
                 tx.execute(_STAMP, {"of_id": path.id, "new_host_version": raise_version(tx, path.host)})
     counted = {"volumes": len(listed.volumes)}
     if listed.exports is not None:

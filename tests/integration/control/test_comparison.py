@@ -15,7 +15,7 @@ from kevel.control.secrets import Sealer
 from kevel.control.volume_worker import VolumeWorker
 from kevel.domain.errors import StepRetry
 from kevel.domain.findings import Finding, FindingKind, needs_person
-from kevel.domain.ladder import Rung
+from kevel.domain.ladder import Hands, Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB
 from kevel.runtime.reconciler import DONE
@@ -162,6 +162,21 @@ async def test_l3_an_export_that_is_gone_is_reported_and_its_host_looks_again(st
     path = await stand.runtime.store.read(load_path, "path-a0")
     assert path is not None
     assert path.rung is Rung.PLUGGED, "nothing is decided from a listing"
+
+
+async def test_an_export_that_is_revoked_and_not_yet_recorded_so_is_on_its_way(stand: Stand) -> None:
+    await stand.live("attach", "settle")
+
+    def hand_back(tx: Tx) -> None:
+        life = Life(tx)
+        life.ids = ["a0"]
+        life.detach()
+        life.step()
+        life.step()
+        assert (life.path.rung, life.path.hands) == (Rung.EXPORTED, Hands.CONTROL)
+
+    await stand.runtime.store.write(hand_back)
+    assert await stand.compare() == []
 
 
 async def test_what_comes_and_goes_while_the_storage_lists_is_no_difference(stand: Stand) -> None:
