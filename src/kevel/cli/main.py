@@ -10,10 +10,11 @@ import msgspec
 import typer
 
 from kevel import __version__
+from kevel.cli.attachments import attachment_app
 from kevel.cli.config import Config, read_config
 from kevel.cli.data_dir import DataDir
+from kevel.cli.doctor import doctor_app
 from kevel.cli.openapi import openapi_app
-from kevel.cli.timeline import attachment_app
 from kevel.cli.up import Kevel, run_up
 from kevel.domain.errors import KevelError, SetupError
 
@@ -22,6 +23,7 @@ EXIT_SETUP: Final = 3
 
 app = typer.Typer(name="kevel", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(attachment_app, name="attachment")
+app.add_typer(doctor_app)
 app.add_typer(openapi_app)
 
 
