@@ -20,6 +20,7 @@ from kevel.runtime.reconciler import DONE, Again, Retry
 from kevel.storage.base import ConnectionInfo, Export, VolumeFile
 from kevel.storage.sim import SimBackend
 from kevel.store.attachments import load_attachment, load_path
+from kevel.store.journal import of_attachment
 from kevel.store.path_moves import keep_waiting
 from kevel.store.transactions import Tx
 from tests.integration.stand import open_runtime
@@ -163,6 +164,20 @@ async def test_an_export_that_may_succeed_later_is_tried_again_until_the_deadlin
     assert isinstance(await stand.look(), Retry)
     attachment = await stand.attachment()
     assert (attachment.goal, attachment.goal_by) == (Goal.DETACHED, "rollback")
+
+
+async def test_why_an_export_has_not_succeeded_yet_can_be_read_and_is_told_once(stand: Stand) -> None:
+    await stand.begin()
+    stand.backend.errors = [StepRetry("Busy."), StepRetry("Busy."), StepRetry("Still busy.")]
+    for message in ("Busy.", "Busy.", "Still busy."):
+        assert isinstance(await stand.look(), Retry)
+        error = (await stand.path()).last_error
+        assert error is not None
+        assert (error.code, error.message) == ("export_failed", message)
+    told = [entry for entry in await stand.runtime.store.read(of_attachment, "a0") if entry.what == "error"]
+    assert len(told) == 2
+    await stand.look()
+    assert (await stand.path()).last_error is None, "it is over"
 
 
 async def test_a_refused_revocation_never_turns_a_detach_round(stand: Stand) -> None:

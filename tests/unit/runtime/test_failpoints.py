@@ -18,7 +18,16 @@ from kevel.runtime import failpoints
 from kevel.storage.base import Backend, Connector
 
 #: Calls of the ports that change nothing outside the process.
-LOOKS = {"open", "close", "observe_server", "observe_all", "list_volumes", "capacity", "describe_export"}
+LOOKS = {
+    "open",
+    "close",
+    "observe_server",
+    "observe_all",
+    "list_volumes",
+    "list_exports",
+    "capacity",
+    "describe_export",
+}
 PROGRAM = """
 import os
 from kevel.runtime import failpoints

@@ -255,3 +255,25 @@ async def test_closing_ends_running_looks_and_timers_and_takes_no_more_keys() ->
     assert not reconciler._running
     assert not reconciler._timers
     assert ended == ["long"]
+
+
+async def test_when_a_key_is_looked_at_next_can_be_asked() -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def look(key: str) -> Outcome:
+        started.set()
+        await go_on.wait()
+        return Again(60.0)
+
+    async with reconciling(look) as reconciler:
+        assert reconciler.next_look_s("key") is None, "nobody has put it up"
+        reconciler.wake("key")
+        await started.wait()
+        assert reconciler.next_look_s("key") == 0, "now"
+        go_on.set()
+        while reconciler.next_look_s("key") == 0:
+            await asyncio.sleep(0)
+        left_s = reconciler.next_look_s("key")
+        assert left_s is not None
+        assert 50 < left_s <= 60
+        assert reconciler.next_look_s("other") is None
