@@ -1,6 +1,6 @@
 # What a person or CI does with this clone. Each target sets up what it needs first; set-up costs nothing when it is done.
 
-.PHONY: help setup demo test sim bench docs lock clean
+.PHONY: help setup demo test sim torture bench docs lock clean
 .DEFAULT_GOAL := help
 
 python := .venv/bin/python
@@ -19,6 +19,9 @@ test: setup ## everything that CI runs: lint, types, layers, tests
 
 sim: setup ## simulate SEEDS=500 seeds from FIRST=0: crashes, lost replies, slow effects; FIRST=N SEEDS=1 repeats one
 	@$(python) -m tests.simulation $(or $(FIRST),0) $(or $(SEEDS),500)
+
+torture: setup ## kill a Kevel with real guests KILLS=100 times under load, cut its power, fill its disk; take a census each time
+	@$(python) -m tests.torture --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 bench: setup ## measure attach and detach against bare libvirt, and the API with the simulated host
 	@$(python) -m benchmarks
