@@ -46,7 +46,11 @@ def main() -> int:
     if wanted.only:
         kinds = wanted.only.split(",")
         plan = [kinds[number % len(kinds)] for number in range(wanted.kills)]
-    story = run_plan(torture, plan, screen)
+    try:
+        story = run_plan(torture, plan, screen)
+    except KeyboardInterrupt:
+        torture.close()
+        return 130
     summary = {**torture.score.summary(), "planned": len(plan), "failed": story is not None, "at": torture.now}
     text = json.dumps(summary, indent=1)
     if wanted.json is not None:

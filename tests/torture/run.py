@@ -24,7 +24,7 @@ from kevel.runtime import failpoints
 from tests.torture.census import Census
 from tests.torture.disk import LossyDisk, PlainDisk
 from tests.torture.stand import Stand
-from tests.torture.users import FREE, GONE, PROJECT, Counter, User
+from tests.torture.users import FREE, GONE, PROJECT, Counter, User, ask_counted
 
 USERS: Final = 3
 #: L6, and what retries with backoff may add to it.
@@ -255,6 +255,9 @@ class Torture:
     def _cut_power(self) -> None:
         assert isinstance(self.stand.disk, LossyDisk)
         self.score.kills[POWER] += 1
+        for session in [book.session for user in self.users for book in list(user.volumes.values())]:
+            if session is not None:
+                ask_counted(self.stand, session)
         self.stand.disk.cut_power()
         self._doubt_servers({server_id for user in self.users for server_id in user.servers})
         self.stand.kill_everything()
