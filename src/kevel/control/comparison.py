@@ -26,6 +26,7 @@ from kevel.store.censuses import (
     list_findings,
     load_census,
     record_comparison,
+    storage_census,
     storage_subject,
     want_censuses,
 )
@@ -69,8 +70,8 @@ class Comparison:
         except (StepError, TimeoutError) as error:
             log.warning("storage could not be compared", backend=name, error=str(error))
             silent = Finding(subject=storage_subject(name), kind=FindingKind.STORAGE_SILENT, key=name)
-            at = self._runtime.clock.now_us()
-            raise_alarms(await store.write(record_comparison, silent.subject, 0, {}, [silent], at))
+            taken = storage_census(name, {}, self._runtime.clock.now_us())
+            raise_alarms(await store.write(record_comparison, taken, [silent]))
             return
         found = await store.read(judge_storage, name, expected, listed)
         raise_alarms(await store.write(record_storage, name, listed, found, self._runtime.clock.now_us()))

@@ -139,6 +139,8 @@ class Stranger(msgspec.Struct, frozen=True, kw_only=True):
 class HostCensus(msgspec.Struct, frozen=True, kw_only=True):
     """What is really on a host. Nothing is acted on from it: it puts things up for a look, and raises alarms."""
 
+    #: Which of this agent's censuses it is: one that arrives behind a newer one changes nothing.
+    sequence: int
     #: The newest census asked for when this one was begun.
     number: int
     servers: int

@@ -50,6 +50,7 @@ class Agent:
         self._census: asyncio.Task[None] | None = None
         #: The newest census that somebody waits for; the event says that there is one.
         self._census_wanted = 0
+        self._censuses = 0
         self._census_due = asyncio.Event()
         state.wake_server = self._wake
 
@@ -124,6 +125,7 @@ class Agent:
         while True:
             self._census_due.clear()
             number = self._census_wanted
+            self._censuses += 1
             try:
                 views = await state.hypervisor.observe_all()
                 census = self._compare(number, {view.server_id: view for view in views})
@@ -157,6 +159,7 @@ class Agent:
         unknown -= {(path.server_id, path.alias) for path in state.paths.values()}
         strangers = [Stranger(server_id=server_id, alias=alias) for server_id, alias in sorted(unknown)]
         return HostCensus(
+            sequence=self._censuses,
             number=number,
             servers=len(views),
             disks=tuple(_see_disk(path, views.get(path.server_id)) for path in state.paths.values()),

@@ -37,6 +37,8 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
 
     subject: str
     number: int
+    epoch: int
+    sequence: int
     at: int
     counted: dict[str, int]
 
@@ -56,7 +58,13 @@ _INSERT_CENSUS = insert(censuses)
 _UPDATE_CENSUS = (
     update(censuses)
     .where(censuses.c.subject == bindparam("of_subject"))
-    .values(number=bindparam("new_number"), at=bindparam("new_at"), counted=bindparam("new_counted"))
+    .values(
+        number=bindparam("new_number"),
+        epoch=bindparam("new_epoch"),
+        sequence=bindparam("new_sequence"),
+        at=bindparam("new_at"),
+        counted=bindparam("new_counted"),
+    )
 )
 _WANTED = select(hosts.c.census_wanted).where(hosts.c.name == bindparam("of_host"))
 _FINDING_COLUMNS = row_columns(findings, Finding)
@@ -179,37 +187,47 @@ def record_census(
 
     A deleted server that is still there is assigned once more, so that its agent removes it behind the tombstone.
     """
-    if current_epoch(tx, host) != epoch:
+    subject = host_subject(host)
+    last = load_census(tx, subject)
+    if current_epoch(tx, host) != epoch or (
+        last is not None and (epoch, census.sequence) <= (last.epoch, last.sequence)
+    ):
         return None
     for sight in judgement.sights:
         tx.execute(_SEE, {"of_id": sight.path_id, "was_revision": sight.revision, "new_seen": sight})
     for finding in judgement.findings:
         if finding.kind is FindingKind.SERVER_LEFT:
             tx.execute(_STAMP_SERVER, {"of_id": finding.key, "new_host_version": raise_version(tx, host)})
-    counted = {"servers": census.servers, "disks": len(census.disks)}
-    subject = host_subject(host)
-    return record_comparison(tx, subject, census.number, counted, judgement.findings, at)
+    taken = Census(
+        subject=subject,
+        number=census.number,
+        epoch=epoch,
+        sequence=census.sequence,
+        at=at,
+        counted={"servers": census.servers, "disks": len(census.disks)},
+    )
+    return record_comparison(tx, taken, judgement.findings)
 
 
-def record_comparison(
-    tx: Tx, subject: str, number: int, counted: dict[str, int], found: Iterable[Finding], at: int
-) -> list[Finding]:
+def record_comparison(tx: Tx, taken: Census, found: Iterable[Finding]) -> list[Finding]:
     """Replace what the subject's last comparison found; the findings that are new."""
-    _count(tx, subject, number, counted, at)
-    before = {(one.kind, one.key) for one in findings_of(tx, subject)}
+    fields = msgspec.structs.asdict(taken)
+    values = {f"new_{name}": value for name, value in fields.items() if name != "subject"}
+    if tx.execute(_UPDATE_CENSUS, values | {"of_subject": taken.subject}).rowcount == 0:
+        tx.execute(_INSERT_CENSUS, fields)
+    before = {(one.kind, one.key) for one in findings_of(tx, taken.subject)}
     now = {(one.kind, one.key): one for one in found}
     for kind, key in before - now.keys():
-        tx.execute(_DELETE_FINDING, {"of_subject": subject, "of_kind": kind, "of_key": key})
-    new = [msgspec.structs.replace(one, found_at=at) for name, one in now.items() if name not in before]
+        tx.execute(_DELETE_FINDING, {"of_subject": taken.subject, "of_kind": kind, "of_key": key})
+    new = [msgspec.structs.replace(one, found_at=taken.at) for name, one in now.items() if name not in before]
     for one in new:
         tx.execute(_INSERT_FINDING, msgspec.structs.asdict(one))
     return new
 
 
-def _count(tx: Tx, subject: str, number: int, counted: dict[str, int], at: int) -> None:
-    values = {"of_subject": subject, "new_number": number, "new_at": at, "new_counted": counted}
-    if tx.execute(_UPDATE_CENSUS, values).rowcount == 0:
-        tx.execute(_INSERT_CENSUS, {"subject": subject, "number": number, "at": at, "counted": counted})
+def storage_census(backend: str, counted: dict[str, int], at: int) -> Census:
+    """A comparison with a back end, which the control plane makes itself."""
+    return Census(subject=storage_subject(backend), number=0, epoch=0, sequence=0, at=at, counted=counted)
 
 
 def want_censuses(tx: Tx) -> dict[str, int]:

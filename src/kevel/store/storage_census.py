@@ -16,7 +16,7 @@ from kevel.domain.findings import Finding, FindingKind
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.model import OperationKind
 from kevel.store.attachments import load_path
-from kevel.store.censuses import record_comparison, storage_subject
+from kevel.store.censuses import record_comparison, storage_census, storage_subject
 from kevel.store.hosts import raise_version
 from kevel.store.schema.attachments import paths
 from kevel.store.schema.base import LIVE
@@ -128,4 +128,4 @@ def record_storage(tx: Tx, backend: str, listed: Listed, found: Collection[Findi
     counted = {"volumes": len(listed.volumes)}
     if listed.exports is not None:
         counted["exports"] = len(listed.exports)
-    return record_comparison(tx, storage_subject(backend), 0, counted, found, at)
+    return record_comparison(tx, storage_census(backend, counted, at), found)

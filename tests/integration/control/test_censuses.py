@@ -35,6 +35,7 @@ class Stand:
 
     def __init__(self, runtime: Runtime, clock: SteppedClock) -> None:
         self.runtime, self.clock = runtime, clock
+        self.censuses = 0
         backend = SimBackend("sim", total_bytes=1 << 40)
         self.hosts = Hosts(runtime, {"sim": backend}, Sealer(bytes(64)), Limits())
 
@@ -48,7 +49,15 @@ class Stand:
         await self.runtime.store.write(run)
 
     async def see(self, epoch: int = 1, **seen: Any) -> None:
-        whole: dict[str, Any] = {"number": 0, "servers": 1, "disks": (), "differing": (), "strangers": ()}
+        self.censuses += 1
+        whole: dict[str, Any] = {
+            "sequence": self.censuses,
+            "number": 0,
+            "servers": 1,
+            "disks": (),
+            "differing": (),
+            "strangers": (),
+        }
         await self.hosts.take_census(HOST, epoch, HostCensus(**(whole | seen)))
 
     async def see_disk(self, *, live: bool | None, persistent: bool, revision: int | None = None) -> None:
@@ -134,6 +143,19 @@ async def test_s6_s11_a_census_of_an_earlier_agent_changes_nothing(stand: Stand)
     assert await stand.findings() == []
     await stand.see(epoch=2, strangers=(Stranger(server_id="stray"),))
     assert await stand.kinds() == [FindingKind.SERVER_UNKNOWN]
+
+
+async def test_s6_a_census_that_arrives_behind_a_newer_one_changes_nothing(stand: Stand) -> None:
+    await stand.live()
+    await stand.see(sequence=7)
+    for sequence in (6, 7):
+        await stand.see(sequence=sequence, strangers=(Stranger(server_id="stray"),))
+        assert await stand.findings() == []
+    await stand.see(sequence=8, strangers=(Stranger(server_id="stray"),))
+    assert await stand.kinds() == [FindingKind.SERVER_UNKNOWN]
+    await stand.runtime.store.write(register_host, name=HOST, availability_zone="nova", facts={}, at=T0)
+    await stand.see(epoch=2, sequence=1)
+    assert await stand.findings() == [], "a new agent counts from one"
 
 
 async def test_an_unknown_server_on_the_host_raises_an_alarm_and_is_left_alone(

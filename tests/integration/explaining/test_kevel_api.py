@@ -140,7 +140,7 @@ async def test_layers_are_what_was_last_seen_of_each(stand: Stand) -> None:
     path = await stand.runtime.store.read(load_path, "path-a0")
     assert path is not None
     sight = DiskSight(path_id=path.id, revision=path.revision, live=False, persistent=True)
-    census = HostCensus(number=0, servers=1, disks=(sight,), differing=(), strangers=())
+    census = HostCensus(sequence=1, number=0, servers=1, disks=(sight,), differing=(), strangers=())
     await stand.hosts.take_census("here", 1, census)
     assert await stand.layers() == top.replace("guest_live:present", "guest_live:absent")
     live = (await stand.shown())["paths"][0]["layers"][-1]

@@ -30,7 +30,7 @@ WORLD: dict[str, dict[str, object]] = {
         "registered_at": 1,
         "seen_at": 1,
     },
-    "censuses": {"subject": "host:here", "number": 0, "at": 1, "counted": "{}"},
+    "censuses": {"subject": "host:here", "number": 0, "epoch": 1, "sequence": 1, "at": 1, "counted": "{}"},
     "findings": {"id": 1, "subject": "host:here", "kind": "server_unknown", "key": "stray", "found_at": 1},
     "messages": {
         "id": "message",

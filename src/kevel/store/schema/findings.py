@@ -14,6 +14,9 @@ censuses = Table(
     Column("subject", Text, primary_key=True),
     #: The number of the newest request for one that this answers.
     Column("number", BigInteger, nullable=False),
+    #: Which of the agent's lives took it, and which of that life's censuses it is; 0 for back ends.
+    Column("epoch", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
     #: What was there: {"servers": 2, "disks": 3}.
     Column("counted", Json(dict[str, int]), nullable=False),

@@ -14,6 +14,8 @@ def upgrade() -> None:
         "censuses",
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("counted", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("subject", name=op.f("pk_censuses")),
