@@ -142,7 +142,7 @@ class ControlProcess(Process):
         faults = StoreFaults(run.faults, self.label, run.dice)
         faults.crash = lambda: run.crash(self.number)
         faults.crash_other = lambda: run.crash_other(self.number)
-        faults.committed = run.after_commit
+        faults.committed = run.check_now
         faults.tell = run.tell
         faults.is_full = lambda: run.loop.time() < run.disk_full_until
         store = SimStore(run.conn, run.loop, run.dice, faults)

@@ -20,6 +20,7 @@ from kevel.control.volumes import NewVolume
 from kevel.domain.errors import KevelError
 from kevel.domain.ladder import Rung
 from kevel.domain.model import BootKind
+from tests.simulation.blocks import Blocks
 from tests.simulation.checks import Checker
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.loop import SimLoop
@@ -53,7 +54,14 @@ SERVERS = 4
 VOLUMES = 3
 FREE = (frozenset[Rung](), frozenset({Rung.CONNECTED}), frozenset({Rung.EXPORTED, Rung.CONNECTED}))
 #: How guests behave besides: the first of each run is kind.
-TEMPERS: tuple[dict[str, str], ...] = ({}, {"sim:unplug": "refuse"}, {"sim:unplug": "slow:4"}, {"sim:shutdown": "refuse"}, {"sim:unplug": "lie"})
+TEMPERS: tuple[dict[str, str], ...] = (
+    {},
+    {"sim:unplug": "refuse"},
+    {"sim:unplug": "slow:4"},
+    {"sim:unplug": "lie"},
+    {"sim:plug": "refuse"},
+    {"sim:shutdown": "refuse"},
+)
 
 
 class Setting:
@@ -100,9 +108,9 @@ class Run:
         self.checker = Checker(self.conn, self.world)
         self.world.crash, self.world.crash_other = self.crash, self.crash_other
         self.world.lose_power = self.lose_power
-        self.world.after_effect = self.checker.check_now
+        self.blocks = Blocks(self.world, self.checker.rows)
+        self.world.after_effect = self.check_now
         self.world.tell = self.network.tell = self.tell
-        self.after_commit = self.checker.check_now
         self.disk_full_until = 0.0
         self.crashes = 0
         self.operations = 0
@@ -122,6 +130,11 @@ class Run:
         """Add to the story, if one is told."""
         if self.story is not None:
             self.story.append((self.loop.time(), who, what))
+
+    def check_now(self, name: str) -> None:
+        """Called with the name of each effect that has just landed, and of each commit."""
+        self.checker.check_now(name)
+        self.blocks.write_all(name)
 
     def next_number(self) -> int:
         """The number of the next life of any process."""

@@ -12,12 +12,13 @@ from kevel.control.alarms import raise_alarms
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.domain.assignments import Assignments, HostCensus, PathReport, ServerReport
+from kevel.domain.errors import Fenced
 from kevel.domain.ladder import Rung
 from kevel.domain.limits import Limits
 from kevel.storage.base import Backend
 from kevel.store.assignments import changes_for_host
 from kevel.store.censuses import judge_census, record_census
-from kevel.store.hosts import Host, list_hosts, register_host, touch_host
+from kevel.store.hosts import Host, current_epoch, list_hosts, register_host, touch_host
 from kevel.store.path_reports import apply_path_report
 from kevel.store.server_rows import apply_server_report
 from kevel.store.transactions import Tx, Wake
@@ -82,7 +83,10 @@ class Hosts:
         return await read(changes_for_host, host, since, self._sealer.open, self._effect_free)
 
     async def report(self, host: str, epoch: int, servers: Sequence[ServerReport], paths: Sequence[PathReport]) -> None:
-        """Record what the agent saw; outdated reports change nothing."""
+        """Record what the agent saw; what is outdated in it changes nothing.
+
+        Raises Fenced, with nothing recorded, when the whole agent is outdated: it must not believe that it was heard.
+        """
         await self._runtime.store.write(self._apply, host, epoch, servers, paths, self._runtime.clock.now_us())
 
     def _apply(
@@ -94,6 +98,8 @@ class Hosts:
         paths: Sequence[PathReport],
         at: int,
     ) -> None:
+        if current_epoch(tx, host) != epoch:
+            raise Fenced
         refusal_deadline_at = at + int(self._limits.attach_timeout_s * 1e6)
         for server in servers:
             if not apply_server_report(tx, host, epoch, server, at):

@@ -65,6 +65,8 @@ class Assignments(msgspec.Struct, frozen=True, kw_only=True):
     """What changed for a host since the version that it had asked about."""
 
     version: int
+    #: The agent's epoch that counts now; an agent that has another one is not heard any more.
+    epoch: int
     servers: tuple[ServerAssignment, ...]
     paths: tuple[PathAssignment, ...]
     #: The newest census that somebody waits for: the agent takes one at once, and reports it under this number.

@@ -107,5 +107,9 @@ class SetupError(KevelError):
     """Kevel cannot start with this data directory or configuration."""
 
 
+class Fenced(KevelError):
+    """Another registration of this host's agent has taken this one's place."""
+
+
 class StaleWrite(KevelError):
     """The row has moved on since it was read."""

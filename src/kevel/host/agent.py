@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -46,6 +46,7 @@ class Agent:
         self._server_looks = ServerLooks(state)
         self._servers = Reconciler("host-server", self._server_looks.look, ids, parallel_max=LOOKS_MAX)
         self._paths = Reconciler("host-path", PathLooks(state).look, ids, parallel_max=LOOKS_MAX)
+        self._facts: dict[str, Any] = {}
         self._poll: asyncio.Task[None] | None = None
         self._census: asyncio.Task[None] | None = None
         #: The newest census that somebody waits for; the event says that there is one.
@@ -58,10 +59,15 @@ class Agent:
         """Open the hypervisor, register, and take over what is assigned. Raises SetupError when the host cannot run."""
         state = self._state
         facts = await state.hypervisor.open(self.hear)
-        state.epoch = await state.control.register(
-            state.config.name, availability_zone=state.config.availability_zone, facts=msgspec.to_builtins(facts)
-        )
+        self._facts = msgspec.to_builtins(facts)
+        await self._register()
         self._poll = asyncio.create_task(self._poll_forever(), name="agent-poll")
+
+    async def _register(self) -> None:
+        state, config = self._state, self._state.config
+        state.epoch = await state.control.register(
+            config.name, availability_zone=config.availability_zone, facts=self._facts
+        )
 
     async def close(self) -> None:
         """Stop looking and let go of the hypervisor; guests keep running."""
@@ -83,6 +89,13 @@ class Agent:
                 since, resync_at = 0, loop.time() + RESYNC_S
             try:
                 found = await self._state.control.changes(self._state.config.name, since)
+                if found.epoch > self._state.epoch:
+                    # A registration that was carried twice, or late, counts now: nobody hears this one any more.
+                    log.warning("registered anew", host=self._state.config.name, epoch=self._state.epoch)
+                    await self._register()
+                    self._state.reported.clear()
+                    since, first = 0, True
+                    continue
             except asyncio.CancelledError:
                 raise
             except Exception:
@@ -94,8 +107,8 @@ class Agent:
             if found.census_wanted > self._census_wanted:
                 self._census_wanted = found.census_wanted
                 self._census_due.set()
-            if first:
-                first = False
+            first = False
+            if self._census is None:
                 self._census = asyncio.create_task(self._census_forever(), name="agent-census")
 
     def _take(self, found: Assignments, *, whole: bool, first: bool) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from kevel.domain.errors import StaleWrite
+from kevel.domain.errors import KevelError, StaleWrite
 from kevel.runtime.ports import Ids
 
 log = structlog.get_logger(__name__)
@@ -111,6 +111,10 @@ class Reconciler:
                 self._again.add(key)
                 return None
             outcome = Retry("the row moves faster than it can be looked at")
+        except KevelError as error:
+            # Kevel's own refusals: the store is short of space, the control plane silent, this agent outdated.
+            log.warning("look put off", reconciler=self.name, key=key, reason=error.message)
+            outcome = Retry(error.message)
         except Exception:
             log.exception("look failed", reconciler=self.name, key=key)
             outcome = Retry("internal error")

@@ -19,7 +19,7 @@ from kevel.store.transactions import Tx
 #: Opens a path's sealed connection_info; pure.
 OpenInfo = Callable[[str, bytes], dict[str, Any]]
 
-_VERSION = select(hosts.c.version, hosts.c.census_wanted).where(hosts.c.name == bindparam("of_host"))
+_VERSION = select(hosts.c.version, hosts.c.epoch, hosts.c.census_wanted).where(hosts.c.name == bindparam("of_host"))
 _PATHS = (
     select(
         paths.c.id,
@@ -76,12 +76,13 @@ def changes_for_host(
     tx: Tx, host: str, since: int, open_info: OpenInfo, effect_free: Mapping[str, Container[Rung]]
 ) -> Assignments:
     """Everything of the host that changed after that version; all that is live for version 0."""
-    version, census_wanted = tx.execute(_VERSION, {"of_host": host}).one()
+    version, epoch, census_wanted = tx.execute(_VERSION, {"of_host": host}).one()
     if version <= since:
-        return Assignments(version=version, servers=(), paths=(), census_wanted=census_wanted or 0)
+        return Assignments(version=version, epoch=epoch, servers=(), paths=(), census_wanted=census_wanted or 0)
     values = {"of_host": host, "since": since}
     return Assignments(
         version=version,
+        epoch=epoch,
         servers=tuple(_server(row) for row in tx.execute(_SERVERS, values)),
         paths=tuple(_path(row, open_info, effect_free) for row in tx.execute(_PATHS, values)),
         census_wanted=census_wanted or 0,

@@ -44,6 +44,8 @@ def register_host(tx: Tx, *, name: str, availability_zone: str, facts: dict[str,
         values |= {"availability_zone": availability_zone, "facts": facts, "seen_at": at}
         tx.execute(insert(hosts), values)
         return 1
+    # An agent that was registered before is told with its next poll.
+    raise_version(tx, name)
     statement = update(hosts).where(hosts.c.name == name)
     tx.execute(statement.values(epoch=known + 1, facts=facts, seen_at=at, availability_zone=availability_zone))
     return int(known) + 1

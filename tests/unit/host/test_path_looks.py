@@ -277,6 +277,15 @@ async def test_s7_a_lost_report_is_made_again_and_the_step_done_twice_equals_onc
         await until(lambda: world.control.path.hands is Hands.CONTROL)
 
 
+async def test_an_agent_whose_registration_was_carried_twice_registers_again_and_tells_what_nobody_heard() -> None:
+    world = World()
+    async with world.running():
+        world.control.repeat_registration()
+        await world.attach()
+        assert world.control.epoch == 3
+        assert world.control.rungs == [Rung.CONNECTED, Rung.PLUGGED]
+
+
 async def test_a_lost_report_of_a_refusal_is_made_again() -> None:
     world = World()
     async with world.running():

@@ -20,6 +20,7 @@ from kevel.domain.assignments import (
     ServerAssignment,
     ServerReport,
 )
+from kevel.domain.errors import Fenced
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB, BootKind, ServerGoal, ServerRung
@@ -119,6 +120,7 @@ class FakeControl:
             await self._news.wait()
         return Assignments(
             version=self._version,
+            epoch=self.epoch,
             servers=tuple(one for one in self.servers.values() if self._stamps[one.id] > since),
             paths=tuple(one for one in self.paths.values() if self._stamps[one.id] > since),
             census_wanted=self.census_wanted,
@@ -131,7 +133,8 @@ class FakeControl:
     async def report(
         self, host: str, epoch: int, servers: tuple[ServerReport, ...], paths: tuple[PathReport, ...]
     ) -> None:
-        assert epoch == self.epoch
+        if epoch != self.epoch:
+            raise Fenced
         if self.lose_next:
             self.lose_next -= 1
             raise ConnectionError("the report was lost")
@@ -171,6 +174,12 @@ class FakeControl:
                     established=known.established or report.rung is Rung.PLUGGED,
                 )
             )
+
+    def repeat_registration(self) -> None:
+        """The network carries the agent's registration a second time."""
+        self.epoch += 1
+        self._version += 1
+        self._news.set()
 
     def put(self, row: ServerAssignment | PathAssignment) -> None:
         """Enter or change a row; the agent's poll brings it."""
