@@ -21,6 +21,7 @@ from kevel.domain.ladder import Rung
 from kevel.storage.base import Backend
 from kevel.store.censuses import (
     Census,
+    check_history,
     host_subject,
     list_censuses,
     list_findings,
@@ -100,7 +101,7 @@ class Comparison:
         """Compare everything once, now: records, every back end, every host."""
         wanted = await self._runtime.store.write(want_censuses)
         answered, _ = await asyncio.gather(self._await_censuses(wanted), self.compare_storage())
-        known = await self.known()
+        known = await self._runtime.store.read(_known, self._runtime.clock.now_us(), whole=True)
         silent = tuple(
             Finding(subject=host_subject(host), kind=FindingKind.HOST_SILENT, key=host, found_at=known.at)
             for host in sorted(wanted.keys() - answered)
@@ -135,5 +136,6 @@ def _answered(tx: Tx, wanted: Mapping[str, int]) -> set[str]:
     return {host for host, census in found.items() if census is not None and census.number >= wanted[host]}
 
 
-def _known(tx: Tx, at: int) -> Examination:
-    return Examination(at=at, censuses=tuple(list_censuses(tx)), findings=tuple(list_findings(tx, at)))
+def _known(tx: Tx, at: int, *, whole: bool = False) -> Examination:
+    found = list_findings(tx, at) + (check_history(tx) if whole else [])
+    return Examination(at=at, censuses=tuple(list_censuses(tx)), findings=tuple(found))

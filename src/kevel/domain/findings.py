@@ -27,6 +27,7 @@ class FindingKind(enum.Enum):
     EXPORT_UNKNOWN = "export_unknown"
     STORAGE_SILENT = "storage_silent"
     OVERDUE = "overdue"
+    HISTORY_DIFFERS = "history_differs"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +131,12 @@ _RULES = {
     FindingKind.OVERDUE: _Rule(
         "Attachment {attachment_id} of volume {volume_id} is past its deadline and not where it should be.",
         "It is still pursued. `kevel attachment why {attachment_id}` says what it waits for.",
+        needs_person=True,
+    ),
+    FindingKind.HISTORY_DIFFERS: _Rule(
+        "Attachment {attachment_id} of volume {volume_id} does not stand where its journal says.",
+        "Somebody has changed the database by hand, or its file is damaged. Detach the volume, or bring the database "
+        "back from a backup.",
         needs_person=True,
     ),
 }

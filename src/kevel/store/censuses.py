@@ -18,7 +18,7 @@ from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import ServerGoal, ServerRung
 from kevel.store.attachments import load_attachment, overdue
 from kevel.store.hosts import current_epoch, list_hosts, raise_version
-from kevel.store.schema.attachments import attachments, paths
+from kevel.store.schema.attachments import attachments, journal, paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.findings import censuses, findings
 from kevel.store.schema.servers import hosts, servers
@@ -98,6 +98,23 @@ _SEE = (
 _STAMP_SERVER = (
     update(servers).where(servers.c.id == bindparam("of_id")).values(host_version=bindparam("new_host_version"))
 )
+_TOLD = (
+    select(journal.c.after)
+    .where(journal.c.attachment_id == paths.c.attachment_id, journal.c.subject_id == paths.c.id)
+    .where(journal.c.what == "rung")
+    .order_by(journal.c.seq.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_HISTORY = select(
+    paths.c.id,
+    paths.c.attachment_id,
+    paths.c.volume_id,
+    paths.c.server_id,
+    paths.c.rung,
+    paths.c.changed_at,
+    _TOLD.label("told"),
+).where(paths.c.live == LIVE)
 
 
 def host_subject(name: str) -> str:
@@ -279,4 +296,21 @@ def _overdue(tx: Tx, at: int) -> list[Finding]:
             found_at=one.deadline_at,
         )
         for one in overdue(tx, at, OVERDUE_MAX)
+    ]
+
+
+def check_history(tx: Tx) -> list[Finding]:
+    """Open attachments whose paths do not stand where their journal says (S12)."""
+    return [
+        Finding(
+            subject="records",
+            kind=FindingKind.HISTORY_DIFFERS,
+            key=row.id,
+            volume_id=row.volume_id,
+            server_id=row.server_id,
+            attachment_id=row.attachment_id,
+            found_at=row.changed_at,
+        )
+        for row in tx.execute(_HISTORY)
+        if row.rung.name.lower() != row.told
     ]

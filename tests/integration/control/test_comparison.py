@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
@@ -228,3 +228,21 @@ async def test_an_examination_names_the_hosts_that_have_not_answered(
     await stand.live()
     examined = await stand.comparison.examine()
     assert [(one.subject, one.kind) for one in examined.findings] == [("host:here", FindingKind.HOST_SILENT)]
+
+
+async def test_an_examination_finds_rows_that_were_changed_behind_the_journals_back(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kevel.control.comparison.ANSWER_WAIT_S", 0.05)
+    await stand.live("attach", "settle")
+
+    def kinds(findings: Iterable[Finding]) -> list[FindingKind]:
+        return [one.kind for one in findings if one.subject == "records"]
+
+    assert kinds((await stand.comparison.examine()).findings) == []
+
+    def tamper(tx: Tx) -> None:
+        tx.conn.exec_driver_sql("UPDATE paths SET rung = 3")
+
+    await stand.runtime.store.write(tamper)
+    assert kinds((await stand.comparison.examine()).findings) == [FindingKind.HISTORY_DIFFERS]
