@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from typing import Final
 
+from tests.model.actions import check_actions
 from tests.model.linearizability import Machine, Refused, Watch
 from tests.model.model import Place, ServerMachine, VolumeMachine
 from tests.model.users import Users, find_unknown_things
@@ -63,6 +65,16 @@ LOOKS: Final = {"show": 9.0, "show_server": 5.0, "attached": 2.0, "list": 2.0, "
 USERS: Final = ("ann", "bob", "cid", "root")
 
 
+def keeps_disks(temper: Mapping[str, str]) -> bool:
+    """Does such a guest keep disks that it is asked to release?"""
+    return temper.get("sim:unplug") in ("refuse", "lie")
+
+
+def refuses_disks(temper: Mapping[str, str]) -> bool:
+    """Does such a guest take none?"""
+    return temper.get("sim:plug") == "refuse"
+
+
 class HistoryRun:
     """Everything of one seed. Even seeds meet every fault, odd ones only such as cost time."""
 
@@ -92,11 +104,11 @@ class HistoryRun:
     @property
     def place(self) -> Place:
         """The facts that the machines stand on."""
-        tempers = {server: (one.get("sim:unplug"), one.get("sim:plug")) for server, one in self.tempers.items()}
+        projects = self.users.made("create") | self.users.made("create_server")
         return Place(
-            projects=self.users.made("create") | self.users.made("create_server"),
-            keepers=frozenset(server for server, (unplug, _) in tempers.items() if unplug in ("refuse", "lie")),
-            refusers=frozenset(server for server, (_, plug) in tempers.items() if plug == "refuse"),
+            projects=projects,
+            keepers={server for server, temper in self.tempers.items() if keeps_disks(temper)},
+            refusers={server for server, temper in self.tempers.items() if refuses_disks(temper)},
             faulty=self.is_rough,
         )
 
@@ -108,7 +120,7 @@ class HistoryRun:
                 machine: Machine = make(thing, place)
                 watch = Watch(f"{make.__name__} {thing}", machine)
                 watch.follow(histories[thing])
-                if not any(machine.rests(state) for state in watch.states):
+                if not watch.may_rest:
                     raise Refused(f"{thing} does not rest: {watch.states}")
 
     async def _play(self) -> None:
@@ -188,6 +200,7 @@ class HistoryRun:
             await users.ask("root", "show_server", server=server)
         await users.ask("root", "list")
         await users.ask("root", "list_servers")
+        await check_actions(users)
         lost = [one for one in users.exchanges if one.ask.verb.startswith("create") and one.reply is None]
         unknown = find_unknown_things(users)
         assert len(unknown) <= len(lost), f"nobody asked for {unknown}"

@@ -72,6 +72,11 @@ class Watch:
         self._served: dict[tuple[Hashable, Request, Answer], frozenset[Any]] = {}
         self._story: deque[str] = deque(maxlen=STORY_EVENTS)
 
+    @property
+    def may_rest(self) -> bool:
+        """Is there a state among them in which everything that was asked for has ended?"""
+        return any(self._machine.rests(state) for state in self.states)
+
     def follow(self, operations: Sequence[Operation]) -> None:
         """The next part of the history; each request of it was sent when those of the parts before were answered.
 

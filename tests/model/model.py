@@ -11,6 +11,7 @@ one may be the cause of, and the answer's `about` says which of the two a 404 sp
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 #: Who sees the things of all projects.
@@ -50,11 +51,11 @@ class Place(NamedTuple):
 
     projects: Mapping[str, str]
     #: Volumes that several servers may have at once.
-    shared: frozenset[str] = frozenset()
+    shared: AbstractSet[str] = frozenset()
     #: Servers whose guests may keep a disk that they are asked to release.
-    keepers: frozenset[str] = frozenset()
+    keepers: AbstractSet[str] = frozenset()
     #: Servers whose guests take no disk.
-    refusers: frozenset[str] = frozenset()
+    refusers: AbstractSet[str] = frozenset()
     #: Calls fail, for good too: what was asked for may not come true, and any guest may seem to keep a disk.
     faulty: bool = False
 

@@ -23,6 +23,7 @@ PROJECTS: Final = {"ann": "aa" * 16, "bob": "aa" * 16, "cid": "cc" * 16, "root":
 #: Virtual seconds between two looks at whether a process that has not answered is dead, and the longest wait.
 LOOK_S: Final = 0.05
 ANSWER_S: Final = 60.0
+FETCHES_MAX: Final = 10
 ANY_IMAGE: Final = "00000000-0000-4000-8000-000000000000"
 VERSIONS: Final = {"compute": "compute 2.89", "volume": "volume 3.71"}
 #: Requests that name no single thing: what they show is split among all things.
@@ -167,26 +168,36 @@ class Users:
         ask = Request(verb, ADMIN if user == "root" else PROJECTS[user], **more)
         called = self.tick()
         run.tell(user, f"asks: {ask}")
-        reply = await self._send(process, user, ask)
+        reply = await self._send(process, user, *to_http(ask))
         run.operations += 1
         run.tell(user, f"has {ask.verb}: {reply}"[:200])
         self.exchanges.append(Exchange(ask, user, called, self.tick(), reply))
         return reply
 
-    async def _send(self, process: ControlProcess, user: str, ask: Request) -> Reply | None:
+    async def fetch(self, path: str) -> Reply:
+        """What an admin sees at that path; asked again when nobody answers."""
+        for _ in range(FETCHES_MAX):
+            while (process := self._run.control) is None:
+                await asyncio.sleep(0.1)
+            reply = await self._send(process, "root", "GET", path, None)
+            if reply is not None:
+                return reply
+        raise AssertionError(f"no answer to GET {path}")
+
+    async def _send(self, process: ControlProcess, user: str, method: str, path: str, body: object) -> Reply | None:
         run = self._run
         app = self._apps.get(process.number)
         if app is None:
             self._apps.clear()
             app = self._apps[process.number] = make_app(process)
-        sending: Coroutine[Any, Any, Reply] = call_app(app, user, *to_http(ask))
+        sending: Coroutine[Any, Any, Reply] = call_app(app, user, method, path, body)
         task = run.loop.create_task(sending, context=process.context)
         deadline = run.loop.time() + ANSWER_S
         while not task.done():
             await asyncio.wait({task}, timeout=LOOK_S)
             if process.number in run.loop.dead:
                 return None
-            assert run.loop.time() < deadline, f"no answer to {ask} within {ANSWER_S:g} s, and nobody died"
+            assert run.loop.time() < deadline, f"no answer to {method} {path} within {ANSWER_S:g} s, and nobody died"
         return task.result()
 
     def note_guest_ends(self, server: str) -> None:
