@@ -13,7 +13,50 @@ from kevel.domain.ladder import Rung
 from kevel.domain.model import ServerRung
 from kevel.hypervisor.base import PowerState
 from tests.simulation.blocks import Blocks
-from tests.simulation.world import World
+from tests.simulation.world import HostTruth, World
+
+
+class Goals:
+    """The goals of one attachment, folded from its journal."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._revision, self._goal, self._by = 0, "none", "nobody"
+        self._established = False
+        #: The goal's revision for which a host has just reported a final failure.
+        self._failed = 0
+        #: That failure has to turn the goal round in the same transaction.
+        self._due = False
+
+    def take(self, row: dict[str, Any], detail: dict[str, Any]) -> None:
+        """The next line of the journal."""
+        name, what = self._name, (row["subject"], row["what"])
+        assert not self._due or what == ("attachment", "goal"), f"L4: {name} stays {self._goal} after a final failure"
+        if what == ("attachment", "goal"):
+            self._turn(row, detail.get("by", "user"))
+        elif what == ("path", "rung") and row["after"] == "plugged" and self._by != "rollback":
+            self._established = True
+        elif what == ("path", "error") and detail["final"]:
+            self._failed = detail["goal_revision"]
+            wanted_otherwise = self._established is (self._goal == "detached")
+            self._due = self._failed == self._revision and self._by == "user" and wanted_otherwise
+
+    def _turn(self, row: dict[str, Any], by: str) -> None:
+        name = self._name
+        follows = (row["revision"], row["before"]) == (self._revision + 1, self._goal)
+        assert follows, f"S12: goal {row['revision']} of {name} comes after {self._revision}"
+        assert not self._due or by in {"rollback", "refusal"}, f"L4: {name} stays {self._goal} after a final failure"
+        if by in {"rollback", "refusal"}:
+            assert self._by == "user", f"L4: {name} is turned round by a {by} after a {self._by}"
+            assert self._established is (by == "refusal"), f"L4: {name}, established: {self._established}, by a {by}"
+            mine = row["actor"] == "control" or self._failed == self._revision
+            assert mine, f"S6: {name} is turned round by the failure of request {self._failed}"
+        self._revision, self._goal, self._by, self._due = row["revision"], row["after"], by, False
+
+    def end(self, goal: str, revision: int) -> None:
+        """The journal ends here."""
+        assert not self._due, f"L4: {self._name} stays {self._goal} after a final failure"
+        assert (goal, revision) == (self._goal, self._revision), f"S12: goal of {self._name}"
 
 
 class Checker:
@@ -76,19 +119,25 @@ class Checker:
                 assert path["hands"] == "host", f"S4 after {name}: connection {entry} was handed back"
 
     def _check_disks_are_the_right_ones(self, name: str, paths: dict[str, Any]) -> None:
-        """A guest's disk is its path's volume, and a disk in use is not cut off from it."""
-        cut_off = Rung.CONNECTED not in self._world.backend.effect_free
         for host in self._world.hosts.values():
             for server in host.hypervisor.servers.values():
                 for disk in (*server.live.values(), *server.persistent.values()):
-                    path = paths[disk.alias.removeprefix("ua-")]
+                    wanted = paths[disk.alias.removeprefix("ua-")]["volume_id"]
                     there = disk.source_path.removeprefix("/sim/volume-")
-                    same = disk.serial == there == path["volume_id"]
+                    same = disk.serial == there == wanted
                     assert same, f"S8 after {name}: disk {disk.alias} is {disk.serial} in {disk.source_path}"
-                for alias in server.live if cut_off else ():
-                    path = paths[alias.removeprefix("ua-")]
-                    connected = f"{path['id']}-{path['generation']}" in host.connector.connected
-                    assert connected, f"S4 after {name}: disk {alias} is in a running guest without a connection"
+            # After a loss of power a guest may start a moment before the connection is there; the end shows that it is.
+            for alias in () if host.lost_power else self._find_cut_off(host, paths):
+                raise AssertionError(f"S4 after {name}: disk {alias} is in a running guest without a connection")
+
+    def _find_cut_off(self, host: HostTruth, paths: dict[str, Any]) -> list[str]:
+        """Disks of running guests whose host does not reach the volume."""
+        if Rung.CONNECTED in self._world.backend.effect_free:
+            return []
+        aliases = {alias for server in host.hypervisor.servers.values() for alias in server.live}
+        rows = {alias: paths[alias.removeprefix("ua-")] for alias in sorted(aliases)}
+        connected = host.connector.connected
+        return [alias for alias, row in rows.items() if f"{row['id']}-{row['generation']}" not in connected]
 
     def _check_in_use_is_complete(self, name: str, paths: dict[str, Any]) -> None:
         """A path that stands on `plugged`, and that nobody has ever asked to come down, is in the guest."""
@@ -123,7 +172,11 @@ class Checker:
 
     def _find_untrue(self, silent: Collection[str]) -> list[str]:
         """Records that do not say what is so: L3 says that this is found and mended."""
-        found = []
+        paths = {row["attachment_id"]: row for row in self.rows(_LIVE_PATHS)}
+        hosts = [host for name, host in self._world.hosts.items() if name not in silent]
+        found = [
+            f"disk {alias} runs without a connection" for host in hosts for alias in self._find_cut_off(host, paths)
+        ]
         for row in self.rows("SELECT id, host, rung FROM servers WHERE deleted_at IS NULL AND launched_at IS NOT NULL"):
             server = self._world.hosts[row["host"]].hypervisor.servers.get(row["id"])
             runs = server is not None and server.power is PowerState.RUNNING
@@ -131,7 +184,7 @@ class Checker:
                 found.append(
                     f"server {row['id']} is on rung {row['rung']} and its guest {'runs' if runs else 'is off'}"
                 )
-        for row in self.rows(_LIVE_PATHS):
+        for row in paths.values():
             server = self._world.hosts[row["host"]].hypervisor.servers.get(row["server_id"])
             if row["rung"] != Rung.PLUGGED or row["host"] in silent or row["server_goal"] == "deleted":
                 continue
@@ -194,22 +247,12 @@ class Checker:
         self._check_secrets()
 
     def _check_goals(self) -> None:
-        """Each goal follows the one before it, and no request's failure does more than its own one flip."""
-        known = {row["id"]: row for row in self.rows("SELECT * FROM attachments")}
-        plugged = {row["attachment_id"]: row["seq"] for row in self.rows(_FIRST_PLUGGED)}
-        last: dict[str, tuple[int, str, str]] = {}
-        for row in self.rows("SELECT * FROM journal WHERE subject = 'attachment' AND what = 'goal' ORDER BY seq"):
-            name, by = row["subject_id"], json.loads(row["detail"]).get("by", "user")
-            revision, goal, before_by = last.get(name, (0, "none", "nobody"))
-            assert (row["revision"], row["before"]) == (revision + 1, goal), f"S12: goal {row['revision']} of {name}"
-            # By the order of the journal: clocks jump.
-            established = known[name]["attached_at"] is not None and plugged[name] < row["seq"]
-            if by in {"rollback", "refusal"}:
-                assert before_by == "user", f"L4: {name} is turned round by a {by} after a {before_by}"
-                assert established is (by == "refusal"), f"L4: {name}, established: {established}, turned by a {by}"
-            last[name] = (row["revision"], row["after"], by)
-        for name, (revision, goal, _) in last.items():
-            assert (known[name]["goal_revision"], known[name]["goal"]) == (revision, goal), f"S12: goal of {name}"
+        """Each goal follows the one before it; a request's final failure turns it round once, and no other request."""
+        goals = {row["id"]: Goals(row["id"]) for row in self.rows("SELECT id FROM attachments")}
+        for row in self.rows("SELECT * FROM journal WHERE attachment_id IS NOT NULL ORDER BY seq"):
+            goals[row["attachment_id"]].take(row, json.loads(row["detail"] or "{}"))
+        for row in self.rows("SELECT id, goal, goal_revision FROM attachments"):
+            goals[row["id"]].end(row["goal"], row["goal_revision"])
 
     def _check_secrets(self) -> None:
         """S10: nothing of connection_info is in what users read; an export's name stands for all of it here."""

@@ -43,9 +43,12 @@ class HostTruth:
         self.name = name
         self.hypervisor = SimHypervisor()
         self.connector = SimConnector(backend)
+        #: It has been without power: guests may run before their volumes are connected anew.
+        self.lost_power = False
 
     def lose_power(self) -> None:
         """Every guest ends and every connection with it."""
+        self.lost_power = True
         self.forget_jobs()
         for server_id in list(self.hypervisor.servers):
             self.hypervisor.crash_guest(server_id)

@@ -148,7 +148,8 @@ def _note_error(tx: Tx, seen: Path, reason: Reason, at: int) -> None:
     path, attachment = load_path(tx, seen.id), load_attachment(tx, seen.attachment_id)
     if path is None or attachment is None or path.revision != seen.revision:
         raise StaleWrite
-    note_error(tx, path, attachment, reason, final=False, actor=ACTOR, at=at)
+    revision = attachment.goal_revision
+    note_error(tx, path, attachment, reason, final=False, goal_revision=revision, actor=ACTOR, at=at)
 
 
 def _see(tx: Tx, path_id: str) -> Sight:

@@ -323,10 +323,20 @@ def _close_attachment(tx: Tx, attachment: Attachment, at: int) -> None:
         close_server_if_left(tx, server, at)
 
 
-def note_error(tx: Tx, path: Path, attachment: Attachment, reason: Reason, *, final: bool, actor: str, at: int) -> None:
-    """Keep why the path's last step failed; it stands where it stood."""
+def note_error(
+    tx: Tx,
+    path: Path,
+    attachment: Attachment,
+    reason: Reason,
+    *,
+    final: bool,
+    goal_revision: int,
+    actor: str,
+    at: int,
+) -> None:
+    """Keep why the path's last step failed, and for which request; it stands where it stood."""
     tx.execute(_ERROR, {"of_id": path.id, "was_revision": path.revision, "new_error": reason})
-    detail = {"code": reason.code, "final": final}
+    detail = {"code": reason.code, "final": final, "goal_revision": goal_revision}
     rung = path.rung.name.lower()
     _journal(tx, path, "error", rung, rung, actor=actor, request_id=attachment.goal_request_id, at=at, detail=detail)
 

@@ -80,6 +80,7 @@ def _note_failure(tx: Tx, path: Path, report: PathReport, at: int, refusal_deadl
     if failure is None or attachment is None:
         raise AssertionError(f"path {path.id} has no attachment, or its report no failure")
     actor = f"host:{path.host}"
-    note_error(tx, path, attachment, failure.reason, final=failure.final, actor=actor, at=at)
-    if failure.final and report.goal_revision == attachment.goal_revision:
+    revision = report.goal_revision
+    note_error(tx, path, attachment, failure.reason, final=failure.final, goal_revision=revision, actor=actor, at=at)
+    if failure.final and revision == attachment.goal_revision:
         give_up(tx, attachment, failure.reason, at=at, actor=actor, deadline_at=refusal_deadline_at)
