@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from functools import partial
+from itertools import count
 from typing import Final, NamedTuple
 
+from tests.simulation.faults import Fault
 from tests.simulation.run import Run
 
 
@@ -20,22 +24,38 @@ class Trial(NamedTuple):
 #: Trials in a fixed order, so that the number of them that a bug needs means something.
 Finder = Callable[[], Iterator[Trial]]
 
+#: In a storm each of so many faults strikes at each point with up to this chance.
+STORM_FAULTS: Final = 3
+STORM_CHANCE_MAX: Final = 0.2
+#: What a storm has less of, since a run would be about nothing else.
+STORM_RARE: Final = {Fault.HOST_DIES: 0.05, Fault.CUT: 0.1}
+
 
 def simulate() -> Iterator[Trial]:
     """The simulator's seeds from 0 on."""
-    seed = 0
-    while True:
+    for seed in count():
         yield Trial(f"seed {seed}", partial(play_seed, seed))
-        seed += 1
+
+
+def storm() -> Iterator[Trial]:
+    """The same seeds, each with a few faults only, and those often."""
+    for seed in count():
+        yield Trial(f"storm {seed}", partial(play_storm, seed))
 
 
 def play_seed(seed: int) -> None:
     """One simulated run."""
-    run = Run(seed)
-    try:
+    with closing(Run(seed)) as run:
         run.play()
-    finally:
-        run.close()
 
 
-FINDERS: Final[Mapping[str, Finder]] = {"simulator": simulate}
+def play_storm(seed: int) -> None:
+    """One simulated run in which three faults strike often, and no other."""
+    dice = random.Random(f"{seed} storm")
+    with closing(Run(seed)) as run:
+        faults = dice.sample(list(Fault), STORM_FAULTS)
+        run.faults.chances = {fault: dice.random() * STORM_CHANCE_MAX * STORM_RARE.get(fault, 1.0) for fault in faults}
+        run.play()
+
+
+FINDERS: Final[Mapping[str, Finder]] = {"simulator": simulate, "storm": storm}

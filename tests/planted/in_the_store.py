@@ -16,6 +16,7 @@ from kevel.store import path_moves, server_rows
 from kevel.store.actions import finish_action
 from kevel.store.attachments import load_attachment, load_path, open_of_server
 from kevel.store.batch import Batcher
+from kevel.store.hosts import current_epoch
 from kevel.store.schema.attachments import claims
 from kevel.store.schema.volumes import volumes
 from kevel.store.servers import load_server
@@ -47,10 +48,11 @@ def skip_the_compare_and_set_of_a_goal(planting: Planting) -> None:
         def trust(tx: Any, path: Any, report: Any, at: int, refusal_deadline_at: int) -> None:
             attachment = load_attachment(tx, path.attachment_id)
             assert attachment is not None
-            if report.goal_revision != attachment.goal_revision:
-                planting.bite()
-                report = structs.replace(report, goal_revision=attachment.goal_revision)
             note(tx, path, report, at, refusal_deadline_at)
+            if report.failure.final and report.goal_revision != attachment.goal_revision:
+                planting.bite()
+                actor, reason = f"host:{path.host}", report.failure.reason
+                path_moves.give_up(tx, attachment, reason, at=at, actor=actor, deadline_at=refusal_deadline_at)
 
         return trust
 
@@ -87,6 +89,16 @@ def trust_a_report_of_an_earlier_life(planting: Planting) -> None:
 
         return any_epoch
 
+    def make_apply(apply: Any) -> Any:
+        def trust(tx: Any, host: str, epoch: int, report: Any, **more: Any) -> bool:
+            path = load_path(tx, report.path_id)
+            if path is not None and path.hands is Hands.HOST and epoch != current_epoch(tx, host):
+                report = structs.replace(report, revision=path.revision)
+            return bool(apply(tx, host, epoch, report, **more))
+
+        return trust
+
+    planting.replace("kevel.store.path_reports:apply_path_report", make_apply)
     planting.replace("kevel.store.hosts:current_epoch", make)
 
 
