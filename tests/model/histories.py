@@ -107,6 +107,7 @@ class HistoryRun:
         projects = self.users.made("create") | self.users.made("create_server")
         return Place(
             projects=projects,
+            shared=self.users.shared,
             keepers={server for server, temper in self.tempers.items() if keeps_disks(temper)},
             refusers={server for server, temper in self.tempers.items() if refuses_disks(temper)},
             faulty=self.is_rough,
@@ -126,10 +127,11 @@ class HistoryRun:
     async def _play(self) -> None:
         for slot in self.run.slots:
             assert await slot.start(), f"{slot.label} does not start"
+        await self.users.make_shared_type()
         for number in range(SERVERS):
             await self._make_server(("ann", "bob", "ann", "cid")[number], TEMPERS[0] if number < 2 else None)
         for number in range(VOLUMES):
-            await self.users.ask("cid" if number == 3 else "ann", "create", size=1)
+            await self.users.ask("cid" if number == 3 else "ann", "create", size=1, shared=number == 2)
         await asyncio.sleep(5.0)
         self.run.faults.on = True
         tasks = [self.run.loop.create_task(self._use(user)) for user in USERS]
@@ -174,6 +176,8 @@ class HistoryRun:
             more["server"] = dice.choice(servers)
         if verb == "attach":
             more["deletes"] = dice.random() < 0.2
+        if verb == "create":
+            more["shared"] = dice.random() < 0.3
         await self.users.ask(user, verb, **more)
 
     def _befall(self) -> None:

@@ -30,6 +30,8 @@ class Request(NamedTuple):
     size: int = 0
     #: Of an attach: the volume goes with the server.
     deletes: bool = False
+    #: Of a create: several servers may have the volume at once.
+    shared: bool = False
 
 
 class Answer(NamedTuple):

@@ -55,7 +55,8 @@ class SideBySide(RuleBasedStateMachine):
         self.projects: dict[str, str] = {}
         self.keepers: set[str] = set()
         self.refusers: set[str] = set()
-        self._place = Place(self.projects, keepers=self.keepers, refusers=self.refusers)
+        self.shared: set[str] = set()
+        self._place = Place(self.projects, shared=self.shared, keepers=self.keepers, refusers=self.refusers)
         self._followed = 0
         self._logging = structlog.get_config()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -72,6 +73,7 @@ class SideBySide(RuleBasedStateMachine):
     async def _start(self) -> None:
         for slot in self._sim.slots:
             assert await slot.start(), f"{slot.label} does not start"
+        await self.users.make_shared_type()
         for temper in (TEMPERS[0], TEMPERS[1]):
             await self._make_server("ann", temper)
         await self.users.ask("ann", "create", size=1)
@@ -144,9 +146,9 @@ class SideBySide(RuleBasedStateMachine):
         self._do(self._make_server(user, temper))
 
     @precondition(lambda self: len(self.users.made("create")) < VOLUMES_MAX)
-    @rule(user=OWNERS, size=st.integers(1, SIZE_GIB_MAX))
-    def create_volume(self, user: str, size: int) -> None:
-        self._do(self.users.ask(user, "create", size=size))
+    @rule(user=OWNERS, size=st.integers(1, SIZE_GIB_MAX), shared=st.booleans())
+    def create_volume(self, user: str, size: int, shared: bool) -> None:
+        self._do(self.users.ask(user, "create", size=size, shared=shared))
 
     @rule(number=NUMBERS)
     def end_guest(self, number: int) -> None:
@@ -197,6 +199,7 @@ class SideBySide(RuleBasedStateMachine):
     def _follow(self) -> None:
         exchanges = self.users.exchanges[self._followed :]
         self._followed = len(self.users.exchanges)
+        self.shared |= self.users.shared
         self.projects |= self.users.made("create") | self.users.made("create_server")
         for thing, operations in self.users.split(exchanges).items():
             if thing not in self.watches:

@@ -32,11 +32,15 @@ class Stand:
         self.claims: set[tuple[str, str]] = set()
         self.generations: dict[str, int] = {}
         self.deleted: set[str] = set()
+        self.shared: set[str] = set()
         self.make_volume("v")
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         if "FROM claims" in sql:
-            return [{"volume_id": volume, "holder": server} for volume, server in self.claims]
+            return [
+                {"volume_id": volume, "holder": server, "shared": volume in self.shared}
+                for volume, server in self.claims
+            ]
         if "FROM paths" in sql:
             return [{"attachment_id": name, "generation": number} for name, number in self.generations.items()]
         return [{"volume_id": volume} for volume in self.deleted]
@@ -136,10 +140,13 @@ def test_an_older_holder_that_writes_over_a_newer_one_is_seen(stand: Stand) -> N
 
 
 def test_writes_of_several_holders_of_a_shared_volume_are_fine(stand: Stand) -> None:
+    stand.shared.add("v")
     stand.plug("h1", "s1", generation=1)
     stand.plug("h2", "s2", generation=2)
     stand.blocks.write_all("plug")
-    stand.blocks.write_all("plug")
+    stand.unplug("h2", "s2")
+    stand.release("s2")
+    stand.blocks.write_all("commit")
 
 
 @pytest.mark.parametrize("asked", [False, True])

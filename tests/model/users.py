@@ -24,6 +24,8 @@ PROJECTS: Final = {"ann": "aa" * 16, "bob": "aa" * 16, "cid": "cc" * 16, "root":
 LOOK_S: Final = 0.05
 ANSWER_S: Final = 60.0
 FETCHES_MAX: Final = 10
+#: Name of the type whose volumes several servers may have.
+SHARED_TYPE: Final = "shared"
 ANY_IMAGE: Final = "00000000-0000-4000-8000-000000000000"
 VERSIONS: Final = {"compute": "compute 2.89", "volume": "volume 3.71"}
 #: Requests that name no single thing: what they show is split among all things.
@@ -92,7 +94,11 @@ def to_http(ask: Request) -> tuple[str, str, object]:
     server, volume = f"/compute/v2.1/servers/{ask.server}", f"/volume/v3/volumes/{ask.volume}"
     attachments = f"{server}/os-volume_attachments"
     simple: dict[str, tuple[str, str, object]] = {
-        "create": ("POST", "/volume/v3/volumes", {"volume": {"size": ask.size}}),
+        "create": (
+            "POST",
+            "/volume/v3/volumes",
+            {"volume": {"size": ask.size, "volume_type": SHARED_TYPE if ask.shared else None}},
+        ),
         "show": ("GET", volume, None),
         "list": ("GET", "/volume/v3/volumes/detail" + ("?all_tenants=1" if ask.project == ADMIN else ""), None),
         "delete": ("DELETE", volume, None),
@@ -173,6 +179,24 @@ class Users:
         run.tell(user, f"has {ask.verb}: {reply}"[:200])
         self.exchanges.append(Exchange(ask, user, called, self.tick(), reply))
         return reply
+
+    async def make_shared_type(self) -> None:
+        """The volume type for requests that say `shared`; nothing fails yet."""
+        control = self._run.control
+        assert control is not None
+        body = {"volume_type": {"name": SHARED_TYPE, "extra_specs": {"multiattach": "<is> True"}}}
+        reply = await self._send(control, "root", "POST", "/volume/v3/types", body)
+        assert reply is not None, "nobody makes a type"
+        assert reply.status == 200, reply
+
+    @property
+    def shared(self) -> set[str]:
+        """Ids of the volumes that several servers may have at once."""
+        return {
+            one.reply.body["volume"]["id"]
+            for one in self.exchanges
+            if one.ask.shared and one.reply is not None and one.reply.status == 202
+        }
 
     async def fetch(self, path: str) -> Reply:
         """What an admin sees at that path; asked again when nobody answers."""

@@ -62,7 +62,7 @@ class Blocks:
         if not disks:
             return
         paths = {row["attachment_id"]: row["generation"] for row in self._rows(_PATHS)}
-        claims = {(row["volume_id"], row["holder"]) for row in self._rows(_CLAIMS)}
+        claims = {(row["volume_id"], row["holder"]): row["shared"] for row in self._rows(_CLAIMS)}
         for (server_id, alias), disk in disks.items():
             volume_id = disk.source_path.removeprefix(PLACE)
             if (server_id, alias) not in self._open:
@@ -75,8 +75,8 @@ class Blocks:
             )
             self.writes += 1
             block = Block(disk.serial, generation, self.writes, server_id)
-            shared = sum(volume == disk.serial for volume, _ in claims) > 1
-            self._write(name, self._open[server_id, alias], block, disk, shared=shared)
+            shared = claims[disk.serial, server_id]
+            self._write(name, self._open[server_id, alias], block, disk, shared=bool(shared))
 
     def _write(self, name: str, medium: Medium, block: Block, disk: DiskSpec, *, shared: bool) -> None:
         told = f"data after {name}: {block}"
@@ -106,5 +106,5 @@ class Blocks:
 
 
 _PATHS = "SELECT attachment_id, generation FROM paths WHERE live = 1"
-_CLAIMS = "SELECT volume_id, holder FROM claims WHERE live = 1"
+_CLAIMS = "SELECT volume_id, holder, shared FROM claims WHERE live = 1"
 _DELETED = "SELECT volume_id FROM operations WHERE kind = 'deleting'"
