@@ -36,7 +36,7 @@ def examine(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for
 
 def _print_examination(examination: dict[str, Any]) -> None:
     for census in examination["censuses"]:
-        counted = ", ".join(f"{count} {name}" for name, count in census["counted"].items()) or "no answer"
+        counted = ", ".join(_count(count, name) for name, count in census["counted"].items()) or "no answer"
         typer.echo(f"{census['subject']}: {counted}, compared at {show_time(census['at'])}")
     findings = examination["findings"]
     if not findings:
@@ -47,3 +47,7 @@ def _print_examination(examination: dict[str, Any]) -> None:
         typer.echo(f"  since {show_time(finding['found_at'])} ({finding['kind']})")
         who = "Needs a person" if finding["needs_person"] else "Puts itself right"
         typer.echo(f"  {who}: {finding['remedy']}")
+
+
+def _count(count: int, plural: str) -> str:
+    return f"{count} {plural.removesuffix('s') if count == 1 else plural}"

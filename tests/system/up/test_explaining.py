@@ -78,6 +78,13 @@ def test_an_operator_can_follow_an_attach_and_a_detach_that_the_guest_refuses(op
     followed, _ = operator.run("attachment", "watch", volume)
     assert "rung: connected -> plugged" in followed
     assert followed.endswith("The volume is attached: the guest has the disk.\n")
+    lines = [json.loads(line) for line in operator.run("attachment", "watch", volume, "--json")[0].splitlines()]
+    assert [line["after"] for line in lines if line["what"] == "rung"] == [
+        "reserved",
+        "exported",
+        "connected",
+        "plugged",
+    ]
     assert operator.run("attachment", "why", volume) == ("The volume is attached: the guest has the disk.\n", "")
 
     cloud.detach(server, volume)
@@ -122,7 +129,7 @@ def test_l3_the_doctor_finds_what_records_and_storage_disagree_about_and_touches
     cloud.attach(server, volume)
     cloud.wait_volume(volume, "in-use", WAIT_S)
     agreed, _ = operator.run("doctor")
-    assert "host:local: 1 servers, 1 disks" in agreed
+    assert "host:local: 1 server, 1 disk," in agreed
     assert "storage:directory: 2 volumes" in agreed
     assert agreed.endswith("Records and reality agree.\n")
 
