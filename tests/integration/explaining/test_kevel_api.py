@@ -29,6 +29,7 @@ from tests.integration.stand import PROJECTS, make_app, make_client, open_runtim
 from tests.integration.store import journal_fold
 from tests.integration.store.life import FREE, Life
 from tests.integration.store.rows import insert_ground
+from tests.things import SECOND
 
 SECRET = "sealed connection_info"
 NOBODYS = "00000000-0000-4000-8000-000000000000"
@@ -227,6 +228,28 @@ async def test_whoever_waits_for_the_journal_gets_its_next_line_at_once(stand: S
     assert len(answer.json()["journal"]) >= 1
     short = await stand.call("GET", f"/attachments/a0/journal?since={answer.json()['journal'][-1]['seq']}&wait=0.05")
     assert short.json()["journal"] == []
+
+
+async def test_when_too_many_wait_one_more_is_answered_at_once(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kevel.control.explaining.WAITERS_MAX", 0)
+    await stand.live("attach")
+    lines = (await stand.call("GET", "/attachments/a0/journal")).json()["journal"]
+    path = f"/attachments/a0/journal?since={lines[-1]['seq']}&wait=30"
+    answer = await asyncio.wait_for(stand.call("GET", path), 5)
+    assert answer.json()["journal"] == []
+
+
+async def test_a_silent_host_and_a_missed_deadline_are_said(stand: Stand) -> None:
+    await stand.live("attach", "settle", "detach")
+    shown = await stand.shown()
+    assert (shown["overdue"], shown["waits_for"]) == (False, "guest")
+    stand.clock.now = shown["deadline_at"] + 60 * SECOND
+    shown = await stand.shown()
+    assert (shown["overdue"], shown["waits_for"]) == (True, "host")
+    assert shown["why"] == "The detach waits for host here, which does not answer."
+    found = (await stand.call("GET", "/doctor", "admin")).json()["examination"]["findings"]
+    assert [one["kind"] for one in found] == ["host_silent", "overdue"]
+    assert found[1]["remedy"].endswith("`kevel attachment why a0` says what it waits for.")
 
 
 async def test_a_retry_wakes_the_control_plane_and_brings_the_host_the_same_once_more(stand: Stand) -> None:

@@ -75,6 +75,21 @@ async def test_a_volume_that_cannot_be_made_says_why(world: World) -> None:
     assert "writable by nobody else" in told["user_message"]
 
 
+async def test_a_volume_that_cannot_be_grown_or_deleted_says_why(world: World) -> None:
+    volume_id = await world.make()
+    world.root.chmod(0o777)
+    await world.act(volume_id, "os-extend", {"new_size": 2})
+    await world.settle()
+    assert await world.status(volume_id) == "error_extending"
+    assert (await world.call("DELETE", f"/volumes/{volume_id}")).status_code == 202
+    await world.settle()
+    assert await world.status(volume_id) == "error_deleting"
+    world.root.chmod(0o700)
+    told = await world.get("/messages", "messages")
+    assert [one["event_id"] for one in told] == ["VOLUME_VOLUME_100_001", "VOLUME_VOLUME_007_010"]
+    assert [one["user_message"].partition(":")[0] for one in told] == ["delete volume", "extend volume"]
+
+
 async def test_the_same_failure_is_told_once(world: World) -> None:
     volume_id = await fail_attach(world)
     before = await world.get("/messages", "messages")
