@@ -310,9 +310,11 @@ class Torture:
         if kill == FULL:
             assert isinstance(self.stand.disk, LossyDisk)
             self.stand.kill()
-            # It may refuse to start on a full disk; then it starts when there is room.
-            with contextlib.suppress(KevelError):
+            # What is kept back may be used up; then it refuses to start until there is room.
+            try:
                 self.stand.start()
+            except KevelError:
+                self.score.requests["starts refused on a full disk"] += 1
             self.stand.disk.drain()
         self._restart(following if "." in following else "")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from kevel.cli.client import ApiError
 from tests.torture.disk import LossyDisk
 from tests.torture.run import FULL, POWER, Torture
 from tests.torture.stand import Stand
@@ -67,18 +68,23 @@ def test_power_cuts_and_full_disks_under_load_leave_no_difference(make_disk: Cal
     assert torture.score.kills[POWER] == 1
 
 
-def test_a_detach_is_stored_on_a_full_disk(stand: Stand) -> None:
+def test_on_a_full_disk_detaches_end_and_a_killed_kevel_starts_again(stand: Stand) -> None:
     stand.start()
     stand.furnish()
     assert isinstance(stand.disk, LossyDisk)
     server = stand.cloud.create_server("s", image="hollow", flavor="tiny")
     stand.cloud.wait_server(server, "ACTIVE", WAIT_S)
-    volume = stand.cloud.create_volume("v", 1, WAIT_S)
-    stand.cloud.attach(server, volume)
-    stand.cloud.wait_volume(volume, "in-use", WAIT_S)
+    first, second = (stand.cloud.create_volume(name, 1, WAIT_S) for name in ("first", "second"))
+    for volume in (first, second):
+        stand.cloud.attach(server, volume)
+        stand.cloud.wait_volume(volume, "in-use", WAIT_S)
     stand.disk.fill()
-    stand.cloud.detach(server, volume)
+    with pytest.raises(ApiError, match="is full"):
+        stand.cloud.create_volume("third", 1, WAIT_S)
+    stand.cloud.detach(server, first)
+    stand.cloud.wait_volume(first, "available", WAIT_S)
     stand.kill()
-    stand.disk.drain()
     stand.start()
-    stand.cloud.wait_volume(volume, "available", WAIT_S)
+    assert stand.cloud.volume_status(second) == "in-use"
+    stand.cloud.detach(server, second)
+    stand.cloud.wait_volume(second, "available", WAIT_S)
