@@ -1,6 +1,6 @@
 # What a person or CI does with this clone. Each target sets up what it needs first; set-up costs nothing when it is done.
 
-.PHONY: help setup demo test sim torture bench docs lock clean
+.PHONY: help setup demo test sim planted torture bench docs lock clean
 .DEFAULT_GOAL := help
 
 python := .venv/bin/python
@@ -22,6 +22,9 @@ sim: setup ## simulate SEEDS=500 seeds from FIRST=0: crashes, lost replies, slow
 
 torture: setup ## kill a Kevel with real guests KILLS=100 times under load, cut its power, fill its disk; take a census each time
 	@$(python) -m tests.torture --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+
+planted: setup ## plant protocol bugs one by one, and see that each is found: NAMES="..." JOBS=2 SEEDS_MAX=10000
+	@$(python) -m tests.planted $(NAMES) --jobs $(or $(JOBS),2) --seeds-max $(or $(SEEDS_MAX),10000) $(if $(JSON),--json)
 
 bench: setup ## measure attach and detach against bare libvirt, and the API with the simulated host
 	@$(python) -m benchmarks

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from tests.planted.bugs import BUGS
+from tests.planted.finders import FINDERS
 from tests.planted.hunt import CPU_S_MAX, TRIALS_MAX, Hunt, hunt_named
 
 
@@ -30,7 +31,7 @@ def main() -> int:
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("hunting", total=len(names))
         found: dict[str, Hunt] = {}
-        for done in _hunt_all(names, wanted.jobs, wanted.seeds_max, wanted.cpu_s_max):
+        for done in _hunt_all(names, wanted):
             found[done.bug] = done
             progress.console.print(_sentence(done), highlight=False, markup=False)
             progress.advance(task)
@@ -50,6 +51,7 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.planted", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="bugs to hunt; all when none is named")
+    parser.add_argument("--finder", action="append", choices=list(FINDERS), help="only this finder; may be repeated")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
     parser.add_argument(
@@ -59,10 +61,12 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _hunt_all(names: Sequence[str], jobs: int, seeds_max: int, cpu_s_max: float) -> Iterator[Hunt]:
+def _hunt_all(names: Sequence[str], wanted: argparse.Namespace) -> Iterator[Hunt]:
     """Each hunt as it ends. A process hunts one bug only, so that no bug can leave something behind for the next."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        hunts = [pool.submit(hunt_named, name, seeds_max, cpu_s_max) for name in names]
+    finders = wanted.finder or list(FINDERS)
+    bounds = wanted.seeds_max, wanted.cpu_s_max
+    with ProcessPoolExecutor(wanted.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        hunts = [pool.submit(hunt_named, name, finders, *bounds) for name in names]
         for ended in as_completed(hunts):
             yield ended.result()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -68,9 +68,10 @@ def hunt(
     return _end(bug, started, {"trials": trials, "bites": bites, "unfit": unfit})
 
 
-def hunt_named(name: str, trials_max: int, cpu_s_max: float) -> Hunt:
-    """The hunt for the bug of that name, with all finders; for processes of their own."""
-    return hunt(BUGS[name], FINDERS, trials_max=trials_max, cpu_s_max=cpu_s_max)
+def hunt_named(name: str, finders: Sequence[str], trials_max: int, cpu_s_max: float) -> Hunt:
+    """The hunt for the bug of that name with the finders of those names; for processes of their own."""
+    chosen = {each: FINDERS[each] for each in finders}
+    return hunt(BUGS[name], chosen, trials_max=trials_max, cpu_s_max=cpu_s_max)
 
 
 def _end(bug: Bug, started: float, rest: dict[str, Any]) -> Hunt:

@@ -31,32 +31,18 @@ def forget_the_rung_above_going_down(planting: Planting) -> None:
     planting.replace("kevel.domain.ladder:_highest_effect", make)
 
 
-@bug("whoever turns round upwards trusts the recorded rung, which a predecessor had begun to undo")
+@bug("the recorded rung is trusted upwards; the connection went with the host's power, and nobody makes it again")
 def forget_the_current_rung_going_up(planting: Planting) -> None:
-    def make(step_up: Any) -> Any:
-        def forget(rung: Rung, hands: Hands, target: Rung, effect_free: Any) -> Step:
-            step: Step = step_up(rung, hands, target, effect_free)
-            if len(step.acts) < 2 or step.rung is rung:
-                return step
-            planting.bite()
-            return Step(step.acts[1:], step.rung, step.hands)
-
-        return forget
-
-    planting.replace("kevel.domain.ladder:_step_up", make)
-    # The plug connects by itself; the bug takes the disk from memory.
-    _remember_disks(planting)
-
-
-def _remember_disks(planting: Planting) -> None:
-    """Have the agent take a connected disk from its memory instead of connecting again."""
-
     def make(connect: Any) -> Any:
+        disks: dict[tuple[str, int], Any] = {}  # kept on the host's disk: it outlives the agent's life
+
         async def remember(looks: Any, path: Any) -> Any:
-            known, key = _memory(looks), (path.id, path.volume_bytes)
-            if key not in known:
-                known[key] = await connect(looks, path)
-            return known[key]
+            key = (path.id, path.volume_bytes)
+            if key not in disks:
+                disks[key] = await connect(looks, path)
+            elif path.rung >= Rung.CONNECTED:
+                planting.bite()
+            return disks[key]
 
         return remember
 
@@ -362,22 +348,6 @@ def record_the_stop_before_the_guest_ends(planting: Planting) -> None:
         return record
 
     planting.replace("kevel.host.server_looks:ServerLooks._stop", make)
-
-
-@bug("what was made for a deleted server and never recorded stays: the agent forgets a tombstone unseen")
-def leave_what_a_tombstone_finds(planting: Planting) -> None:
-    def make(remove: Any) -> Any:
-        async def forget(looks: Any, server: Any) -> Any:
-            if server.rung is ServerRung.GONE:
-                planting.bite()
-                looks._state.forget_server(server.id)
-                looks.forget(server.id)
-                return DONE
-            return await remove(looks, server)
-
-        return forget
-
-    planting.replace("kevel.host.server_looks:ServerLooks._remove", make)
 
 
 @bug("a connection's secret stands in the reason that the user reads (OSSN-0085, OSSA-2019-003)")
