@@ -10,7 +10,7 @@ from typing import Final
 from tests.model.actions import check_actions
 from tests.model.linearizability import Machine, Refused, Watch
 from tests.model.model import Place, ServerMachine, VolumeMachine
-from tests.model.users import Users, find_unknown_things
+from tests.model.users import PROJECTS, Users, find_unknown_things
 from tests.simulation.faults import Fault
 from tests.simulation.run import Run, Setting
 
@@ -18,6 +18,8 @@ SERVERS: Final = 4
 VOLUMES: Final = 4
 REQUESTS_EACH: Final = 60
 SIZE_GIB_MAX: Final = 9
+#: Servers and volumes ever made.
+THINGS_MAX: Final = 24
 #: A disk that a guest has refused to release is asked for again after a while, though nobody waits for it any more.
 RETRY_S_MAX: Final = 120.0
 #: How guests behave besides being kind. Those of the first two servers are.
@@ -56,10 +58,10 @@ CHANGES: Final = {
     "extend": 1.0,
     "lock": 0.2,
     "unlock": 0.5,
-    "delete_server": 0.15,
+    "delete_server": 0.4,
     "delete": 0.15,
-    "create": 0.2,
-    "create_server": 0.15,
+    "create": 0.3,
+    "create_server": 0.5,
 }
 LOOKS: Final = {"show": 9.0, "show_server": 5.0, "attached": 2.0, "list": 2.0, "list_servers": 1.0}
 USERS: Final = ("ann", "bob", "cid", "root")
@@ -160,25 +162,38 @@ class HistoryRun:
 
     async def _ask(self, user: str, verb: str) -> None:
         dice = self.dice
-        servers, volumes = [*self.users.made("create_server")], [*self.users.made("create")]
         if verb in ("create", "create_server"):
-            if user == "root" or max(len(servers), len(volumes)) > 2 * SERVERS:
+            made = len(self.users.made("create")) + len(self.users.made("create_server"))
+            if user == "root" or made > THINGS_MAX:
                 return
             if verb == "create_server":
                 await self._make_server(user, None)
                 return
+        server, volume = self._choose(user, verb)
         more: dict[str, object] = {}
         if verb in ("attach", "detach", "show", "extend", "delete"):
-            more["volume"] = dice.choice(volumes)
+            more["volume"] = volume
         if verb in ("create", "extend"):
             more["size"] = dice.randint(1, SIZE_GIB_MAX)
         if verb not in ("create", "show", "extend", "delete", "list", "list_servers"):
-            more["server"] = dice.choice(servers)
+            more["server"] = server
         if verb == "attach":
-            more["deletes"] = dice.random() < 0.2
+            more["deletes"] = dice.random() < 0.3
         if verb == "create":
             more["shared"] = dice.random() < 0.3
         await self.users.ask(user, verb, **more)
+
+    def _choose(self, user: str, verb: str) -> tuple[str, str]:
+        """What the user names: mostly things of its own that are there, and what has been attached lately."""
+        dice, users = self.dice, self.users
+        if verb == "detach" and dice.random() < 0.8 and (attached := users.attached_lately()):
+            return dice.choice(attached)
+        chosen: list[str] = []
+        project = PROJECTS[user] if user != "root" else PROJECTS[dice.choice(USERS[:-1])]
+        for made in (users.made("create_server"), users.made("create")):
+            own = [thing for thing, owner in made.items() if owner == project and thing not in users.deleted]
+            chosen.append(dice.choice(own if own and dice.random() < 0.9 else [*made]))
+        return chosen[0], chosen[1]
 
     def _befall(self) -> None:
         dice, run = self.dice, self.run

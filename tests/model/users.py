@@ -23,6 +23,8 @@ PROJECTS: Final = {"ann": "aa" * 16, "bob": "aa" * 16, "cid": "cc" * 16, "root":
 #: Virtual seconds between two looks at whether a process that has not answered is dead, and the longest wait.
 LOOK_S: Final = 0.05
 ANSWER_S: Final = 60.0
+#: Exchanges that count as late.
+LATELY: Final = 200
 FETCHES_MAX: Final = 10
 #: Name of the type whose volumes several servers may have.
 SHARED_TYPE: Final = "shared"
@@ -179,6 +181,29 @@ class Users:
         run.tell(user, f"has {ask.verb}: {reply}"[:200])
         self.exchanges.append(Exchange(ask, user, called, self.tick(), reply))
         return reply
+
+    @property
+    def deleted(self) -> set[str]:
+        """Ids of what is to be deleted."""
+        asks = {"delete": "volume", "delete_server": "server"}
+        return {
+            getattr(one.ask, asks[one.ask.verb])
+            for one in self.exchanges
+            if one.ask.verb in asks and one.reply is not None and one.reply.status < 300
+        }
+
+    def attached_lately(self) -> list[tuple[str, str]]:
+        """Servers and volumes of the last attaches that were accepted, unless somebody has asked for a detach since."""
+        found: list[tuple[str, str]] = []
+        for one in self.exchanges[-LATELY:]:
+            pair = (one.ask.server, one.ask.volume)
+            if one.reply is None or one.reply.status >= 300 or one.ask.verb not in ("attach", "detach"):
+                continue
+            if one.ask.verb == "attach":
+                found.append(pair)
+            elif pair in found:
+                found.remove(pair)
+        return found
 
     async def make_shared_type(self) -> None:
         """The volume type for requests that say `shared`; nothing fails yet."""
