@@ -52,6 +52,8 @@ class Agent:
         #: The newest census that somebody waits for; the event says that there is one.
         self._census_wanted = 0
         self._censuses = 0
+        #: Servers and disks that were assigned at any time since the last census began: (server, alias or "").
+        self._familiar: set[tuple[str, str]] = set()
         self._census_due = asyncio.Event()
         state.wake_server = self._wake
 
@@ -124,12 +126,14 @@ class Agent:
             if first or (not whole and state.paths.get(path.id) == path):
                 state.suspect.add(path.id)
             state.paths[path.id] = path
+            self._familiar.add((path.server_id, path.alias))
             state.paths_of[path.server_id].add(path.id)
             self._paths.wake(path.id)
         for server in found.servers:
             if first or (not whole and state.servers.get(server.id) == server):
                 state.suspect.add(server.id)
             state.servers[server.id] = server
+            self._familiar.add((server.id, ""))
             self._wake(server.id)
 
     async def _census_forever(self) -> None:
@@ -139,9 +143,13 @@ class Agent:
             self._census_due.clear()
             number = self._census_wanted
             self._censuses += 1
+            # What is let go of while the host is being listed is no stranger.
+            familiar = self._familiar
+            self._familiar = {(path.server_id, path.alias) for path in state.paths.values()}
+            self._familiar |= {(server_id, "") for server_id in state.servers}
             try:
                 views = await state.hypervisor.observe_all()
-                census = self._compare(number, {view.server_id: view for view in views})
+                census = self._compare(number, {view.server_id: view for view in views}, familiar | self._familiar)
                 await state.control.take_census(state.config.name, state.epoch, census)
             except asyncio.CancelledError:
                 raise
@@ -150,7 +158,7 @@ class Agent:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._census_due.wait(), CENSUS_S)
 
-    def _compare(self, number: int, views: dict[str, ServerView]) -> HostCensus:
+    def _compare(self, number: int, views: dict[str, ServerView], familiar: set[tuple[str, str]]) -> HostCensus:
         """Nothing is acted on from here: what differs is put up for a look, and the records judge what is unknown."""
         state = self._state
         for path in list(state.paths.values()):
@@ -166,11 +174,10 @@ class Agent:
                 differing.append(ServerSight(server_id=server.id, revision=server.revision, runs=runs))
                 state.suspect.add(server.id)
                 self._servers.wake(server.id)
-        unknown = {(view.server_id, "") for view in views.values() if view.server_id not in state.servers}
+        seen = {(view.server_id, "") for view in views.values()}
         for view in views.values():
-            unknown |= {(view.server_id, disk.alias) for disk in (*view.live, *view.persistent)}
-        unknown -= {(path.server_id, path.alias) for path in state.paths.values()}
-        strangers = [Stranger(server_id=server_id, alias=alias) for server_id, alias in sorted(unknown)]
+            seen |= {(view.server_id, disk.alias) for disk in (*view.live, *view.persistent)}
+        strangers = [Stranger(server_id=server_id, alias=alias) for server_id, alias in sorted(seen - familiar)]
         return HostCensus(
             sequence=self._censuses,
             number=number,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kevel.domain.errors import StepNever, StepRetry
+from kevel.domain.ladder import Hands
 from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
 from kevel.hypervisor.base import PowerState
 from tests.unit.host.world import World, after_us, assigned_server, quiet, until
@@ -249,6 +250,30 @@ async def test_a_server_that_no_assignment_names_is_told_in_the_census_and_left_
         await until(lambda: len(world.control.censuses) > before + 1)
         assert [one.server_id for one in world.control.censuses[-1].strangers] == ["server"]
         assert power(world) is PowerState.RUNNING
+
+
+async def test_what_is_let_go_of_while_the_host_is_listed_is_no_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    list_all = world.hypervisor.observe_all
+    listed: list[int] = []
+
+    async def list_slowly() -> Any:
+        views = await list_all()
+        if listed:
+            world.detach()
+            await until(lambda: world.control.path.hands is Hands.CONTROL)
+            await quiet(0.05)
+        listed.append(len(views))
+        return views
+
+    monkeypatch.setattr(world.hypervisor, "observe_all", list_slowly)
+    async with world.running(volume_id="volume"):
+        await until(lambda: listed)
+        world.control.census_wanted = 1
+        world.control.put(world.control.server)
+        await until(lambda: world.control.censuses and world.control.censuses[-1].number == 1)
+        assert not world.hypervisor.live()
+        assert world.control.censuses[-1].strangers == ()
 
 
 async def test_a_census_that_is_asked_for_is_taken_at_once_and_says_what_it_saw() -> None:
