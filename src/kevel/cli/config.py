@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from kevel.domain.errors import SetupError
 from kevel.domain.limits import Limits
+
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,14 +45,16 @@ def read_config(path: Path | None) -> Config:
         raise SetupError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
     try:
         return msgspec.toml.decode(raw, type=Config)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SetupError(f"The configuration file {path} is wrong: {error}.") from error
+    except RecursionError as error:
+        raise SetupError(f"The configuration file {path} is wrong: its values are nested too deeply.") from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise SetupError(f"The configuration file {path} is wrong: {str(error)[:500]}.") from error
 
 
 def split_listen(listen: str) -> tuple[str, int]:
     """HOST:PORT, also [IPv6]:PORT. Raises SetupError."""
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise SetupError(f"{listen!r} is no address to listen on; it has to look like 127.0.0.1:8774.")
+    if not host or not _PORT.fullmatch(port) or int(port) > 65535:
+        raise SetupError(f"{listen[:80]!r} is no address to listen on; it has to look like 127.0.0.1:8774.")
     return host, int(port)

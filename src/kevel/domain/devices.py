@@ -11,6 +11,8 @@ from kevel.domain.errors import Conflict, Invalid
 
 #: Nova's rule for a requested device name.
 DEVICE_PATTERN = r"^/dev/(x)?([a-z])?(d)?([a-z]+)[0-9]*$"
+#: What Nova and Cinder store.
+DEVICE_CHARACTERS_MAX = 255
 _DEVICE = re.compile(DEVICE_PATTERN)
 
 #: Unit 0 is the root disk; virtio-scsi takes units up to 16383, and PCI slots end long before.
@@ -49,8 +51,8 @@ def choose_device(requested: str | None, *, prefix: str, taken: Collection[str],
         while (name := f"/dev/{prefix}{disk_letters(index)}") in taken or name == root_device:
             index += 1
         return name
-    if not _DEVICE.fullmatch(requested):
-        raise Invalid(f"The supplied device path ({requested}) is invalid; it has to look like /dev/vdb.")
+    if len(requested) > DEVICE_CHARACTERS_MAX or not _DEVICE.fullmatch(requested):
+        raise Invalid(f"The supplied device path ({requested[:64]}) is invalid; it has to look like /dev/vdb.")
     if requested in taken or requested == root_device:
         raise Conflict(f"The supplied device path ({requested}) is in use.")
     return requested

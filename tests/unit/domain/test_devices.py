@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevel.domain.devices import UNIT_FIRST, choose_device, choose_unit, device_prefix, disk_letters, volume_bus
+from kevel.domain.devices import (
+    DEVICE_CHARACTERS_MAX,
+    UNIT_FIRST,
+    choose_device,
+    choose_unit,
+    device_prefix,
+    disk_letters,
+    volume_bus,
+)
 from kevel.domain.errors import Conflict, Invalid
 
 letters = st.text(string.ascii_lowercase, min_size=1, max_size=4)
@@ -106,3 +114,11 @@ def test_the_lowest_free_unit_is_taken_and_none_when_the_bus_is_full(taken: set[
     free = set(range(UNIT_FIRST, units_max + 1)) - taken
     assert unit == (min(free) if free else None)
     assert unit != 0, "unit 0 is the root disk's"
+
+
+def test_a_device_name_longer_than_nova_stores_is_refused_and_not_repeated() -> None:
+    fits = "/dev/" + "a" * (DEVICE_CHARACTERS_MAX - 5)
+    assert choose_device(fits, prefix="vd", taken=(), root_device="/dev/vda") == fits
+    with pytest.raises(Invalid) as refused:
+        choose_device(fits + "a", prefix="vd", taken=(), root_device="/dev/vda")
+    assert len(refused.value.message) < 200

@@ -67,3 +67,9 @@ def test_a_time_that_is_shown_is_read_back(moment: datetime) -> None:
     assert shown == moment.isoformat(timespec="microseconds")
     (found,) = read_times("created_at", f"gte:{shown}")
     assert (found.comparison, found.at) == ("gte", at)
+
+
+@pytest.mark.parametrize("text", ["[" * 4000, "{[]: 1}", "{'a': [" * 500, "-" * 4000], ids=repr)
+def test_a_metadata_filter_that_nobody_could_mean_is_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="dictionary of texts"):
+        read_metadata(text)

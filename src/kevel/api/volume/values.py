@@ -68,7 +68,7 @@ def read_metadata(text: str) -> dict[str, str]:
     if len(text) <= FILTER_CHARACTERS_MAX:
         try:
             value = msgspec.json.decode(text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             value = _read_literal(text)
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise Invalid("Invalid input for metadata: the filter has to be a dictionary of texts.")
@@ -78,7 +78,7 @@ def read_metadata(text: str) -> dict[str, str]:
 def _read_literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
 
 
