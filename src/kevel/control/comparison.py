@@ -90,7 +90,7 @@ class Comparison:
         return task.result()
 
     async def _look(self, backend: Backend) -> tuple[Expected, Listed]:
-        expected = await self._runtime.store.read(expect, backend.name)
+        expected = await self._runtime.store.read(expect, backend.name, self._runtime.clock.now_us())
         listed = frozenset(await backend.list_volumes())
         if Rung.EXPORTED in backend.effect_free:
             return expected, Listed(volumes=listed, exports=None)

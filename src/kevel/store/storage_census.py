@@ -1,7 +1,8 @@
 """What a back end really has, held against the records.
 
 Rows are read before the listing and after it. What is missing has to have been recorded at both times; what is there
-too much, the later reading does not name. So nothing that is on its way is ever taken for a difference.
+too much, the later reading does not name, or it was a tombstone before the listing began. So nothing that is on its way
+is ever taken for a difference.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ _STAMP = update(paths).where(paths.c.id == bindparam("of_id")).values(host_versi
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """What the records say that a back end has."""
 
+    #: When this was read.
+    at: int
     volumes: frozenset[str]
     #: The revisions of the paths that hosts hold, which are exported.
     exports: Mapping[str, int]
@@ -59,10 +62,11 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     exports: frozenset[tuple[str, int]] | None
 
 
-def expect(tx: Tx, backend: str) -> Expected:
+def expect(tx: Tx, backend: str, at: int) -> Expected:
     """What should be there now."""
     exported = tx.execute(_EXPORTED, {"of_backend": backend})
     return Expected(
+        at=at,
         volumes=frozenset(tx.execute(_MADE, {"of_backend": backend}).scalars()),
         exports={row.id: row.revision for row in exported},
     )
@@ -71,34 +75,32 @@ def expect(tx: Tx, backend: str) -> Expected:
 def judge_storage(tx: Tx, backend: str, before: Expected, listed: Listed) -> list[Finding]:
     """How listing and records differ; the records of before the listing count as far as they still hold."""
     subject = storage_subject(backend)
-    found = [*_judge_volumes(tx, backend, subject, before.volumes, listed.volumes)]
+    found = [*_judge_volumes(tx, backend, subject, before, listed.volumes)]
     if listed.exports is not None:
-        found += _judge_exports(tx, subject, listed.exports)
+        found += _judge_exports(tx, subject, before, listed.exports)
         found += _judge_missing_exports(tx, backend, subject, before.exports, listed.exports)
     return found[:FINDINGS_MAX]
 
 
-def _judge_volumes(
-    tx: Tx, backend: str, subject: str, before: Collection[str], listed: frozenset[str]
-) -> Iterator[Finding]:
+def _judge_volumes(tx: Tx, backend: str, subject: str, before: Expected, listed: frozenset[str]) -> Iterator[Finding]:
     here = {"of_backend": backend}
     for volume_id in sorted(listed - set(tx.execute(_LIVE, here).scalars())):
         volume = load_volume(tx, volume_id)
         if volume is None or volume.backend != backend:
             yield Finding(subject=subject, kind=FindingKind.VOLUME_UNKNOWN, key=volume_id)
-        elif volume.deleted_at is not None:
+        elif volume.deleted_at is not None and volume.deleted_at < before.at:
             yield Finding(subject=subject, kind=FindingKind.VOLUME_LEFT, key=volume_id, volume_id=volume_id)
     still = set(tx.execute(_MADE, here).scalars()) - set(tx.execute(_DELETING).scalars())
-    for volume_id in sorted(still.intersection(before) - listed):
+    for volume_id in sorted(still.intersection(before.volumes) - listed):
         yield Finding(subject=subject, kind=FindingKind.VOLUME_GONE, key=volume_id, volume_id=volume_id)
 
 
-def _judge_exports(tx: Tx, subject: str, listed: Collection[tuple[str, int]]) -> Iterator[Finding]:
+def _judge_exports(tx: Tx, subject: str, before: Expected, listed: Collection[tuple[str, int]]) -> Iterator[Finding]:
     for path_id, generation in sorted(listed):
         path = load_path(tx, path_id)
         if path is None or path.generation != generation:
             yield Finding(subject=subject, kind=FindingKind.EXPORT_UNKNOWN, key=f"{path_id}-{generation}")
-        elif path.rung is Rung.RELEASED:
+        elif path.rung is Rung.RELEASED and path.changed_at < before.at:
             yield _export_finding(subject, FindingKind.EXPORT_LEFT, path)
 
 

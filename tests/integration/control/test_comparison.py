@@ -28,9 +28,11 @@ from tests.integration.control.test_path_worker import SteppedClock
 from tests.integration.stand import open_runtime
 from tests.integration.store.life import Life
 from tests.integration.store.rows import insert_ground
-from tests.things import T0
+from tests.things import SECOND, T0
 
 FILE = VolumeFile(volume_id="volume", size_bytes=GIB, format="raw")
+#: Behind everything that tests let happen.
+NOW = T0 + 80 * SECOND
 EXPORT = Export(volume=FILE, path_id="path-a0", generation=1, host="here")
 
 
@@ -86,7 +88,9 @@ class Stand:
 @pytest.fixture
 async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
     async with open_runtime(tmp_path) as opened:
-        made = Stand(Runtime(store=opened.store, clock=SteppedClock(), ids=opened.ids, executor=opened.executor))
+        clock = SteppedClock()
+        clock.now = NOW
+        made = Stand(Runtime(store=opened.store, clock=clock, ids=opened.ids, executor=opened.executor))
         yield made
         await made.comparison.close()
 
@@ -96,7 +100,7 @@ async def test_where_records_and_storage_agree_nothing_is_found_and_both_are_cou
     await stand.pool.export_volume(EXPORT)
     assert await stand.compare() == []
     (census,) = (await stand.comparison.known()).censuses
-    assert (census.subject, census.at, census.counted) == ("storage:sim", T0, {"volumes": 1, "exports": 1})
+    assert (census.subject, census.at, census.counted) == ("storage:sim", NOW, {"volumes": 1, "exports": 1})
 
 
 async def test_l3_a_volume_that_no_record_names_raises_one_alarm_and_is_left_alone(
@@ -196,6 +200,26 @@ async def test_what_comes_and_goes_while_the_storage_lists_is_no_difference(stan
 
     await stand.pool.delete_volume(FILE)
     await stand.runtime.store.write(change)
+    stand.pool.hung.set()
+    assert await comparing == []
+
+
+async def test_what_is_deleted_and_revoked_while_the_storage_lists_is_not_left_behind(stand: Stand) -> None:
+    await stand.live("attach", "settle")
+    await stand.pool.export_volume(EXPORT)
+    stand.pool.hung.clear()
+    comparing = asyncio.create_task(stand.compare())
+    while stand.pool.listings == 0:
+        await asyncio.sleep(0.001)
+
+    def end(tx: Tx) -> None:
+        life = Life(tx)
+        life.ids, life.at = ["a0"], NOW + SECOND
+        life.detach()
+        life.settle()
+        change_volume(tx, "volume", deleted_at=NOW + SECOND, live=None)
+
+    await stand.runtime.store.write(end)
     stand.pool.hung.set()
     assert await comparing == []
 
