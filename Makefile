@@ -1,6 +1,6 @@
 # What a person or CI does with this clone. Each target sets up what it needs first; set-up costs nothing when it is done.
 
-.PHONY: help setup demo test sim planted torture bench docs lock clean
+.PHONY: help setup demo test sim planted torture fuzz bench docs lock clean
 .DEFAULT_GOAL := help
 
 python := .venv/bin/python
@@ -25,6 +25,9 @@ torture: setup ## kill a Kevel with real guests KILLS=100 times under load, cut 
 
 planted: setup ## plant protocol bugs one by one, and see that each is found: NAMES="..." JOBS=2 SEEDS_MAX=10000
 	@$(python) -m tests.planted $(NAMES) --jobs $(or $(JOBS),2) --seeds-max $(or $(SEEDS_MAX),10000) $(if $(JSON),--json)
+
+fuzz: setup ## made-up requests and made-up bytes for MINUTES=10; SEED=N repeats the requests of a run
+	@$(python) -m tests.fuzz $(or $(MINUTES),10) $(or $(SEED),1)
 
 bench: setup ## measure attach and detach against bare libvirt, and the API with the simulated host
 	@$(python) -m benchmarks

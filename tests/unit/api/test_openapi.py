@@ -75,6 +75,11 @@ def test_every_error_of_a_row_is_in_the_document_with_the_body_that_is_sent(api:
 
 
 @pytest.mark.parametrize("api", APIS, ids=lambda api: api.name)
+def test_every_row_says_what_it_answers(api: Api) -> None:
+    assert [row.name for row in api.operations if row.reply is Any] == []
+
+
+@pytest.mark.parametrize("api", APIS, ids=lambda api: api.name)
 def test_rows_for_anybody_and_no_others_ask_for_no_token(api: Api) -> None:
     document = read(api)
     for row in api.operations:
