@@ -26,7 +26,7 @@ def main() -> int:
     if unknown:
         print(f"there is no planted bug {unknown[0]}; there are: {', '.join(BUGS)}", file=sys.stderr)
         return 2
-    names = wanted.names or list(BUGS)
+    names = wanted.names or [name for name, each in BUGS.items() if not each.unseen]
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("hunting", total=len(names))
@@ -40,6 +40,9 @@ def main() -> int:
         print(msgspec.json.format(msgspec.json.encode(hunts)).decode())
     else:
         _print_table(hunts)
+        for each in BUGS.values():
+            if each.unseen and each.name not in names:
+                print(f"not hunted: {each.name}: {each.unseen}")
     missed = [each.bug for each in hunts if not each.found]
     cpu_s = sum(each.cpu_s for each in hunts)
     print(f"{len(hunts) - len(missed)} of {len(hunts)} planted bugs found in {cpu_s:.0f} CPU seconds", file=sys.stderr)

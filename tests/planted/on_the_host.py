@@ -210,7 +210,10 @@ def ignore_the_goal_flip(planting: Planting) -> None:
     planting.replace("kevel.host.agent:Agent._take", make)
 
 
-@bug("the agent acts on an assignment that it has already reported as done")
+@bug(
+    "the agent acts on an assignment that it has already reported as done",
+    unseen="harmless: acts look first, and the report of the second one is outdated",
+)
 def act_on_an_outdated_assignment(planting: Planting) -> None:
     def make(report_path: Any) -> Any:
         async def keep(state: Any, report: Any, *, moved: bool) -> None:
@@ -273,7 +276,7 @@ def believe_a_removal_event(planting: Planting) -> None:
 @bug("facts 1, gap 9: nothing compares records with the hypervisor, neither on a schedule nor after a restart")
 def take_no_census(planting: Planting) -> None:
     def make(compare: Any) -> Any:
-        def skip(agent: Any, views: Any) -> None:
+        def skip(agent: Any, *seen: Any) -> None:
             planting.bite()
 
         return skip
@@ -348,6 +351,25 @@ def record_the_stop_before_the_guest_ends(planting: Planting) -> None:
         return record
 
     planting.replace("kevel.host.server_looks:ServerLooks._stop", make)
+
+
+@bug(
+    "what was made for a deleted server and never recorded stays: the agent forgets a tombstone unseen",
+    unseen="the simulator takes no domain away behind Kevel's back, and makes servers only before faults begin",
+)
+def leave_what_a_tombstone_finds(planting: Planting) -> None:
+    def make(remove: Any) -> Any:
+        async def forget(looks: Any, server: Any) -> Any:
+            if server.rung is ServerRung.GONE:
+                planting.bite()
+                looks._state.forget_server(server.id)
+                looks.forget(server.id)
+                return DONE
+            return await remove(looks, server)
+
+        return forget
+
+    planting.replace("kevel.host.server_looks:ServerLooks._remove", make)
 
 
 @bug("a connection's secret stands in the reason that the user reads (OSSN-0085, OSSA-2019-003)")

@@ -149,12 +149,15 @@ class Bug:
     name: str
     stands_for: str
     plant: Callable[[Planting], None]
+    #: Why no finder sees it, where that is known: it is harmless as things are, or a fault is missing. Then it is
+    #: hunted only when it is named.
+    unseen: str = ""
 
 
 def _kevel_modules() -> list[Any]:
     return [module for name, module in sorted(sys.modules.items()) if name.partition(".")[0] == "kevel"]
 
 
-def bug(stands_for: str) -> Callable[[Callable[[Planting], None]], Bug]:
+def bug(stands_for: str, *, unseen: str = "") -> Callable[[Callable[[Planting], None]], Bug]:
     """Make a function that plants a bug into the bug of that name."""
-    return lambda plant: Bug(name=plant.__name__, stands_for=stands_for, plant=plant)
+    return lambda plant: Bug(name=plant.__name__, stands_for=stands_for, plant=plant, unseen=unseen)

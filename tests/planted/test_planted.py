@@ -11,12 +11,12 @@ from tests.planted.planting import Planting
 
 #: Found within a few seeds each: one for each way in which the net can notice something.
 SAMPLE = (
+    "record_the_plug_before_acting",
     "release_before_the_unplug_is_seen",
     "ignore_the_goal_flip",
+    "lose_connection_info_at_the_handover",
     "let_two_servers_claim_one_volume",
-    "skip_a_journal_entry",
-    "never_release_the_claim",
-    "destroy_a_row_after_a_failed_save",
+    "skip_the_export",
 )
 SEEDS_MAX = 40
 PROBE_SEEDS_MAX = 40
