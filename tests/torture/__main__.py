@@ -2,7 +2,7 @@
 
     python -m tests.torture [--kills N] [--seed N] [--guests N] [--only KIND,...] [--json FILE] [--keep]
 
-Exit code: 0 when no kill left a difference; 1 with the story otherwise; 2 for wrong arguments.
+Exit code: 0 when no kill left a difference; 1 with the story otherwise; 2 for wrong arguments; 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import argparse
 import json
 import random
 import secrets
+import signal
 import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Final, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -22,7 +24,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.torture.disk import LossyDisk, PlainDisk, can_make_lossy_disks
 from tests.torture.run import Difference, Score, Torture, plan_kills
 
-DISK_MIB = 768
+DISK_MIB: Final = 768
+EXIT_INTERRUPTED: Final = 130
 
 
 def main() -> int:
@@ -46,12 +49,20 @@ def main() -> int:
     if wanted.only:
         kinds = wanted.only.split(",")
         plan = [kinds[number % len(kinds)] for number in range(wanted.kills)]
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
+    story, interrupted = None, False
     try:
         story = run_plan(torture, plan, screen)
     except KeyboardInterrupt:
-        torture.close()
-        return 130
-    summary = {**torture.score.summary(), "planned": len(plan), "failed": story is not None, "at": torture.now}
+        interrupted = True
+    summary = {
+        **torture.score.summary(),
+        "planned": len(plan),
+        "failed": story is not None,
+        "interrupted": interrupted,
+        "at": torture.now,
+    }
     text = json.dumps(summary, indent=1)
     if wanted.json is not None:
         wanted.json.write_text(text + "\n")
@@ -62,7 +73,12 @@ def main() -> int:
             screen.print(f"everything is left as it is: {torture.stand.data}, {torture.stand.process.log}")
             return 1
     torture.close()
-    return 0 if story is None else 1
+    return EXIT_INTERRUPTED if interrupted else int(story is not None)
+
+
+def interrupt(_number: int, _frame: object) -> NoReturn:
+    """End early: what was done counts, and everything is cleaned up."""
+    raise KeyboardInterrupt
 
 
 def run_plan(torture: Torture, plan: list[str], screen: Console) -> str | None:

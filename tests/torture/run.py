@@ -40,7 +40,9 @@ PASSES_MAX: Final = {"commit": 40, "answer": 20, "connect_volume": 6, "plug_disk
 PASSES: Final = 3
 #: Acts that a back end of local files never needs on their own: the rung is passed in a record.
 UNREACHABLE: Final = ("export_volume.begin", "export_volume.done")
-KEVEL, WORKER, GUEST, POWER, FULL = "kevel", "worker", "guest", "power", "full"
+KEVEL, START, WORKER, GUEST, POWER, FULL = "kevel", "start", "worker", "guest", "power", "full"
+#: Kevel is killed again so long after the beginning of its start, at the most.
+START_S_MAX: Final = 3.0
 
 
 class Difference(Exception):
@@ -79,7 +81,7 @@ def plan_kills(dice: random.Random, count: int, *, can_fail: bool) -> list[str]:
     the point and the recovery is tried as well; otherwise at random moments.
     """
     points = [name for name in failpoints.NAMES if name not in UNREACHABLE]
-    others = [KEVEL] * 8 + [WORKER] * 3 + [GUEST] * 2 + ([POWER, FULL] * 2 if can_fail else [])
+    others = [KEVEL] * 6 + [START] * 2 + [WORKER] * 3 + [GUEST] * 2 + ([POWER, FULL] * 2 if can_fail else [])
     plan: list[str] = []
     queue: list[str] = []
     while len(plan) < count:
@@ -116,6 +118,7 @@ class Torture:
         self._forgiven = False
         self._others: dict[str, Callable[[], None]] = {
             KEVEL: self._kill_kevel,
+            START: self._kill_kevel,
             WORKER: self._kill_worker,
             GUEST: self._kill_guest,
             POWER: self._cut_power,
@@ -232,8 +235,25 @@ class Torture:
         os.kill(pid, signal.SIGKILL)
         self.stand.process.wait_end(END_S)
 
+    def _kill_start(self) -> None:
+        """Start Kevel, and kill it on its way up or just behind that."""
+        self.score.kills[START] += 1
+        self.stand.kill()
+        timer = threading.Timer(self.dice.uniform(0.1, START_S_MAX), self._kill_whatever_runs)
+        timer.start()
+        with contextlib.suppress(KevelError):
+            self.stand.start()
+        timer.join()
+
+    def _kill_whatever_runs(self) -> None:
+        pid = self.stand.process.pid
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+
     def _kill_worker(self) -> None:
-        pid = self.stand.worker_pid()
+        deadline = time.monotonic() + END_S
+        while (pid := self.stand.worker_pid()) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -307,6 +327,8 @@ class Torture:
             assert isinstance(self.stand.disk, LossyDisk)
             self.stand.kill_everything()
             self.stand.disk.restore_power()
+        if kill == START:
+            self._kill_start()
         if kill == FULL:
             assert isinstance(self.stand.disk, LossyDisk)
             self.stand.kill()

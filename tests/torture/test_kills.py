@@ -14,7 +14,7 @@ from kevel.domain.errors import KevelError
 from tests.torture.disk import PlainDisk
 from tests.torture.run import GUEST, KEVEL, Torture, plan_kills
 
-pytestmark = [pytest.mark.qemu, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.qemu, pytest.mark.timeout(600)]
 
 KILLS = 20
 SEED = 3
