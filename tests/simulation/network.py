@@ -35,6 +35,24 @@ class Network:
         #: Until when nothing gets through, by direction: "agent sim0 to control".
         self.cut_until: dict[str, float] = {}
         self.tell: Callable[[str, str], None] = lambda who, what: None
+        #: Calls that wait for the control plane's answer, and the context of who waits.
+        self._waiting: dict[asyncio.Future[Any], Context] = {}
+
+    async def wait(self, answer: asyncio.Future[T], inside: Context) -> T:
+        """The answer. Raises Unavailable when there is none in time, or the connection breaks."""
+        self._waiting[answer] = inside
+        try:
+            done, _ = await asyncio.wait({answer}, timeout=ANSWER_S)
+        finally:
+            self._waiting.pop(answer, None)
+        if not done:
+            raise Unavailable("The control plane has not answered.")
+        return answer.result()
+
+    def break_connections(self) -> None:
+        """The control plane's process has died: whoever waits for its answer is told so by his own machine."""
+        for answer, inside in self._waiting.items():
+            self.loop.call_later(0.001, _fail, answer, context=inside)
 
     def send(self, way: str, name: str, sender: str, deliver: Callable[[], None], *, context: Context) -> None:
         """Carry one message, in the context of the process that it is for."""
@@ -102,10 +120,12 @@ class SimLink:
         network.send(
             f"{label} to control", name, label, lambda: self._control.serve(make, reply), context=network.outside
         )
-        done, _ = await asyncio.wait({answer}, timeout=ANSWER_S)
-        if not done:
-            raise Unavailable("The control plane has not answered.")
-        return answer.result()
+        return await network.wait(answer, self._inside)
+
+
+def _fail(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_exception(Unavailable("The connection to the control plane broke."))
 
 
 class ControlSide:

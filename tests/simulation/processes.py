@@ -218,8 +218,11 @@ class Slot:
         self._make = make
         self._dead: set[int] = set()
 
-    def crash(self) -> None:
-        """The process is gone, now; it is started again some time later."""
+    def crash(self, *, quietly: bool = False) -> None:
+        """The process is gone, now; it is started again some time later.
+
+        `quietly`: its whole machine is gone, and nobody is left to break its connections off.
+        """
         process = self.process
         if process is None:
             return
@@ -229,12 +232,14 @@ class Slot:
         self.process = None
         run.crashes += 1
         run.tell(self.label, "dies")
+        if self.host is None and not quietly:
+            run.network.break_connections()
         run.loop.create_task(self._restart(), context=run.outside)
 
     def lose_power(self) -> None:
         """The process dies with everything on its host: guests, connections, calls under way."""
         process = self.process
-        self.crash()
+        self.crash(quietly=True)
         if process is not None:
             self.run.world.drop_calls(process.number)
         if self.host is not None:

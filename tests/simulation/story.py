@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from rich.console import Console
 
@@ -15,12 +16,22 @@ _QUIET = ("observe_server", "observe_all")
 
 def print_story(run: Run) -> int:
     """Play the run and tell it; 1 when it failed."""
+
+    def play() -> str | None:
+        error = replay(run)
+        return None if error is None else str(error)
+
+    return tell(run, play)
+
+
+def tell(run: Run, play: Callable[[], str | None]) -> int:
+    """Tell what happened while it was played; 1 when something broke. The run must have been made with `story`."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     setting = run.setting
     place = "agents apart" if setting.apart else "in one process"
     free = ", ".join(sorted(rung.name.lower() for rung in setting.effect_free)) or "none"
     console.print(f"seed {run.seed}: {place}, hosts {', '.join(setting.hosts)}, rungs without effect: {free}")
-    error = _play(run)
+    error = _play_and_look(run, play)
     for at, who, what in run.story or ():
         if not what.startswith(_QUIET) or ":" in what.partition(" ")[0]:
             console.print(f"{at:9.3f}  {who:<12} {_short(what)}")
@@ -36,16 +47,10 @@ def _short(text: str) -> str:
     return _UUID.sub(r"\1", text)
 
 
-def _play(run: Run) -> str | None:
-    """Play it; the records of what is not closed end the story."""
-    error = replay_and_keep(run)
-    return None if error is None else str(error)
-
-
-def replay_and_keep(run: Run) -> AssertionError | None:
-    """Like `replay`, with the open records added to the story before the database is closed."""
+def _play_and_look(run: Run, play: Callable[[], str | None]) -> str | None:
+    """Play it, and end the story with the open records, before the database is closed."""
     close, run.close = run.close, lambda: None  # type: ignore[method-assign]
-    error = replay(run)
+    error = play()
     for row in run.checker.rows(_OPEN):
         rung = Rung(row["rung"]).name.lower()
         run.tell(

@@ -89,9 +89,6 @@ class World:
         fault = self.faults.strike(Kind.EFFECT, name, caller.label)
         if fault is not None:
             self.tell(caller.label, f"{name}: {fault.value}")
-        wait_s = self.dice.random() * 0.01
-        if fault is Fault.LATE:
-            wait_s += self.dice.random() * LATE_S_MAX
         number = caller.number
 
         def land() -> None:
@@ -113,21 +110,17 @@ class World:
             settle(result, error)
 
         def settle(result: Any, error: BaseException | None) -> None:
-            def answer() -> None:
-                if reply.done():
-                    return
-                if error is not None:
-                    reply.set_exception(error)
-                else:
-                    reply.set_result(result)
+            self.loop.call_later(self.dice.random() * 0.005, _answer, reply, result, error, context=world)
 
-            self.loop.call_later(self.dice.random() * 0.005, answer, context=world)
-
-        handle = self.loop.call_later(wait_s, land, context=world)
+        handle = self.loop.call_later(self._delay(fault), land, context=world)
         self._in_flight[handle] = number
         if fault is Fault.CRASH_UNDER_WAY:
             self.crash(number)
         return reply
+
+    def _delay(self, fault: Fault | None) -> float:
+        late_s = self.dice.random() * LATE_S_MAX if fault is Fault.LATE else 0.0
+        return late_s + self.dice.random() * 0.01
 
     def _refuse(self, fault: Fault | None, name: str) -> BaseException | None:
         if fault is Fault.REFUSED:
@@ -178,6 +171,15 @@ class World:
                 for disk in server.live.values():
                     found.setdefault(disk.serial, []).append(server_id)
         return found
+
+
+def _answer(reply: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if reply.done():
+        return
+    if error is not None:
+        reply.set_exception(error)
+    else:
+        reply.set_result(result)
 
 
 def run_at_once(coro: Coroutine[Any, Any, T]) -> T:

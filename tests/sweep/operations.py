@@ -1,0 +1,247 @@
+"""The operations that are swept: what comes before, what is asked, what the same again and the opposite come to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from kevel.domain.model import BootKind
+from kevel.hypervisor.base import PowerState
+from tests.simulation.run import Run
+from tests.simulation.users import (
+    Request,
+    attach,
+    delete_server,
+    delete_volume,
+    detach,
+    extend,
+    reboot,
+    reset_status,
+    start,
+    stop,
+)
+
+Find = Callable[[], list[str]]
+
+
+#: A user who waits for the volume to be free asks again and again, longer than any lost message takes.
+HAND_OVER_TRIES = 2400
+HAND_OVER_AGAIN_S = 0.05
+#: What everything gets to come back and look around.
+RESTART_S = 6.0
+
+
+class Scene:
+    """Two servers and a volume in a run's world, and questions about them."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.server, self.other = run.servers
+        (self.volume,) = run.volumes
+
+    async def ask(self, request: Request) -> bool:
+        """As `Run.ask`."""
+        return await self.run.ask(request)
+
+    async def ask_at_once(self, *requests: Request) -> None:
+        """Ask for all of them, each as soon as the one before it has been answered, and wait for nothing else."""
+        for request in requests:
+            await self.run.ask(request)
+
+    def not_attached(self) -> list[str]:
+        """What keeps the volume from being in the server."""
+        return self.run.checker.find_missing(self.server, self.volume)
+
+    def held(self) -> list[str]:
+        """What still holds the volume."""
+        return self.run.checker.find_held()
+
+    def not_running(self) -> list[str]:
+        """Why the server does not run as it should."""
+        return self._not_in(PowerState.RUNNING)
+
+    def not_stopped(self) -> list[str]:
+        """Why the server is not off as it should be."""
+        return self._not_in(PowerState.SHUTOFF)
+
+    def _not_in(self, power: PowerState) -> list[str]:
+        (row,) = self.run.checker.rows(f"SELECT * FROM servers WHERE id = '{self.server}'")  # noqa: S608
+        truth = self.run.world.hosts[row["host"]].hypervisor.servers.get(self.server)
+        found = [] if truth is not None and truth.power is power else [f"{self.server} is not {power.name}"]
+        return found + self.run.checker.find_unfinished()
+
+    def not_grown_to(self, size_gib: int) -> Find:
+        """What keeps the volume from having that size, everywhere."""
+
+        def find() -> list[str]:
+            (row,) = self.run.checker.rows(f"SELECT * FROM volumes WHERE id = '{self.volume}'")  # noqa: S608
+            there = self.run.world.backend.volumes[self.volume].size_bytes
+            grown = row["size_gib"] == size_gib and there == size_gib << 30
+            return ([] if grown else [f"{self.volume} has {row['size_gib']} GiB"]) + self.run.checker.find_unfinished()
+
+        return find
+
+    def server_there(self) -> list[str]:
+        """What is left of a deleted server."""
+        gone = [f"row {row['id']}" for row in self.run.checker.rows(_SERVERS) if row["id"] == self.server]
+        hosts = self.run.world.hosts.values()
+        return gone + [f"domain on {host.name}" for host in hosts if self.server in host.hypervisor.servers]
+
+    def volume_there(self) -> list[str]:
+        """What is left of a deleted volume."""
+        rows = [f"row {row['id']}" for row in self.run.checker.rows(_VOLUMES) if row["id"] == self.volume]
+        return rows + ([f"file of {self.volume}"] if self.volume in self.run.world.backend.volumes else [])
+
+
+_SERVERS = "SELECT id FROM servers WHERE deleted_at IS NULL"
+_VOLUMES = "SELECT id FROM volumes WHERE deleted_at IS NULL"
+
+Step = Callable[[Scene], Awaitable[object]]
+Finder = Callable[[Scene], list[str]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One row of the sweep."""
+
+    name: str
+    #: What is asked for, with a fault somewhere on its way.
+    ask: Step
+    #: The same again, without faults, and what is then missing for it to have worked.
+    again: Step
+    missing_again: Finder
+    #: The opposite, and what is then missing.
+    opposite: Step
+    missing_opposite: Finder
+    #: What comes before, without faults.
+    prepare: Sequence[Step] = ()
+
+
+def _attach(scene: Scene) -> Awaitable[object]:
+    return scene.ask(attach(scene.server, scene.volume))
+
+
+def _attach_elsewhere(scene: Scene) -> Awaitable[object]:
+    return scene.ask(attach(scene.other, scene.volume))
+
+
+def _detach(scene: Scene) -> Awaitable[object]:
+    return scene.ask(detach(scene.server, scene.volume))
+
+
+async def _detach_everywhere(scene: Scene) -> None:
+    await scene.ask_at_once(detach(scene.server, scene.volume), detach(scene.other, scene.volume))
+
+
+def _attach_and_detach(scene: Scene) -> Awaitable[object]:
+    return scene.ask_at_once(attach(scene.server, scene.volume), detach(scene.server, scene.volume))
+
+
+async def _hand_over(scene: Scene) -> None:
+    """Detach here, and attach there as soon as the volume is free: a user asks until that is accepted."""
+    await scene.ask(detach(scene.server, scene.volume))
+    for _ in range(HAND_OVER_TRIES):
+        if await scene.ask(attach(scene.other, scene.volume)):
+            return
+        await asyncio.sleep(HAND_OVER_AGAIN_S)
+
+
+def _attach_and_delete(scene: Scene) -> Awaitable[object]:
+    return scene.ask_at_once(attach(scene.server, scene.volume), delete_server(scene.server))
+
+
+def _delete_server(scene: Scene) -> Awaitable[object]:
+    return scene.ask(delete_server(scene.server))
+
+
+def _delete_volume(scene: Scene) -> Awaitable[object]:
+    return scene.ask(delete_volume(scene.volume))
+
+
+def _stop(scene: Scene) -> Awaitable[object]:
+    return scene.ask(stop(scene.server))
+
+
+def _start(scene: Scene) -> Awaitable[object]:
+    return scene.ask(start(scene.server))
+
+
+async def _start_or_revive(scene: Scene) -> None:
+    """A server that failed to start is in error, and is revived by a hard reboot, as in Nova."""
+    if not await scene.ask(start(scene.server)):
+        await scene.ask(reboot(scene.server, BootKind.HARD))
+
+
+def _reboot(scene: Scene) -> Awaitable[object]:
+    return scene.ask(reboot(scene.server, BootKind.HARD))
+
+
+def _extend(scene: Scene) -> Awaitable[object]:
+    return scene.ask(extend(scene.volume, 2))
+
+
+async def _extend_again(scene: Scene) -> None:
+    """A volume that failed to grow shows its error until somebody has read it, as in Cinder."""
+    await scene.ask(reset_status(scene.volume))
+    await scene.ask(extend(scene.volume, 3))
+
+
+async def _restart(scene: Scene) -> None:
+    """Every process dies and comes back, and looks at everything that it finds."""
+    for slot in scene.run.slots:
+        slot.crash()
+    await asyncio.sleep(RESTART_S)
+
+
+def _elsewhere(scene: Scene) -> list[str]:
+    return scene.run.checker.find_missing(scene.other, scene.volume)
+
+
+async def _revive_and_attach(scene: Scene) -> None:
+    await scene.ask(reboot(scene.server, BootKind.HARD))
+    await scene.run.until(scene.run.checker.find_unfinished)
+    await scene.ask(attach(scene.server, scene.volume))
+
+
+ATTACHED = (_attach,)
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("attach", _attach, _attach, Scene.not_attached, _detach, Scene.held),
+    Operation("detach", _detach, _detach, Scene.held, _attach, Scene.not_attached, ATTACHED),
+    Operation("detach behind attach", _attach_and_detach, _attach_and_detach, Scene.held, _attach, Scene.not_attached),
+    Operation("hand over", _hand_over, _hand_over, _elsewhere, _detach_everywhere, Scene.held, ATTACHED),
+    Operation(
+        "delete server, volume attached",
+        _delete_server,
+        _delete_server,
+        Scene.server_there,
+        _attach_elsewhere,
+        _elsewhere,
+        ATTACHED,
+    ),
+    Operation(
+        "delete server, half attached",
+        _attach_and_delete,
+        _delete_server,
+        Scene.server_there,
+        _attach_elsewhere,
+        _elsewhere,
+    ),
+    Operation("delete volume", _delete_volume, _delete_volume, Scene.volume_there, _start, Scene.held),
+    Operation("stop", _stop, _stop, Scene.not_stopped, _start_or_revive, Scene.not_running, ATTACHED),
+    Operation("start", _start, _start_or_revive, Scene.not_running, _stop, Scene.not_stopped, (_attach, _stop)),
+    Operation("hard reboot", _reboot, _reboot, Scene.not_running, _stop, Scene.not_stopped, ATTACHED),
+    Operation(
+        "extend, attached",
+        _extend,
+        _extend_again,
+        lambda scene: scene.not_grown_to(3)(),
+        _detach,
+        Scene.held,
+        ATTACHED,
+    ),
+    Operation(
+        "restart of everything", _restart, _restart, Scene.not_attached, _detach_everywhere, Scene.held, ATTACHED
+    ),
+)
