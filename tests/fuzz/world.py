@@ -42,6 +42,7 @@ _VARIABLES: Final = {
     "message_id": "messages",
     "request_id": "requests",
     "credential_id": "credentials",
+    "tag": "keys",
 }
 #: What a key of a body stands for.
 _KEYS: Final = {
@@ -56,6 +57,18 @@ _KEYS: Final = {
     "networks": "networks",
     "domain_id": "domains",
     "default_project_id": "projects",
+}
+#: Things of each kind that requests may change and remove: where they are made, of what, and where their id is.
+_SPARES: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
+    "users": ("/identity/v3/users", "user", {"name": "NAME"}),
+    "roles": ("/identity/v3/roles", "role", {"name": "NAME"}),
+    "projects": ("/identity/v3/projects", "project", {"name": "NAME"}),
+    "domains": ("/identity/v3/domains", "domain", {"name": "NAME"}),
+    "services": ("/identity/v3/services", "service", {"name": "NAME", "type": "sails"}),
+    "regions": ("/identity/v3/regions", "region", {"id": "NAME"}),
+    "flavors": ("/compute/v2.1/flavors", "flavor", {"name": "NAME", "ram": 64, "vcpus": 1, "disk": 0}),
+    "types": ("/volume/v3/types", "volume_type", {"name": "NAME", "extra_specs": {"colour": "red"}}),
+    "images": ("/image/v2/images", "", {"name": "NAME", "disk_format": "raw", "container_format": "bare"}),
 }
 #: Values of query parameters that mean something.
 _QUERY: Final = {
@@ -104,6 +117,9 @@ class World:
         }
         self.protected: set[str] = {"default"}
         self._calls = 0
+        #: The present spare of each kind, and how many there have been.
+        self._spares: dict[str, str] = {}
+        self._made = 0
         self.admin_token = str(self.client.http.headers["X-Auth-Token"])
         self.member_token = self._make_member()
         self._find_fixed()
@@ -121,21 +137,15 @@ class World:
         path = f"/identity/v3/projects/{project}/users/{made['id']}/roles/{role}"
         assert self.client.http.put(path).status_code == 204
         self.protected |= {one["id"] for one in (*users, *projects, *roles, made)}
+        self._own_users = [one["id"] for one in (*users, made)]
         login = ApiClient(self.url, username="fuzz", password="fuzz-password", project="admin")
         token = str(login.http.headers["X-Auth-Token"])
         login.close()
         return token
 
     def _find_fixed(self) -> None:
-        get, post = self.client.get, self.client.post
-        other = post("/identity/v3/projects", {"project": {"name": "other"}})["project"]["id"]
-        person = post("/identity/v3/users", {"user": {"name": "person"}})["user"]["id"]
-        role = post("/identity/v3/roles", {"role": {"name": "steersman"}})["role"]["id"]
+        get = self.client.get
         self.ids |= {
-            "projects": [other],
-            "users": [person],
-            "roles": [role],
-            "domains": ["default"],
             "services": [one["id"] for one in get("/identity/v3/services")["services"]],
             "images": [one["id"] for one in get("/image/v2/images")["images"]],
             "flavors": [one["id"] for one in get("/compute/v2.1/flavors")["flavors"]],
@@ -144,10 +154,15 @@ class World:
         }
         # What servers are made of stays, or soon nothing else could be made.
         self.protected |= {*self.ids["images"], *self.ids["flavors"], *self.ids["types"]}
+        self._fixed = {kind: list(found) for kind, found in self.ids.items()}
+        self._fixed["users"] = self._own_users
 
     def keep_up(self) -> None:
         """Make what has become too few, remove what has become too many, and note what is there."""
         self._note()
+        for kind in _SPARES:
+            self._keep_spare(kind)
+        self._keep_token()
         while len(self.ids["volumes"]) < WANTED["volumes"]:
             made = self.client.post("/volume/v3/volumes", {"volume": {"size": 1, "metadata": {"colour": "red"}}})
             self.ids["volumes"].append(made["volume"]["id"])
@@ -157,12 +172,34 @@ class World:
             server_id = self.cloud.create_server("hit-me", image=name, flavor=flavor)
             self.cloud.wait_server(server_id, "ACTIVE", WAIT_S)
             self.ids["servers"].append(server_id)
+            self.client.post(f"/compute/v2.1/servers/{server_id}/metadata", {"metadata": {"colour": "red"}})
         if not self.ids["attachments"]:
             with contextlib.suppress(Exception):  # the volume may be deleted, the server stopped: the next look again
                 self.cloud.attach(self.ids["servers"][-1], self.ids["volumes"][-1])
         for kind, path in (("volumes", "/volume/v3/volumes"), ("servers", "/compute/v2.1/servers")):
             for one in self.ids[kind][MOST[kind] :]:
                 self.client.http.delete(f"{path}/{one}")
+
+    def _keep_spare(self, kind: str) -> None:
+        path, key, fields = _SPARES[kind]
+        spare = self._spares.get(kind)
+        if spare is None or self.client.http.get(f"{path}/{spare}").status_code == 404:
+            self._made += 1
+            named = {name: f"spare-{self._made}" if value == "NAME" else value for name, value in fields.items()}
+            made = self.client.post(path, {key: named} if key else named)
+            self._spares[kind] = spare = str((made[key] if key else made)["id"])
+            if kind == "flavors":
+                self.client.post(f"{path}/{spare}/os-extra_specs", {"extra_specs": {"colour": "red"}})
+        self.ids[kind] = [*self._fixed.get(kind, ()), spare]
+
+    def _keep_token(self) -> None:
+        """A token that may be looked at and revoked."""
+        token = self.ids.get("tokens", [""])[0]
+        shown = self.client.http.get("/identity/v3/auth/tokens", headers={"X-Subject-Token": token or "none"})
+        if shown.status_code != 200:
+            login = ApiClient(self.url, username="fuzz", password="fuzz-password", project="admin")
+            self.ids["tokens"] = [str(login.http.headers["X-Auth-Token"])]
+            login.close()
 
     def _note(self) -> None:
         get = self.client.get
@@ -189,12 +226,15 @@ class World:
         if case.method.upper() not in _SAFE and "application_credentials" not in case.path:
             for name, value in case.path_parameters.items():
                 if value in self.protected:
-                    case.path_parameters[name] = self.ids["users"][0] if name == "user_id" else "0" * 32
+                    kind = _VARIABLES.get(name) or self._kind_in_path(case.path, name)
+                    case.path_parameters[name] = self._spares.get(kind, "0" * 32)
         if isinstance(case.query, dict):
             case.query = self._aim_query(case.query, draw)
             if "wait" in case.query:  # a request that may wait does so as long as it is told, and there is other work
                 case.query["wait"] = "0.2"
-        case.body = self._aim_body(case.body, draw)
+        case.body = self._complete(case, self._aim_body(case.body, draw), draw)
+        if "X-Subject-Token" in case.headers:
+            case.headers["X-Subject-Token"] = self._hit("tokens", case.headers["X-Subject-Token"], draw)
         version = case.operation.definition.raw["x-version"]
         if version is not None:
             case.headers["OpenStack-API-Version"] = version
@@ -218,6 +258,21 @@ class World:
             return query
         kept = draw.sample(list(query), min(len(query), draw.randrange(4)))
         return {name: self._hit(f"?{name}", query[name], draw) for name in kept}
+
+    def _complete(self, case: Any, body: Any, draw: random.Random) -> Any:
+        """Most requests for something new ask for something that can be made."""
+        if case.method.upper() != "POST" or not isinstance(body, dict) or draw.random() < 1 / 4:
+            return body
+        if case.path == "/compute/v2.1/servers" and isinstance(body.get("server"), dict):
+            wanted = {"imageRef": self._fixed["images"][0], "flavorRef": self._fixed["flavors"][0], "networks": "none"}
+            return {"server": {**body["server"], **wanted}}
+        if case.path == "/volume/v3/volumes" and isinstance(body.get("volume"), dict):
+            kept = {key: value for key, value in body["volume"].items() if key not in ("imageRef", "volume_type")}
+            return {"volume": {**kept, "size": draw.choice(self.ids["sizes"])}}
+        if case.path == "/identity/v3/auth/tokens":
+            user = {"name": "fuzz", "domain": {"id": "default"}, "password": "fuzz-password"}
+            return {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}}}
+        return body
 
     def _aim_body(self, body: Any, draw: random.Random) -> Any:
         if isinstance(body, list):

@@ -11,6 +11,7 @@ from kevel.domain.errors import StepNever
 from kevel.hypervisor.base import DiskSpec, DomainSpec, VolumeBus
 from kevel.hypervisor.libvirt.domain_xml import (
     ServerFiles,
+    Unreadable,
     build_disk_xml,
     build_domain_xml,
     mark_boot,
@@ -141,3 +142,18 @@ def test_every_index_in_the_xml_accounts_for_a_node() -> None:
     view = parse_domain_xml(text)
     assert view.known_nodes == {3, 4, 9}
     assert view.nodes == {"ua-one": 4}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<domain",
+        "<domain><devices><disk><alias/></disk></devices></domain>",
+        "<domain><devices><disk><alias name='ua-1'/><target/></disk></devices></domain>",
+        "<domain><devices><disk><alias name='ua-1'/><source index='x'/></disk></devices></domain>",
+    ],
+    ids=["cut short", "alias without a name", "target without a device", "index that is no number"],
+)
+def test_an_account_of_a_domain_that_cannot_be_read_is_one_error(text: str) -> None:
+    with pytest.raises(Unreadable):
+        parse_domain_xml(text)

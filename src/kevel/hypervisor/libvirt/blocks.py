@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import libvirt
 import libvirt_qemu
+import msgspec
 
 from kevel.domain.errors import StepRetry
-from kevel.hypervisor.libvirt.domain_xml import ALIAS_PREFIX, DomainView, parse_domain_xml
+from kevel.hypervisor.libvirt.domain_xml import ALIAS_PREFIX, DomainView, Unreadable, parse_domain_xml
 
 #: libvirt's names for the nodes of disks; other nodes (firmware) are named differently.
-NODE_NAME = re.compile(r"^libvirt-(\d+)-")
+NODE_NAME = re.compile(r"^libvirt-(\d{1,18})-", re.ASCII)
 #: How long an act waits for QEMU's monitor when something else holds it, before it says "later".
 MONITOR_WAIT_S = 2.0
 MONITOR_POLL_S = 0.01
@@ -28,6 +29,53 @@ MONITOR_POLL_S = 0.01
 END_WAIT_S = 5.0
 #: Looks at what QEMU holds until the two accounts agree; libvirt may be in the middle of removing a disk.
 LOOKS_MAX = 3
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """QEMU's no."""
+
+    kind: str = msgspec.field(name="class", default="")
+    desc: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What QEMU's monitor says to a command."""
+
+    value: msgspec.Raw = msgspec.field(name="return", default=msgspec.Raw(b"null"))
+    error: Refusal | None = None
+
+
+class ImageInfo(msgspec.Struct, frozen=True, rename="kebab"):
+    """What a node reads."""
+
+    virtual_size: int
+
+
+class Node(msgspec.Struct, frozen=True, rename="kebab"):
+    """One of query-named-block-nodes."""
+
+    node_name: str
+    drv: str
+    image: ImageInfo
+
+
+class Inserted(msgspec.Struct, frozen=True, rename="kebab"):
+    """What a device uses."""
+
+    node_name: str = ""
+
+
+class Drive(msgspec.Struct, frozen=True):
+    """One of query-block."""
+
+    qdev: str = ""
+    inserted: Inserted = Inserted()
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One of qom-list."""
+
+    name: str
 
 
 class FormatNode(NamedTuple):
@@ -71,14 +119,21 @@ def wait_for_end(domain: libvirt.virDomain) -> bool:
     return not domain.isActive()
 
 
-def ask_monitor(domain: libvirt.virDomain, command: str, **arguments: object) -> Any:
-    """One QMP command. Raises libvirtError when it cannot be asked, QemuRefused when QEMU says no."""
+def ask_monitor(domain: libvirt.virDomain, command: str, kind: Any = Any, /, **arguments: object) -> Any:
+    """One QMP command; its answer as that kind.
+
+    Raises libvirtError when it cannot be asked, QemuRefused when QEMU says no, and Unreadable for any other answer.
+    """
     request = json.dumps({"execute": command, "arguments": arguments})
     flags = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_DEFAULT
-    reply = json.loads(libvirt_qemu.qemuMonitorCommand(domain, request, flags))
-    if "error" in reply:
-        raise QemuRefused(reply["error"].get("class", ""), reply["error"].get("desc", ""))
-    return reply["return"]
+    text = libvirt_qemu.qemuMonitorCommand(domain, request, flags)
+    try:
+        answer = msgspec.json.decode(text, type=Answer)
+        if answer.error is None:
+            return msgspec.json.decode(answer.value, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Unreadable(f"QEMU's answer to {command}: {str(error)[:200]}") from error
+    raise QemuRefused(answer.error.kind, answer.error.desc)
 
 
 class QemuRefused(Exception):
@@ -101,12 +156,12 @@ def look_at_disks(domain: libvirt.virDomain) -> DiskLook:
 
 
 def _look_once(domain: libvirt.virDomain) -> DiskLook:
-    nodes = ask_monitor(domain, "query-named-block-nodes", flat=True)
+    nodes = ask_monitor(domain, "query-named-block-nodes", list[Node], flat=True)
     xml = parse_domain_xml(domain.XMLDesc(0))
     orphans: list[str] = []
     formats: dict[int, FormatNode] = {}
     for node in nodes:
-        name = node["node-name"]
+        name = node.node_name
         match = NODE_NAME.match(name)
         if match is None:
             continue
@@ -114,11 +169,11 @@ def _look_once(domain: libvirt.virDomain) -> DiskLook:
         if number not in xml.known_nodes:
             orphans.append(name)
         elif name.endswith("-format"):
-            formats[number] = FormatNode(node["drv"], node["image"]["virtual-size"])
+            formats[number] = FormatNode(node.drv, node.image.virtual_size)
     # QEMU gives up no node that a device uses, so a device that the XML does not know shows as an orphan first. Each
     # question takes an emulated guest some 8 ms.
-    devices = ask_monitor(domain, "qom-list", path="/machine/peripheral") if orphans else ()
-    ghosts = {item["name"] for item in devices if item["name"].startswith(ALIAS_PREFIX)} - xml.disks.keys()
+    devices = ask_monitor(domain, "qom-list", list[Item], path="/machine/peripheral") if orphans else ()
+    ghosts = {item.name for item in devices if item.name.startswith(ALIAS_PREFIX)} - xml.disks.keys()
     # A format node uses its storage node, which cannot be removed before it.
     return DiskLook(
         xml, _find_nodes(domain, ghosts), tuple(sorted(orphans, key=lambda name: name.endswith("-storage"))), formats
@@ -128,10 +183,10 @@ def _look_once(domain: libvirt.virDomain) -> DiskLook:
 def _find_nodes(domain: libvirt.virDomain, ghosts: set[str]) -> dict[str, int]:
     """The node numbers of devices that libvirt does not know; 0 for one that has none."""
     numbers = dict.fromkeys(ghosts, 0)
-    for drive in ask_monitor(domain, "query-block") if ghosts else ():
-        match = NODE_NAME.match(drive.get("inserted", {}).get("node-name", ""))
+    for drive in ask_monitor(domain, "query-block", list[Drive]) if ghosts else ():
+        match = NODE_NAME.match(drive.inserted.node_name)
         # A path like /machine/peripheral/ALIAS/virtio-backend, or the alias alone.
-        for alias in ghosts & set(drive.get("qdev", "").split("/")):
+        for alias in ghosts & set(drive.qdev.split("/")):
             numbers[alias] = int(match[1]) if match is not None else 0
     return numbers
 

@@ -30,6 +30,10 @@ BOOT_TAG = f"{{{BOOT_NAMESPACE}}}boot"
 ET.register_namespace("kevel", BOOT_NAMESPACE)
 
 
+class Unreadable(Exception):
+    """libvirt or QEMU gave an account that cannot be read."""
+
+
 class ServerFiles(NamedTuple):
     """The server's own files, as the domain names them."""
 
@@ -130,8 +134,14 @@ class DomainView(NamedTuple):
 
 
 def parse_domain_xml(text: str) -> DomainView:
-    """Read a domain's XML as libvirt gives it."""
-    domain = ET.fromstring(text)
+    """Read a domain's XML as libvirt gives it. Raises Unreadable, for any text whatever, and nothing else."""
+    try:
+        return _read_domain(ET.fromstring(text))
+    except (ET.ParseError, KeyError, ValueError) as error:
+        raise Unreadable(f"libvirt's XML of a domain: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _read_domain(domain: ET.Element) -> DomainView:
     disks: dict[str, DiskView] = {}
     nodes: dict[str, int] = {}
     for element in domain.iterfind("devices/disk"):

@@ -31,6 +31,7 @@ from kevel.hypervisor.libvirt.domain_xml import (
     NAME_PREFIX,
     SCSI_VOLUMES_MAX,
     DomainView,
+    Unreadable,
     build_disk_xml,
     build_domain_xml,
     mark_boot,
@@ -344,6 +345,8 @@ def _translating(subject: str) -> Iterator[None]:
         raise translate_error(error, subject) from error
     except QemuRefused as error:
         raise StepRetry(f"{subject}: QEMU refuses for now.") from error
+    except Unreadable as error:
+        raise StepRetry(f"{subject}: the hypervisor's account of it cannot be read.") from error
 
 
 def _check_id(server_id: str) -> str:
