@@ -27,3 +27,13 @@ def test_a_configuration_file_that_cannot_be_read_is_named_in_the_error(tmp_path
 def test_a_port_that_is_none_is_refused(port: str) -> None:
     with pytest.raises(SetupError, match="is no address to listen on"):
         split_listen(f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e9", "'x'"])
+def test_a_time_of_no_length_or_without_an_end_is_refused_by_its_name(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "kevel.toml"
+    path.write_text(f"[limits]\nsweep_every_s = {value}")
+    with pytest.raises(SetupError, match=r"limits\.sweep_every_s"):
+        read_config(path)
+    path.write_text("[limits]\nsweep_every_s = 3\npage_rows_max = 7")
+    assert read_config(path).limits.page_rows_max == 7
