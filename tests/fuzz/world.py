@@ -51,6 +51,11 @@ _KEYS: Final = {
     "flavorRef": "flavors",
     "size": "sizes",
     "new_size": "sizes",
+    "ram": "sizes",
+    "vcpus": "sizes",
+    "disk": "sizes",
+    "swap": "sizes",
+    "OS-FLV-EXT-DATA:ephemeral": "sizes",
     "volume_type": "types",
     "new_type": "types",
     "service_id": "services",
@@ -261,8 +266,13 @@ class World:
 
     def _complete(self, case: Any, body: Any, draw: random.Random) -> Any:
         """Most requests for something new ask for something that can be made."""
-        if case.method.upper() != "POST" or not isinstance(body, dict) or draw.random() < 1 / 4:
+        if case.method.upper() not in ("POST", "PUT") or not isinstance(body, dict) or draw.random() < 1 / 4:
             return body
+        if case.path.endswith("/{key}"):
+            one = {case.path_parameters["key"]: "blue"}
+            return {"meta": one} if "/metadata/" in case.path else one
+        if case.path.endswith(("/metadata", "extra_specs")):
+            return {case.path.rpartition("/")[2].removeprefix("os-"): {"colour": "blue"}}
         if case.path == "/compute/v2.1/servers" and isinstance(body.get("server"), dict):
             wanted = {"imageRef": self._fixed["images"][0], "flavorRef": self._fixed["flavors"][0], "networks": "none"}
             return {"server": {**body["server"], **wanted}}
