@@ -1,6 +1,6 @@
 """Torture Kevel with real guests from the command line: `make torture KILLS=1000`.
 
-    python -m tests.torture [--kills N] [--seed N] [--guests N] [--only KIND,...] [--json FILE] [--keep]
+    python -m tests.torture [--kills N] [--seed N] [--guests N] [--settle S] [--only KIND,...] [--json FILE] [--keep]
 
 Exit code: 0 when no kill left a difference; 1 with the story otherwise; 2 for wrong arguments; 130 when interrupted.
 """
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.torture.disk import LossyDisk, PlainDisk, can_make_lossy_disks
-from tests.torture.run import Difference, Score, Torture, plan_kills
+from tests.torture.run import SETTLE_S, Difference, Score, Torture, plan_kills
 
 DISK_MIB: Final = 768
 EXIT_INTERRUPTED: Final = 130
@@ -34,6 +34,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=None, help="what a run drew before; timing still differs")
     parser.add_argument("--guests", type=int, default=2, help="guests that boot, write and are looked into")
+    parser.add_argument(
+        "--settle", type=float, default=SETTLE_S, help="seconds until all must agree; for a busy machine"
+    )
     parser.add_argument("--only", default="", help="kinds or points, separated by commas")
     parser.add_argument("--json", type=Path, default=None, help="where to write the summary")
     parser.add_argument("--keep", action="store_true", help="leave everything as it is after a difference")
@@ -44,7 +47,7 @@ def main() -> int:
     if not lossy:
         screen.print("This user cannot mount file systems here: no power cuts and no full disks.")
     screen.print(f"seed {seed}")
-    torture = Torture(LossyDisk(DISK_MIB) if lossy else PlainDisk(), seed, guests=wanted.guests)
+    torture = Torture(LossyDisk(DISK_MIB) if lossy else PlainDisk(), seed, guests=wanted.guests, settle_s=wanted.settle)
     plan = plan_kills(random.Random(seed), wanted.kills, can_fail=lossy)
     if wanted.only:
         kinds = wanted.only.split(",")

@@ -18,11 +18,13 @@ pytestmark = [pytest.mark.qemu, pytest.mark.timeout(600)]
 
 KILLS = 20
 SEED = 3
+#: Long, since it ends the wait for what is stuck; that things are quick is not asserted here.
+SETTLE_S = 120.0
 
 
 @pytest.fixture(scope="module")
 def torture() -> Iterator[Torture]:
-    made = Torture(PlainDisk(), SEED, guests=1)
+    made = Torture(PlainDisk(), SEED, guests=1, settle_s=SETTLE_S)
     try:
         made.prepare()
         yield made

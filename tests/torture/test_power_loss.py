@@ -59,7 +59,7 @@ def test_s13_what_was_answered_survives_a_power_cut_right_behind_the_answer(stan
 
 
 def test_power_cuts_and_full_disks_under_load_leave_no_difference(make_disk: Callable[[], LossyDisk]) -> None:
-    torture = Torture(make_disk(), seed=5, guests=0)
+    torture = Torture(make_disk(), seed=5, guests=0, settle_s=120.0)
     try:
         torture.prepare()
         torture.run([POWER, FULL])
