@@ -1,12 +1,12 @@
 # What a person or CI does with this clone. Each target sets up what it needs first; set-up costs nothing when it is done.
 
-.PHONY: help setup demo test sim planted torture fuzz bench docs lock clean
+.PHONY: help setup demo test sim replay sweep sweep-pairs planted torture fuzz bench docs lock clean
 .DEFAULT_GOAL := help
 
 python := .venv/bin/python
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 
 setup: ## Debian packages, .venv, the tiny guest: whatever is missing
 	@scripts/setup.sh
@@ -17,8 +17,17 @@ demo: setup ## attach volumes to two real guests, kill Kevel in the middle, watc
 test: setup ## everything that CI runs: lint, types, layers, tests
 	@scripts/check.sh
 
-sim: setup ## simulate SEEDS=500 seeds from FIRST=0: crashes, lost replies, slow effects; FIRST=N SEEDS=1 repeats one
+sim: setup ## simulate SEEDS=500 seeds from FIRST=0: processes that die, messages that are lost, disks that fill up
 	@$(python) -m tests.simulation $(or $(FIRST),0) $(or $(SEEDS),500)
+
+replay: setup ## repeat SEED=N of the simulator exactly, and tell its story; SHRINK=1 leaves out what does not matter
+	@$(python) -m tests.simulation $(SEED) $(if $(SHRINK),--shrink,--story)
+
+sweep: setup ## every fault at every point of every operation; the table goes to docs/track-record.md
+	@$(python) -m tests.sweep --write
+
+sweep-pairs: setup ## every second fault in the recovery from each first one: hours; ONE_IN=100 plays a share
+	@$(python) -m tests.sweep --depth 2 --write --one-in $(or $(ONE_IN),1)
 
 torture: setup ## kill a Kevel with real guests KILLS=100 times under load, cut its power, fill its disk; take a census each time
 	@$(python) -m tests.torture --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))

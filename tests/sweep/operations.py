@@ -26,8 +26,8 @@ Find = Callable[[], list[str]]
 
 
 #: A user who waits for the volume to be free asks again and again, longer than any lost message takes.
-HAND_OVER_TRIES = 2400
-HAND_OVER_AGAIN_S = 0.05
+HAND_OVER_TRIES = 150
+HAND_OVER_AGAIN_S = 1.0
 #: What everything gets to come back and look around.
 RESTART_S = 6.0
 

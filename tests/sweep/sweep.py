@@ -54,7 +54,12 @@ class Tally:
 
 
 def sweep(
-    depth: int, *, jobs: int, operations: Iterable[str] = (), one_in: int = 1, told: Callable[[int, int], None]
+    depth: int,
+    *,
+    jobs: int,
+    operations: Iterable[str] = (),
+    one_in: int = 1,
+    told: Callable[[int, int], None] = lambda done, known: None,
 ) -> Tally:
     """Play every case with up to `depth` faults (1 or 2); `one_in` N plays each N-th of the deepest ones.
 

@@ -17,10 +17,11 @@ def write_sweep(tally: Tally) -> None:
     text = RECORD.read_text(encoding="utf-8")
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
-    RECORD.write_text(f"{before}{begin}\n{_markdown(tally)}\n{end}{after}", encoding="utf-8")
+    RECORD.write_text(f"{before}{begin}\n{markdown(tally)}\n{end}{after}", encoding="utf-8")
 
 
-def _markdown(tally: Tally) -> str:
+def markdown(tally: Tally) -> str:
+    """The table of a sweep, and what it cost."""
     lines = ["| operation | where | points | cases | residue |", "|---|---|---:|---:|---:|"]
     order = [one.name for one in OPERATIONS]
     rows = sorted(tally.rows.values(), key=lambda one: (order.index(one.operation), one.place))
