@@ -65,10 +65,10 @@ def _parse() -> argparse.Namespace:
 
 
 def _hunt_all(names: Sequence[str], wanted: argparse.Namespace) -> Iterator[Hunt]:
-    """Each hunt as it ends. A process hunts one bug only, so that no bug can leave something behind for the next."""
+    """Each hunt as it ends."""
     finders = wanted.finder or list(FINDERS)
     bounds = wanted.seeds_max, wanted.cpu_s_max
-    with ProcessPoolExecutor(wanted.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(wanted.jobs, mp_context=get_context("spawn")) as pool:
         hunts = [pool.submit(hunt_named, name, finders, *bounds) for name in names]
         for ended in as_completed(hunts):
             yield ended.result()

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from tests.simulation.faults import Fault
 from tests.simulation.run import Run
+from tests.sweep.cases import Case, bases, play, singles
 
 
 class Trial(NamedTuple):
@@ -58,4 +59,24 @@ def play_storm(seed: int) -> None:
         run.play()
 
 
-FINDERS: Final[Mapping[str, Finder]] = {"simulator": simulate, "storm": storm}
+def sweep() -> Iterator[Trial]:
+    """Each operation without a fault, then with each single fault, in an order that is shuffled once for all."""
+    cases = bases()
+    yield from map(_trial_of, cases)
+    faulty = [case for base in cases for case in singles(play(base))]
+    random.Random("planted").shuffle(faulty)
+    yield from map(_trial_of, faulty)
+
+
+def _trial_of(case: Case) -> Trial:
+    return Trial(str(case), partial(play_case, case))
+
+
+def play_case(case: Case) -> None:
+    """One case of the sweep. Raises AssertionError with what broke."""
+    outcome = play(case)
+    if outcome.error is not None:
+        raise AssertionError(outcome.error)
+
+
+FINDERS: Final[Mapping[str, Finder]] = {"simulator": simulate, "sweep": sweep, "storm": storm}
