@@ -63,6 +63,13 @@ _KEYS: Final = {
     "domain_id": "domains",
     "default_project_id": "projects",
 }
+#: Values at the edges of what databases, parsers and people hold; one of six requests has one of them somewhere.
+_ODD: Final[tuple[Any, ...]] = (
+    *("", " ", "\0", "a\0b", "\u202e", "\U00010348", "\u0663", "\u00b2", "..", "%2e%2e", "' OR 1=1 --", "\ufeff", "\n"),
+    *("a" * 256, "a" * 70_000, "9" * 30, "-1", "1e9", "nan", "0x1", "None", "null", "9223372036854775808", "1_0"),
+    *("[" * 3000, "{[]: 1}", "gte:", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "|", "^(a+)+$", "%"),
+    *(0, -1, 2**31, 2**63 - 1, 2**63, 2**64, 10**30, 1.5, 1e308, True, None, [], {}, [[]], {"": ""}, [None] * 300),
+)
 #: Things of each kind that requests may change and remove: where they are made, of what, and where their id is.
 _SPARES: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
     "users": ("/identity/v3/users", "user", {"name": "NAME"}),
@@ -243,6 +250,8 @@ class World:
         version = case.operation.definition.raw["x-version"]
         if version is not None:
             case.headers["OpenStack-API-Version"] = version
+        if draw.random() < 1 / 6:
+            self._spoil(case, draw)
         if draw.random() > 1 / 16:
             case.headers["X-Auth-Token"] = self.member_token if draw.random() < 1 / 5 else self.admin_token
 
@@ -263,6 +272,34 @@ class World:
             return query
         kept = draw.sample(list(query), min(len(query), draw.randrange(4)))
         return {name: self._hit(f"?{name}", query[name], draw) for name in kept}
+
+    def _spoil(self, case: Any, draw: random.Random) -> None:
+        """Put an odd value somewhere: into the query, the path, or a place of the body."""
+        words = [value for value in _ODD if isinstance(value, str) and 0 < len(value) < 1000 and value != ".."]
+        where = [name for name in ("query", "path", "body") if self._has(case, name)]
+        if not where:
+            return
+        chosen = draw.choice(where)
+        if chosen == "query":
+            case.query[draw.choice(list(case.query))] = draw.choice(
+                [word for word in _ODD if isinstance(word, str)][:-1]
+            )
+        elif chosen == "path":
+            case.path_parameters[draw.choice(list(case.path_parameters))] = draw.choice(words)
+        else:
+            inside = case.body
+            while True:
+                key = draw.choice(list(inside) if isinstance(inside, dict) else range(len(inside)))
+                if not isinstance(inside[key], dict | list) or not inside[key] or draw.random() < 1 / 5:
+                    inside[key] = draw.choice(_ODD)
+                    return
+                inside = inside[key]
+
+    @staticmethod
+    def _has(case: Any, part: str) -> bool:
+        if part == "body":
+            return isinstance(case.body, dict | list) and len(case.body) > 0
+        return bool(case.query if part == "query" else case.path_parameters)
 
     def _complete(self, case: Any, body: Any, draw: random.Random) -> Any:
         """Most requests for something new ask for something that can be made."""
