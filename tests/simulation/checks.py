@@ -69,7 +69,8 @@ class Checker:
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """What a query finds among the committed rows."""
-        cursor = self._conn.connection.driver_connection.execute(sql)  # type: ignore[union-attr]
+        rungs = {"plugged": Rung.PLUGGED.value, "running": ServerRung.RUNNING.value}
+        cursor = self._conn.connection.driver_connection.execute(sql, rungs)  # type: ignore[union-attr]
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
@@ -286,15 +287,15 @@ _TOLD = (
     "SELECT detail FROM journal",
     "SELECT text FROM messages",
 )
-_UNFINISHED_ATTACHMENTS = f"""
+_UNFINISHED_ATTACHMENTS = """
     SELECT a.id, a.goal, a.reason, p.rung, s.host FROM attachments a
     LEFT JOIN paths p ON p.attachment_id = a.id AND p.live = 1 JOIN servers s ON s.id = a.server_id
-    WHERE a.live = 1 AND s.goal <> 'deleted' AND ((a.goal = 'attached' AND p.rung < {Rung.PLUGGED.value})
+    WHERE a.live = 1 AND s.goal <> 'deleted' AND ((a.goal = 'attached' AND p.rung < :plugged)
         OR (a.goal = 'detached' AND a.reason IS NULL)
         OR (a.goal = 'detached' AND a.goal_by = 'user' AND a.established AND a.reason LIKE '%"guest_refused"%'))
 """
-_UNFINISHED_SERVERS = f"""
+_UNFINISHED_SERVERS = """
     SELECT id, goal, rung, host FROM servers WHERE deleted_at IS NULL
-        AND NOT (goal = 'running' AND rung = {ServerRung.RUNNING.value} AND boot = wanted_boot)
-        AND NOT (goal = 'stopped' AND rung < {ServerRung.RUNNING.value})
+        AND NOT (goal = 'running' AND rung = :running AND boot = wanted_boot)
+        AND NOT (goal = 'stopped' AND rung < :running)
 """
