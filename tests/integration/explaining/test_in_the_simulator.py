@@ -22,7 +22,7 @@ REAL = {
     FindingKind.DISK_MISSING,
     FindingKind.STORAGE_SILENT,
 }
-SEEDS = range(500, 512)
+SEEDS = range(500, 508)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -57,7 +57,7 @@ async def ask_everything(process: ControlProcess, dice: random.Random) -> list[A
     return found
 
 
-@pytest.mark.parametrize("seed", range(600, 606))
+@pytest.mark.parametrize("seed", range(600, 604))
 def test_asking_why_and_asking_for_a_look_break_nothing_whatever_else_fails(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
