@@ -1,6 +1,6 @@
 # What a person or CI does with this clone. Each target sets up what it needs first; set-up costs nothing when it is done.
 
-.PHONY: help setup demo test sim replay sweep sweep-pairs planted torture fuzz bench docs lock clean
+.PHONY: help setup demo test sim replay sweep sweep-pairs model planted torture fuzz bench docs lock clean
 .DEFAULT_GOAL := help
 
 python := .venv/bin/python
@@ -28,6 +28,9 @@ sweep: setup ## every fault at every point of every operation; the table goes to
 
 sweep-pairs: setup ## every second fault in the recovery from each first one: hours; ONE_IN=100 plays a share
 	@$(python) -m tests.sweep --depth 2 --write --one-in $(or $(ONE_IN),1)
+
+model: setup ## check what concurrent users are told against the model, for SEEDS=200 seeds from FIRST=0
+	@$(python) -m tests.model $(or $(FIRST),0) $(or $(SEEDS),200)
 
 torture: setup ## kill a Kevel with real guests KILLS=100 times under load, cut its power, fill its disk; take a census each time
 	@$(python) -m tests.torture --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))

@@ -7,7 +7,7 @@ import pytest
 from tests.model.histories import HistoryRun
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(32))
 def test_what_users_are_told_has_an_order_that_the_model_allows(seed: int) -> None:
     history = HistoryRun(seed)
     try:

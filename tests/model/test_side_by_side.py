@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.model.side_by_side import SideBySide
 
-TestSideBySide = SideBySide.TestCase
+TestSideBySide = pytest.mark.timeout(400)(SideBySide.TestCase)
 TestSideBySide.settings = settings(
-    max_examples=30,
+    max_examples=20,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
