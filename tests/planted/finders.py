@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -10,7 +11,8 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from tests.simulation.faults import Fault
-from tests.simulation.run import Run
+from tests.simulation.run import Run, Setting
+from tests.simulation.users import attach, detach
 from tests.sweep.cases import Case, bases, play, singles
 
 
@@ -29,7 +31,11 @@ Finder = Callable[[], Iterator[Trial]]
 STORM_FAULTS: Final = 3
 STORM_CHANCE_MAX: Final = 0.2
 #: What a storm has less of, since a run would be about nothing else.
-STORM_RARE: Final = {Fault.HOST_DIES: 0.05, Fault.CUT: 0.1}
+STORM_RARE: Final[Mapping[Fault, float]] = {Fault.HOST_DIES: 0.05, Fault.CUT: 0.1}
+
+#: Detaches that a stubborn user asks for, and the longest pause between two of them: longer than a detach's deadline.
+QUARREL_REQUESTS: Final = 8
+QUARREL_PAUSE_S_MAX: Final = 90.0
 
 
 def simulate() -> Iterator[Trial]:
@@ -79,4 +85,34 @@ def play_case(case: Case) -> None:
         raise AssertionError(outcome.error)
 
 
-FINDERS: Final[Mapping[str, Finder]] = {"simulator": simulate, "sweep": sweep, "storm": storm}
+def quarrel() -> Iterator[Trial]:
+    """A user who asks again and again, a guest that never lets go, and a network that is slow to tell either."""
+    for seed in count():
+        yield Trial(f"quarrel {seed}", partial(play_quarrel, seed))
+
+
+def play_quarrel(seed: int) -> None:
+    """One such run."""
+    setting = Setting(random.Random(f"{seed} quarrel"))
+    setting.apart, setting.hosts, setting.lost_host = True, ["sim0"], False
+    with closing(Run(seed, setting=setting)) as run:
+        run.faults.chances = {Fault.LOST: 0.1, Fault.LATE: 0.1, Fault.REPEATED: 0.1}
+        run.play_out(_quarrel(run, random.Random(f"{seed} user")))
+
+
+async def _quarrel(run: Run, user: random.Random) -> None:
+    await run.furnish([{"sim:unplug": "refuse"}], 1)
+    (server,), (volume,) = run.servers, run.volumes
+    await run.ask(attach(server, volume))
+    await run.until(run.checker.find_unfinished)
+    run.faults.on = True
+    for _ in range(QUARREL_REQUESTS):
+        await run.ask(detach(server, volume))
+        await asyncio.sleep(user.random() * QUARREL_PAUSE_S_MAX)
+    run.faults.on = False
+    run.network.heal()
+    await run.until(run.checker.find_unfinished)
+    run.checker.check_journal()
+
+
+FINDERS: Final[Mapping[str, Finder]] = {"simulator": simulate, "sweep": sweep, "storm": storm, "quarrel": quarrel}
