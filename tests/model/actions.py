@@ -28,12 +28,16 @@ async def check_actions(users: Users) -> None:
         reply = await users.fetch(f"/compute/v2.1/servers/{server}/os-instance-actions")
         assert reply.status == 200, reply
         listed = {one["request_id"]: one["action"] for one in reply.body["instanceActions"]}
-        mine = [one for one in users.exchanges if concerns(one, server)]
-        _check_accepted(server, listed, mine)
-        _check_listed(server, listed, mine)
+        compare_log(server, listed, [one for one in users.exchanges if _concerns(one, server)])
 
 
-def concerns(exchange: Exchange, server: str) -> bool:
+def compare_log(server: str, listed: dict[str, str], mine: list[Exchange]) -> None:
+    """The log, as actions by request id, against the requests that may be in it."""
+    _check_accepted(server, listed, mine)
+    _check_listed(server, listed, mine)
+
+
+def _concerns(exchange: Exchange, server: str) -> bool:
     """May the request be in the server's log? That of a volume that grows is in those of its servers."""
     ask, reply = exchange.ask, exchange.reply
     if ask.verb == "create_server":
