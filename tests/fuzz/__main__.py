@@ -26,6 +26,8 @@ VERSIONS: Final[tuple[dict[str, str], ...]] = (
 )
 #: Of the whole time, what the parsers get.
 PARSERS_SHARE: Final = 0.2
+#: What one parser's examples may take; the usual limit of a test is for a few of them.
+PARSER_TIMEOUT_S: Final = 1800
 PARSERS: Final = "tests/fuzz/test_parsers.py"
 
 
@@ -48,7 +50,9 @@ def main(minutes: float, seed: int) -> int:
     _show(outcome)
     print(f"every parser, for about {minutes * 60 * PARSERS_SHARE:.0f} s", flush=True)
     environment = {**os.environ, "KEVEL_FUZZ_SECONDS": str(int(minutes * 60 * PARSERS_SHARE))}
-    parsers = subprocess.run([sys.executable, "-m", "pytest", "-q", PARSERS], env=environment, check=False)
+    parsers = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", f"--timeout={PARSER_TIMEOUT_S}", PARSERS], env=environment, check=False
+    )
     return 1 if outcome.findings or parsers.returncode else 0
 
 

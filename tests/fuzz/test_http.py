@@ -30,6 +30,7 @@ def show(outcome: Outcome) -> str:
     return "\n\n".join(f"{what}\n{text}" for what, text in outcome.findings.items())
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("versions", [{}, {"compute": "2.1", "volume": "3.0"}], ids=["newest", "oldest"])
 def test_no_made_up_request_gets_an_answer_that_is_not_in_the_documents(world: World, versions: dict[str, str]) -> None:
     outcome = Outcome()

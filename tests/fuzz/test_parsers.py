@@ -44,7 +44,7 @@ from tests.integration.stand import KnownTokens
 
 #: How long `make fuzz` gives all of them together; 0: the default run's few examples, the same ones every time.
 SECONDS = int(os.environ.get("KEVEL_FUZZ_SECONDS", "0"))
-EXAMPLES = 60 if SECONDS == 0 else max(100, SECONDS * 25)
+EXAMPLES = 60 if SECONDS == 0 else max(100, SECONDS * 5)
 
 fuzzed = settings(
     max_examples=EXAMPLES,
