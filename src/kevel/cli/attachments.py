@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +22,8 @@ WATCH_WAIT_S: Final = 20.0
 #: Rows of one request of `list`; it asks for page after page, this often at most.
 PAGE_ROWS: Final = 500
 PAGES_MAX: Final = 200
+#: What three ids and three words take.
+LIST_COLUMNS: Final = 160
 
 attachment_app = typer.Typer(no_args_is_help=True, help="Look at attachments: where they stand, and why.")
 
@@ -66,13 +69,14 @@ def list_attachments(
     if as_json:
         console.print_json(data=rows)
         return
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD)
     for name in ("attachment", "volume", "server", "status", "waits for", "since"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, no_wrap=True)
     for row in rows:
         waits_for = "-" if row["finished"] else row["waits_for"] + (" (overdue)" if row["overdue"] else "")
         table.add_row(row["id"], row["volume_id"], row["server_id"], row["status"], waits_for, show_age(row["since"]))
-    console.print(table)
+    # An id is to be copied, and lines are to be searched: none is broken, however narrow the terminal is.
+    Console(width=max(console.width, LIST_COLUMNS)).print(table)
 
 
 def _read_pages(client: ApiClient, query: dict[str, str]) -> list[dict[str, Any]]:
