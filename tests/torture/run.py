@@ -279,6 +279,10 @@ class Torture:
         for session in [book.session for user in self.users for book in list(user.volumes.values())]:
             if session is not None:
                 ask_counted(self.stand, session)
+        # Nobody hears from a machine without power: else users would be told of its dead disk.
+        pid = self.stand.process.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
         self.stand.disk.cut_power()
         self._doubt_servers({server_id for user in self.users for server_id in user.servers})
         self.stand.kill_everything()
