@@ -30,7 +30,7 @@ USERS: Final = 3
 #: L6, and what retries with backoff may add to it. It is real time: a machine with other work to do needs more.
 SETTLE_S: Final = 30.0
 #: How long an armed point may take to be reached before Kevel is killed without it.
-LOAD_S: Final = 6.0
+LOAD_S: Final = 4.0
 JOIN_S: Final = 60.0
 LOOK_S: Final = 0.1
 WAIT_S: Final = 60.0
@@ -179,7 +179,7 @@ class Torture:
             if point:
                 self._wait_for_point(kill)
             else:
-                time.sleep(self.dice.uniform(0.3, 2.5))
+                time.sleep(self.dice.uniform(0.3, 1.8))
                 self._others[kill]()
         if not self.stand.is_alive():
             self._recover(kill, following)
