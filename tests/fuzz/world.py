@@ -275,15 +275,15 @@ class World:
 
     def _spoil(self, case: Any, draw: random.Random) -> None:
         """Put an odd value somewhere: into the query, the path, or a place of the body."""
-        words = [value for value in _ODD if isinstance(value, str) and 0 < len(value) < 1000 and value != ".."]
+        # An address of 64 KiB is refused by the HTTP server, before any API sees it.
+        texts = [value for value in _ODD if isinstance(value, str) and len(value) < 16_000]
+        words = [value for value in texts if 0 < len(value) < 1000 and value != ".."]
         where = [name for name in ("query", "path", "body") if self._has(case, name)]
         if not where:
             return
         chosen = draw.choice(where)
         if chosen == "query":
-            case.query[draw.choice(list(case.query))] = draw.choice(
-                [word for word in _ODD if isinstance(word, str)][:-1]
-            )
+            case.query[draw.choice(list(case.query))] = draw.choice(texts)
         elif chosen == "path":
             case.path_parameters[draw.choice(list(case.path_parameters))] = draw.choice(words)
         else:
