@@ -37,6 +37,9 @@ STORM_RARE: Final[Mapping[Fault, float]] = {Fault.HOST_DIES: 0.05, Fault.CUT: 0.
 QUARREL_REQUESTS: Final = 8
 QUARREL_PAUSE_S_MAX: Final = 90.0
 
+#: How long nobody hears well.
+DEAF_S: Final = 10.0
+
 
 def simulate() -> Iterator[Trial]:
     """The simulator's seeds from 0 on."""
@@ -115,4 +118,39 @@ async def _quarrel(run: Run, user: random.Random) -> None:
     run.checker.check_journal()
 
 
-FINDERS: Final[Mapping[str, Finder]] = {"simulator": simulate, "sweep": sweep, "storm": storm, "quarrel": quarrel}
+def deafness() -> Iterator[Trial]:
+    """Guests die, and half of the events and messages that tell of it are lost."""
+    for seed in count():
+        yield Trial(f"deafness {seed}", partial(play_deafness, seed))
+
+
+def play_deafness(seed: int) -> None:
+    """One such run."""
+    setting = Setting(random.Random(f"{seed} deafness"))
+    setting.lost_host = False
+    with closing(Run(seed, setting=setting)) as run:
+        run.faults.chances = {Fault.LOST: 0.5}
+        run.play_out(_deafness(run))
+
+
+async def _deafness(run: Run) -> None:
+    await run.furnish([{}, {}], 1)
+    await run.ask(attach(run.servers[0], run.volumes[0]))
+    await run.until(run.checker.find_unfinished)
+    run.faults.on = True
+    for host in run.world.hosts.values():
+        for server in run.servers:
+            host.hypervisor.crash_guest(server)
+    await asyncio.sleep(DEAF_S)
+    run.faults.on = False
+    await run.until(run.checker.find_unfinished)
+    run.checker.check_journal()
+
+
+FINDERS: Final[Mapping[str, Finder]] = {
+    "simulator": simulate,
+    "sweep": sweep,
+    "storm": storm,
+    "quarrel": quarrel,
+    "deafness": deafness,
+}

@@ -59,7 +59,10 @@ def skip_the_compare_and_set_of_a_goal(planting: Planting) -> None:
     planting.replace("kevel.store.path_reports:_note_failure", make)
 
 
-@bug("a server's row is written without a look at its revision; what an agent saw before a request undoes the request")
+@bug(
+    "a server's row is written without a look at its revision; what an agent saw before a request undoes the request",
+    unseen="the next census mends the rung, and no check says that only what was seen since turns a server's goal",
+)
 def skip_the_compare_and_set_of_a_server(planting: Planting) -> None:
     def make(apply: Any) -> Any:
         def trust(tx: Any, host: str, epoch: int, report: Any, at: int) -> bool:
@@ -74,7 +77,10 @@ def skip_the_compare_and_set_of_a_server(planting: Planting) -> None:
     planting.replace("kevel.store.server_rows:apply_server_report", make)
 
 
-@bug("what an agent's earlier life still had on the wire is believed (E.10: the message names the old host)")
+@bug(
+    "what an agent's earlier life still had on the wire is believed (E.10: the message names the old host)",
+    unseen="harmless to paths, as with their revisions; for servers the check of their goals is missing",
+)
 def trust_a_report_of_an_earlier_life(planting: Planting) -> None:
     def make(current_epoch: Any) -> Any:
         class AnyEpoch(int):
