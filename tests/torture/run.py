@@ -39,7 +39,7 @@ END_S: Final = 10.0
 PASSES_MAX: Final = {"commit": 40, "answer": 20, "connect_volume": 6, "plug_disk": 6, "unplug_disk": 6}
 PASSES: Final = 3
 #: Acts that a back end of local files never needs on their own: the rung is passed in a record.
-UNREACHABLE: Final = ("export_volume.begin", "export_volume.done")
+UNREACHABLE: Final = ("export_volume.begin", "export_volume.done", "revoke_export.begin", "revoke_export.done")
 KEVEL, START, WORKER, GUEST, POWER, FULL = "kevel", "start", "worker", "guest", "power", "full"
 #: Kevel is killed again so long after the beginning of its start, at the most.
 START_S_MAX: Final = 3.0
