@@ -138,9 +138,10 @@ class ControlSide:
     def serve(
         self, make: Callable[[Hosts], Coroutine[Any, Any, Any]], reply: Callable[[Any, Exception | None], None]
     ) -> None:
-        """Answer one message; a control plane that is down, or that dies over it, does not answer."""
+        """Answer one message; a control plane that dies over it does not, and one that is down is not listening."""
         found = self._find()
         if found is None:
+            reply(None, Unavailable("The connection to the control plane was refused."))
             return
         hosts, inside = found
 

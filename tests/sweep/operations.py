@@ -26,8 +26,8 @@ Find = Callable[[], list[str]]
 
 
 #: A user who waits for the volume to be free asks again and again, longer than any lost message takes.
-HAND_OVER_TRIES = 150
-HAND_OVER_AGAIN_S = 1.0
+PATIENCE_TRIES = 150
+PATIENCE_S = 1.0
 #: What everything gets to come back and look around.
 RESTART_S = 6.0
 
@@ -122,8 +122,19 @@ def _attach(scene: Scene) -> Awaitable[object]:
     return scene.ask(attach(scene.server, scene.volume))
 
 
-def _attach_elsewhere(scene: Scene) -> Awaitable[object]:
-    return scene.ask(attach(scene.other, scene.volume))
+async def _attach_patiently(scene: Scene) -> None:
+    """A volume whose last attach is still being rolled back is refused: a user asks until it is free."""
+    for _ in range(PATIENCE_TRIES):
+        if await scene.ask(attach(scene.server, scene.volume)) or not scene.not_attached():
+            return
+        await asyncio.sleep(PATIENCE_S)
+
+
+async def _attach_elsewhere(scene: Scene) -> None:
+    for _ in range(PATIENCE_TRIES):
+        if await scene.ask(attach(scene.other, scene.volume)) or not _elsewhere(scene):
+            return
+        await asyncio.sleep(PATIENCE_S)
 
 
 def _detach(scene: Scene) -> Awaitable[object]:
@@ -141,10 +152,7 @@ def _attach_and_detach(scene: Scene) -> Awaitable[object]:
 async def _hand_over(scene: Scene) -> None:
     """Detach here, and attach there as soon as the volume is free: a user asks until that is accepted."""
     await scene.ask(detach(scene.server, scene.volume))
-    for _ in range(HAND_OVER_TRIES):
-        if await scene.ask(attach(scene.other, scene.volume)):
-            return
-        await asyncio.sleep(HAND_OVER_AGAIN_S)
+    await _attach_elsewhere(scene)
 
 
 def _attach_and_delete(scene: Scene) -> Awaitable[object]:
@@ -198,18 +206,19 @@ def _elsewhere(scene: Scene) -> list[str]:
     return scene.run.checker.find_missing(scene.other, scene.volume)
 
 
-async def _revive_and_attach(scene: Scene) -> None:
-    await scene.ask(reboot(scene.server, BootKind.HARD))
-    await scene.run.until(scene.run.checker.find_unfinished)
-    await scene.ask(attach(scene.server, scene.volume))
-
-
 ATTACHED = (_attach,)
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("attach", _attach, _attach, Scene.not_attached, _detach, Scene.held),
-    Operation("detach", _detach, _detach, Scene.held, _attach, Scene.not_attached, ATTACHED),
-    Operation("detach behind attach", _attach_and_detach, _attach_and_detach, Scene.held, _attach, Scene.not_attached),
+    Operation("attach", _attach, _attach_patiently, Scene.not_attached, _detach, Scene.held),
+    Operation("detach", _detach, _detach, Scene.held, _attach_patiently, Scene.not_attached, ATTACHED),
+    Operation(
+        "detach behind attach",
+        _attach_and_detach,
+        _attach_and_detach,
+        Scene.held,
+        _attach_patiently,
+        Scene.not_attached,
+    ),
     Operation("hand over", _hand_over, _hand_over, _elsewhere, _detach_everywhere, Scene.held, ATTACHED),
     Operation(
         "delete server, volume attached",

@@ -87,10 +87,13 @@ class Agent:
         loop = asyncio.get_running_loop()
         resync_at = loop.time() + RESYNC_S
         while True:
-            if loop.time() > resync_at:
+            unsure = set(self._state.unsure)
+            if unsure or loop.time() > resync_at:
                 since, resync_at = 0, loop.time() + RESYNC_S
             try:
-                found = await self._state.control.changes(self._state.config.name, since)
+                found = await self._ask_for_changes(since)
+                if found is None:
+                    continue
                 if found.epoch > self._state.epoch:
                     # A registration that was carried twice, or late, counts now: nobody hears this one any more.
                     log.warning("registered anew", host=self._state.config.name, epoch=self._state.epoch)
@@ -104,7 +107,9 @@ class Agent:
                 log.exception("poll failed", host=self._state.config.name)
                 await asyncio.sleep(POLL_AGAIN_S)
                 continue
-            self._take(found, whole=since == 0, first=first)
+            # Only what was asked for after the answer had failed to come can tell what became of the report.
+            self._state.unsure -= unsure
+            self._take(found, whole=since == 0, first=first, unsure=unsure)
             since = max(since, found.version)
             if found.census_wanted > self._census_wanted:
                 self._census_wanted = found.census_wanted
@@ -113,7 +118,22 @@ class Agent:
             if self._census is None:
                 self._census = asyncio.create_task(self._census_forever(), name="agent-census")
 
-    def _take(self, found: Assignments, *, whole: bool, first: bool) -> None:
+    async def _ask_for_changes(self, since: int) -> Assignments | None:
+        """What changed since that version; None when everything must be read again instead, at once."""
+        state = self._state
+        state.read_again.clear()
+        tasks = (
+            asyncio.ensure_future(state.control.changes(state.config.name, since)),
+            asyncio.ensure_future(state.read_again.wait()),
+        )
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return tasks[0].result() if tasks[0].done() else None
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _take(self, found: Assignments, *, whole: bool, first: bool, unsure: set[str]) -> None:
         state = self._state
         if whole:
             for path_id in set(state.paths).difference(path.id for path in found.paths):
@@ -130,11 +150,14 @@ class Agent:
             state.paths_of[path.server_id].add(path.id)
             self._paths.wake(path.id)
         for server in found.servers:
-            if first or (not whole and state.servers.get(server.id) == server):
+            same = state.servers.get(server.id) == server
+            if first or (same and not whole):
                 state.suspect.add(server.id)
             state.servers[server.id] = server
             self._familiar.add((server.id, ""))
-            self._wake(server.id)
+            # A report that failed is made again by its look's own backoff: reading the same again is no news.
+            if not (same and server.id in unsure):
+                self._wake(server.id)
 
     async def _census_forever(self) -> None:
         """Compare what is assigned with what is there, now and then and when asked: what differs is looked at (L3)."""

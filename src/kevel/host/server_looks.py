@@ -26,7 +26,7 @@ class ServerLooks:
         self._state = state
         #: The goal revision for which the server has been brought to rest, by server.
         self._settled: dict[str, int] = {}
-        #: When the guest was asked to shut down or reboot: (what for, microseconds).
+        #: When the guest was asked to shut down or reboot: (for which revision of the goal, microseconds).
         self._asked: dict[str, tuple[int, int]] = {}
 
     def forget(self, server_id: str) -> None:
@@ -36,6 +36,9 @@ class ServerLooks:
 
     async def look(self, server_id: str) -> Outcome:
         """One look; see the port in `kevel.runtime.reconciler`."""
+        if server_id in self._state.unsure:
+            # Not every step is harmless when it is done once more: a reboot that has been recorded is over.
+            return Retry("it is not known yet whether the last report was recorded")
         server = self._state.current_server(server_id)
         if server is None:
             return DONE
@@ -72,19 +75,21 @@ class ServerLooks:
     async def _reboot(self, server: ServerAssignment) -> Outcome:
         state, now = self._state, self._state.clock.now_us()
         asked_for, asked_at = self._asked.get(server.id, (0, now))
-        if server.boot_kind is BootKind.SOFT and asked_for != server.wanted_boot:
+        grace_s = state.limits.reboot_grace_s
+        patient = server.boot_kind is BootKind.SOFT and not self._is_long_ago(server, asked_at, grace_s)
+        if patient and asked_for != server.goal_revision:
             state.rebooted.discard(server.id)
-            self._asked[server.id] = (server.wanted_boot, now)
+            self._asked[server.id] = (server.goal_revision, now)
             try:
                 await self._effect(server, state.hypervisor.ask_reboot(server.id))
             except StepRetry:
-                self._asked[server.id] = (server.wanted_boot, 0)
+                self._asked[server.id] = (server.goal_revision, 0)
             return Again(GUEST_LOOK_S)
         if server.boot_kind is BootKind.SOFT and server.id in state.rebooted:
             await self._moved(server, ServerRung.RUNNING, server.wanted_boot, asked_at)
             state.rebooted.discard(server.id)
             return DONE
-        if server.boot_kind is BootKind.SOFT and now - asked_at < state.limits.reboot_grace_s * 1e6:
+        if patient:
             return Again(GUEST_LOOK_S)
         await self._effect(server, state.hypervisor.power_off(server.id))
         await self._effect(server, state.hypervisor.define_server(self._spec(server)))
@@ -107,7 +112,8 @@ class ServerLooks:
                 self._settled[server.id] = server.goal_revision
             return DONE
         asked_for, asked_at = self._asked.get(server.id, (0, now))
-        if asked_for != server.goal_revision:
+        patient = not self._is_long_ago(server, asked_at, state.limits.shutdown_grace_s)
+        if patient and asked_for != server.goal_revision:
             self._asked[server.id] = (server.goal_revision, now)
             try:
                 await self._effect(server, state.hypervisor.ask_shutdown(server.id))
@@ -116,12 +122,18 @@ class ServerLooks:
             return Again(GUEST_LOOK_S)
         view = await self._observe(server)
         if view is not None and view.runs:
-            if now - asked_at < state.limits.shutdown_grace_s * 1e6:
+            if patient:
                 return Again(GUEST_LOOK_S)
             await self._effect(server, state.hypervisor.power_off(server.id))
         self._settled[server.id] = server.goal_revision
         await self._moved(server, ServerRung.DEFINED, server.boot, asked_at)
         return DONE
+
+    def _is_long_ago(self, server: ServerAssignment, asked_at: int, grace_s: float) -> bool:
+        """Has the guest had its time? Not an agent that dies again and again either may make it last for ever."""
+        now = self._state.clock.now_us()
+        requested_at = server.deadline_at - self._state.limits.server_timeout_s * 1e6
+        return now - asked_at >= grace_s * 1e6 or now - requested_at >= 2 * grace_s * 1e6
 
     async def _remove(self, server: ServerAssignment) -> Outcome:
         if server.id not in self._state.undefined:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -80,6 +81,10 @@ class HostState:
         self.suspect: set[str] = set()
         #: Deleted servers whose domain has been seen to be gone.
         self.undefined: set[str] = set()
+        #: Servers whose last report may have been recorded, though its answer never came: what is assigned now decides.
+        self.unsure: set[str] = set()
+        #: Set when everything that is assigned must be read again at once.
+        self.read_again = asyncio.Event()
         #: Puts a server and its paths up for a look; set by the agent.
         self.wake_server: Callable[[str], None] = lambda server_id: None
 
@@ -96,9 +101,14 @@ class HostState:
     async def report_server(self, report: ServerReport, *, moved: bool) -> None:
         """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one.
 
-        When the report is lost, the assignment still holds: the next look does the same again.
+        When no answer comes, nobody knows which assignment holds: it is read again before the next look acts.
         """
-        await self.control.report(self.config.name, self.epoch, (report,), ())
+        try:
+            await self.control.report(self.config.name, self.epoch, (report,), ())
+        except BaseException:
+            self.unsure.add(report.server_id)
+            self.read_again.set()
+            raise
         if not moved:
             return
         self.reported[report.server_id] = report.revision
@@ -108,7 +118,7 @@ class HostState:
             del self.servers[report.server_id]
 
     async def report_path(self, report: PathReport, *, moved: bool) -> None:
-        """The same for a path."""
+        """The same for a path, whose steps may be done again: when no answer comes, its assignment still holds."""
         await self.control.report(self.config.name, self.epoch, (), (report,))
         if not moved:
             return
@@ -131,6 +141,7 @@ class HostState:
         self.reported.pop(server_id, None)
         self.paths_of.pop(server_id, None)
         self.suspect.discard(server_id)
+        self.unsure.discard(server_id)
         self.rebooted.discard(server_id)
         self.undefined.discard(server_id)
         self.effects.forget(server_id)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.ladder import Hands
 from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
 from kevel.hypervisor.base import PowerState
-from tests.unit.host.world import World, after_us, assigned_server, quiet, until
+from tests.unit.host.world import LIMITS, World, after_us, assigned_server, quiet, until
 
 
 def power(world: World) -> PowerState:
@@ -86,6 +87,31 @@ async def test_a_hard_reboot_ends_the_guests_process_and_keeps_its_disks() -> No
         assert world.hypervisor.servers["server"].boots == 2
         assert world.hypervisor.live()
         assert world.hypervisor.count("ask_reboot") == 0
+
+
+async def test_a_reboot_that_was_recorded_is_not_made_again_though_nobody_answered() -> None:
+    world = World()
+    async with world.running(revision=1):
+        world.control.lose_answer_next = 1
+        world.control.poll_takes_s = 0.6  # longer than it takes to try again
+        reboot(world, BootKind.HARD)
+        await until(lambda: has_booted(world))
+        world.control.change_server(goal=ServerGoal.STOPPED)
+        await until(lambda: world.control.server.rung is ServerRung.DEFINED)
+        assert world.hypervisor.servers["server"].boots == 2
+        assert world.hypervisor.servers["server"].stop_reason == "shutdown"
+
+
+async def test_a_stop_whose_agents_died_over_it_is_not_asked_of_the_guest_for_ever() -> None:
+    world = World()
+    world.control.put(assigned_server())
+    limits = msgspec.structs.replace(LIMITS, shutdown_grace_s=20.0)
+    async with world.agent(limits):
+        await until(lambda: world.control.server.rung is ServerRung.RUNNING)
+        world.hypervisor.behave(shutdown="refuse")
+        world.control.change_server(goal=ServerGoal.STOPPED, deadline_at=after_us(limits.server_timeout_s - 45.0))
+        await until(lambda: world.control.server.rung is ServerRung.DEFINED)
+        assert world.hypervisor.servers["server"].stop_reason == "destroyed"
 
 
 async def test_a_server_is_stopped_by_its_guest_where_that_answers() -> None:

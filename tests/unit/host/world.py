@@ -32,14 +32,15 @@ from kevel.storage.base import ConnectionInfo, LocalDisk, VolumeFile
 
 ALIAS = "ua-attachment"
 #: Short waits, so that refusals and hung calls are over soon.
+SOON_S, LATER_S = 0.15, 60.0
 LIMITS = Limits(
+    server_timeout_s=LATER_S / 2,  # requests seem to come from the near future, so that their guests have time
     unplug_ask_again_s=0.05,
     unplug_look_s=0.01,
     shutdown_grace_s=0.05,
     reboot_grace_s=0.05,
     effect_wait_s=0.5,
 )
-SOON_S, LATER_S = 0.15, 60.0
 
 
 def after_us(seconds: float) -> int:
@@ -105,6 +106,10 @@ class FakeControl:
         self.census_wanted = 0
         #: Reports that get lost on their way.
         self.lose_next = 0
+        #: How long a poll's answer is on its way.
+        self.poll_takes_s = 0.0
+        #: Reports that are taken, and whose answers get lost.
+        self.lose_answer_next = 0
         self.epoch = 0
         self._version = 1
         self._stamps: dict[str, int] = {}
@@ -118,6 +123,7 @@ class FakeControl:
         while self._version <= since:
             self._news.clear()
             await self._news.wait()
+        await asyncio.sleep(self.poll_takes_s)
         return Assignments(
             version=self._version,
             epoch=self.epoch,
@@ -142,6 +148,9 @@ class FakeControl:
             self._take_server(server)
         for path in paths:
             self._take_path(path)
+        if self.lose_answer_next:
+            self.lose_answer_next -= 1
+            raise ConnectionError("the answer was lost")
 
     def _take_server(self, report: ServerReport) -> None:
         self.server_reports.append(report)
