@@ -78,6 +78,7 @@ class Checker:
         """Called with the name of each effect that has just landed, and of each commit."""
         paths = {row["attachment_id"]: row for row in self.rows(_LIVE_PATHS)}
         self._check_one_writer(name)
+        self._check_the_deleted_are_gone(name)
         self._check_disks_have_records(name, paths)
         self._check_exports_have_records(name, paths)
         self._check_connections_have_records(name, paths)
@@ -90,6 +91,12 @@ class Checker:
         shared = {row["id"] for row in self.rows("SELECT id FROM volumes WHERE multiattach")} if several else ()
         for volume_id, servers in several.items():
             assert volume_id in shared, f"S1 after {name}: volume {volume_id} is live in {servers}"
+
+    def _check_the_deleted_are_gone(self, name: str) -> None:
+        """S13: what is reported as deleted is not there any more, not even for the while until it is found."""
+        known = {row["id"] for row in self.rows("SELECT id FROM volumes WHERE deleted_at IS NULL")}
+        left = self._world.backend.volumes.keys() - known
+        assert not left, f"S13 after {name}: deleted volumes {sorted(left)} are still there"
 
     def _check_disks_have_records(self, name: str, paths: dict[str, Any]) -> None:
         exported = Rung.EXPORTED in self._world.backend.effect_free
