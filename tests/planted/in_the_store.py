@@ -25,8 +25,7 @@ MOVES = "kevel.store.path_moves:"
 
 
 @bug(
-    "facts 1, gap 5: a path's rung is written without a look at the current one; a late report overwrites a newer move",
-    unseen="harmless: a rung recorded too high is stepped down from by looks, one too low has the rung above undone",
+    "facts 1, gap 5: a path's rung is written without a look at the current one; a late report undoes a newer move"
 )
 def skip_the_compare_and_set_of_a_path(planting: Planting) -> None:
     def make(apply: Any) -> Any:
@@ -59,10 +58,7 @@ def skip_the_compare_and_set_of_a_goal(planting: Planting) -> None:
     planting.replace("kevel.store.path_reports:_note_failure", make)
 
 
-@bug(
-    "a server's row is written without a look at its revision; what an agent saw before a request undoes the request",
-    unseen="the next census mends the rung, and no check says that only what was seen since turns a server's goal",
-)
+@bug("a server's row is written without a look at its revision; what an agent saw before a request undoes the request")
 def skip_the_compare_and_set_of_a_server(planting: Planting) -> None:
     def make(apply: Any) -> Any:
         def trust(tx: Any, host: str, epoch: int, report: Any, at: int) -> bool:
@@ -77,10 +73,7 @@ def skip_the_compare_and_set_of_a_server(planting: Planting) -> None:
     planting.replace("kevel.store.server_rows:apply_server_report", make)
 
 
-@bug(
-    "what an agent's earlier life still had on the wire is believed (E.10: the message names the old host)",
-    unseen="harmless to paths, as with their revisions; for servers the check of their goals is missing",
-)
+@bug("what an agent's earlier life still had on the wire is believed (E.10: the message names the old host)")
 def trust_a_report_of_an_earlier_life(planting: Planting) -> None:
     def make(current_epoch: Any) -> Any:
         class AnyEpoch(int):

@@ -64,8 +64,9 @@ class Network:
             self.cut_until[way] = self.loop.time() + dice.random() * CUT_S_MAX
         if fault is Fault.LOST or self.loop.time() < self.cut_until.get(way, 0.0):
             return
-        for _ in range(2 if fault is Fault.REPEATED else 1):
-            late_s = dice.random() * LATE_S_MAX if fault is Fault.LATE else 0.0
+        for copy in range(2 if fault is Fault.REPEATED else 1):
+            # A second copy is worst long after the first: what it says is old then.
+            late_s = dice.random() * LATE_S_MAX if fault is Fault.LATE or copy else 0.0
             self.loop.call_later(late_s + dice.random() * 0.004, deliver, context=context)
 
     def heal(self) -> None:
