@@ -193,7 +193,7 @@ def disconnect_before_the_unplug(planting: Planting) -> None:
 @bug("the agent keeps the assignment it has while the path's revision is the same, and never hears of a new goal")
 def ignore_the_goal_flip(planting: Planting) -> None:
     def make(take: Any) -> Any:
-        def keep(agent: Any, found: Any, *, whole: bool, first: bool) -> None:
+        def keep(agent: Any, found: Any, **more: Any) -> None:
             known, paths = agent._state.paths, []
             for path in found.paths:
                 old = known.get(path.id)
@@ -203,7 +203,7 @@ def ignore_the_goal_flip(planting: Planting) -> None:
                     paths.append(old)
                 else:
                     paths.append(path)
-            take(agent, msgspec.structs.replace(found, paths=tuple(paths)), whole=whole, first=first)
+            take(agent, msgspec.structs.replace(found, paths=tuple(paths)), **more)
 
         return keep
 

@@ -52,7 +52,7 @@ OPERATIONS: Final = (
         policy=Policy.PUBLIC,
         success=201,
         body=AuthBody,
-        errors=(400, 401, 503),
+        errors=(400, 401, 403, 503),
     ),
     Operation(
         name="showToken",
