@@ -24,9 +24,7 @@ from tests.planted.planting import Bug, Planting, bug
 MOVES = "kevel.store.path_moves:"
 
 
-@bug(
-    "facts 1, gap 5: a path's rung is written without a look at the current one; a late report undoes a newer move"
-)
+@bug("facts 1, gap 5: a path's rung is written without a look at the current one; a late report undoes a newer move")
 def skip_the_compare_and_set_of_a_path(planting: Planting) -> None:
     def make(apply: Any) -> Any:
         def trust(tx: Any, host: str, epoch: int, report: Any, **more: Any) -> bool:
