@@ -8,7 +8,7 @@ from kevel.control.runtime import Runtime
 from kevel.domain.errors import StaleWrite
 from kevel.domain.ladder import Goal
 from kevel.domain.limits import Limits
-from kevel.domain.model import Reason, Server
+from kevel.domain.model import Reason, Server, ServerGoal
 from kevel.store.actions import finish_action, overdue_growths
 from kevel.store.attachments import expired, load_attachment
 from kevel.store.path_moves import give_up, keep_waiting
@@ -44,7 +44,8 @@ class Deadlines:
             await store.write(_expire_growth, path_id, at)
 
     async def _expire_server(self, server: Server, at: int) -> None:
-        message = "The server's host has not answered within the request's deadline."
+        message = "The server's host has not answered within the request's deadline"
+        message += "; the server is still deleted when it answers." if server.goal is ServerGoal.DELETED else "."
         reason = Reason(code=CODE, message=message, at=at)
         try:
             await self._runtime.store.write(expire_server, server, reason, actor=ACTOR, at=at)

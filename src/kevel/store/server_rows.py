@@ -200,6 +200,7 @@ def expire_server(tx: Tx, server: Server, reason: Reason, *, actor: str, at: int
     known = load_server(tx, server.id)
     if known is None or known.revision != server.revision:
         raise StaleWrite
+    _fail_open_actions(tx, server, reason.message, at)  # whatever the server is shown to be in the middle of
     _give_up(tx, server, reason, actor=actor, at=at)
 
 

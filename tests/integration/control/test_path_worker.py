@@ -14,14 +14,17 @@ from kevel.control.secrets import Sealer
 from kevel.domain.errors import StaleWrite, StepNever, StepRetry
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.limits import Limits
-from kevel.domain.model import Attachment
+from kevel.domain.model import Attachment, ServerGoal
 from kevel.domain.model import Path as VolumePath
 from kevel.runtime.reconciler import DONE, Again, Retry
 from kevel.storage.base import ConnectionInfo, Export, VolumeFile
 from kevel.storage.sim import SimBackend
+from kevel.store.actions import list_actions
 from kevel.store.attachments import load_attachment, load_path
 from kevel.store.journal import of_attachment
 from kevel.store.path_moves import keep_waiting
+from kevel.store.server_moves import set_server_goal
+from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
 from tests.integration.stand import open_runtime
 from tests.integration.store.life import Life
@@ -231,3 +234,31 @@ def _detach_and_hand_back(tx: Tx) -> None:
     life.detach()
     while life.path.hands is Hands.HOST:
         life.step()
+
+
+@pytest.mark.parametrize("goal", [ServerGoal.STOPPED, ServerGoal.DELETED])
+async def test_l1_a_silent_host_ends_a_servers_request_and_only_a_delete_is_still_pursued(
+    stand: Stand, goal: ServerGoal
+) -> None:
+    await stand.begin("settle")
+    deadline_at = T0 + 400 * SECOND
+
+    def ask(tx: Tx) -> None:
+        server = load_server(tx, "server")
+        assert server is not None
+        set_server_goal(tx, server, goal, actor=Life(tx).actor(), at=T0 + 100 * SECOND, deadline_at=deadline_at)
+
+    await stand.runtime.store.write(ask)
+    stand.clock.now = deadline_at + int(GRACE_S * SECOND)
+    await stand.deadlines.watch()
+    assert await stand.runtime.store.read(_open_actions) != [], "it may still answer"
+    stand.clock.now += SECOND
+    await stand.deadlines.watch()
+    assert await stand.runtime.store.read(_open_actions) == []
+    server = await stand.runtime.store.read(load_server, "server")
+    assert server is not None
+    assert server.goal is (ServerGoal.DELETED if goal is ServerGoal.DELETED else ServerGoal.RUNNING)
+
+
+def _open_actions(tx: Tx) -> list[str]:
+    return [one.action for one in list_actions(tx, "server") if one.subject_id == "server" and one.finished_at is None]
