@@ -184,11 +184,12 @@ class Session:
                 )
         root_disk.remove_server_dir(self._find_dir(server_id))
         if self._embed_root is not None:
-            # libvirt never removes a log. When it dies in the middle of ending a guest it leaves the running guest's
-            # state as well, which its successor cannot read and ignores.
+            # libvirt never removes a log. When it dies in the middle of a change of state it leaves the running guest's
+            # state as well, or the file that was to replace it (`.new`), which its successor ignores.
             name = name_domain(server_id)
-            for left in (f"log/qemu/{name}.log", f"run/qemu/{name}.xml", f"run/qemu/{name}.pid"):
-                (self._embed_root / left).unlink(missing_ok=True)
+            for folder in ("log/qemu", "run/qemu", "etc/qemu"):
+                for left in (self._embed_root / folder).glob(f"{name}.*"):
+                    left.unlink(missing_ok=True)
 
     def observe_server(self, server_id: str) -> ServerView | None:
         """See the port."""
