@@ -41,7 +41,15 @@ class ProcessDied(BaseException):
 
 
 def make_memory_engine() -> Engine:
-    """A database in memory that outlives the processes of a run."""
+    """A database in memory that outlives the processes of a run. The next call throws it away."""
+    engine = _share_engine()
+    engine.dispose()
+    return engine
+
+
+@cache
+def _share_engine() -> Engine:
+    """One engine for all runs: it remembers compiled statements, and most runs are short."""
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
 
     @event.listens_for(engine, "connect")
