@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
-from kevel.api.operations import VERSIONS_PATH, Api, ErrorStyle, Operation, Policy, Version
+from kevel.api.operations import VERSIONS_PATH, Api, ErrorStyle, Policy, Version
 from kevel.api.volume import attachments, bodies, messages, replies, service, types, volumes
+from kevel.api.volume.rows import PAGE_QUERY, act, admin, public, read, write
 
-_public = partial(Operation, method="GET", policy=Policy.PUBLIC)
-_read = partial(Operation, method="GET", policy=Policy.READER)
-_write = partial(Operation, policy=Policy.MEMBER)
-_act = partial(
-    Operation,
-    method="POST",
-    path="/volumes/{volume_id}/action",
-    policy=Policy.MEMBER,
-    success=202,
-    errors=(400, 404),
-    reply=None,
-)
-_admin = partial(Operation, policy=Policy.ADMIN)
-
-PAGE_QUERY: Final = ("limit", "offset", "marker", "sort", "sort_key", "sort_dir")
 LIST_QUERY: Final = (
     *PAGE_QUERY,
     "all_tenants",
@@ -68,14 +53,12 @@ MESSAGES_QUERY: Final = (
 )
 
 SERVICE: Final = (
-    _public(
-        name="listVersions", reply=replies.VERSIONS, path=VERSIONS_PATH, handler=service.list_versions, success=300
-    ),
-    _public(name="showVersion", reply=replies.VERSIONS, path="/", handler=service.list_versions),
-    _read(name="listExtensions", reply=replies.EXTENSIONS, path="/extensions", handler=service.list_extensions),
-    _read(name="showLimits", reply=replies.LIMITS, path="/limits", handler=service.show_limits),
-    _read(name="listZones", reply=replies.ZONES, path="/os-availability-zone", handler=service.list_zones),
-    _admin(
+    public(name="listVersions", reply=replies.VERSIONS, path=VERSIONS_PATH, handler=service.list_versions, success=300),
+    public(name="showVersion", reply=replies.VERSIONS, path="/", handler=service.list_versions),
+    read(name="listExtensions", reply=replies.EXTENSIONS, path="/extensions", handler=service.list_extensions),
+    read(name="showLimits", reply=replies.LIMITS, path="/limits", handler=service.show_limits),
+    read(name="listZones", reply=replies.ZONES, path="/os-availability-zone", handler=service.list_zones),
+    admin(
         name="listServices",
         reply=replies.SERVICES,
         query_names=("binary", "host"),
@@ -83,7 +66,7 @@ SERVICE: Final = (
         path="/os-services",
         handler=service.list_services,
     ),
-    _admin(
+    admin(
         name="listPools",
         reply=replies.POOLS,
         query_names=("detail",),
@@ -95,7 +78,7 @@ SERVICE: Final = (
 )
 
 VOLUMES: Final = (
-    _read(
+    read(
         name="listVolumes",
         reply=replies.VOLUMES,
         query_names=LIST_QUERY,
@@ -104,7 +87,7 @@ VOLUMES: Final = (
         handler=volumes.list_volumes,
         errors=(400, 404),
     ),
-    _read(
+    read(
         name="listVolumeDetails",
         reply=replies.VOLUME_DETAILS,
         query_names=LIST_QUERY,
@@ -112,7 +95,7 @@ VOLUMES: Final = (
         handler=volumes.list_details,
         errors=(400, 404),
     ),
-    _read(
+    read(
         name="summarizeVolumes",
         reply=replies.SUMMARY,
         query_names=("all_tenants",),
@@ -121,7 +104,7 @@ VOLUMES: Final = (
         errors=(400,),
         since=Version(3, 12),
     ),
-    _write(
+    write(
         name="createVolume",
         reply=replies.VOLUME,
         new_id="/volume/id",
@@ -134,7 +117,7 @@ VOLUMES: Final = (
         body=bodies.CreateVolume,
         until=Version(3, 52),
     ),
-    _write(
+    write(
         name="createKnownVolume",
         reply=replies.VOLUME,
         new_id="/volume/id",
@@ -147,10 +130,10 @@ VOLUMES: Final = (
         body=bodies.CreateKnownVolume,
         since=Version(3, 53),
     ),
-    _read(
+    read(
         name="showVolume", reply=replies.VOLUME, path="/volumes/{volume_id}", handler=volumes.show_volume, errors=(404,)
     ),
-    _write(
+    write(
         name="updateVolume",
         reply=replies.VOLUME,
         method="PUT",
@@ -160,7 +143,7 @@ VOLUMES: Final = (
         body=bodies.UpdateVolume,
         until=Version(3, 52),
     ),
-    _write(
+    write(
         name="updateKnownVolume",
         reply=replies.VOLUME,
         method="PUT",
@@ -170,7 +153,7 @@ VOLUMES: Final = (
         body=bodies.UpdateKnownVolume,
         since=Version(3, 53),
     ),
-    _write(
+    write(
         name="deleteVolume",
         reply=None,
         query_names=("cascade", "force"),
@@ -180,21 +163,21 @@ VOLUMES: Final = (
         success=202,
         errors=(400, 404),
     ),
-    _read(
+    read(
         name="showEncryption",
         reply=replies.EncryptionKey,
         path="/volumes/{volume_id}/encryption",
         handler=volumes.show_encryption,
         errors=(404,),
     ),
-    _read(
+    read(
         name="listMetadata",
         reply=replies.METADATA,
         path="/volumes/{volume_id}/metadata",
         handler=volumes.list_metadata,
         errors=(404,),
     ),
-    _write(
+    write(
         name="addMetadata",
         reply=replies.METADATA,
         method="POST",
@@ -203,7 +186,7 @@ VOLUMES: Final = (
         errors=(400, 404, 413),
         body=bodies.PutMetadata,
     ),
-    _write(
+    write(
         name="replaceMetadata",
         reply=replies.METADATA,
         method="PUT",
@@ -212,14 +195,14 @@ VOLUMES: Final = (
         errors=(400, 404, 413),
         body=bodies.PutMetadata,
     ),
-    _read(
+    read(
         name="showMetadataItem",
         reply=replies.META,
         path="/volumes/{volume_id}/metadata/{key}",
         handler=volumes.show_metadata_item,
         errors=(404,),
     ),
-    _write(
+    write(
         name="putMetadataItem",
         reply=replies.META,
         method="PUT",
@@ -228,7 +211,7 @@ VOLUMES: Final = (
         errors=(400, 404, 413),
         body=bodies.PutMetadataItem,
     ),
-    _write(
+    write(
         name="removeMetadataItem",
         reply=None,
         method="DELETE",
@@ -239,7 +222,7 @@ VOLUMES: Final = (
 )
 
 ACTIONS: Final = (
-    _act(
+    act(
         name="extendVolume",
         needs_space=True,
         action="os-extend",
@@ -247,28 +230,28 @@ ACTIONS: Final = (
         body=bodies.Extend,
         errors=(400, 404, 413, 503),
     ),
-    _act(
+    act(
         name="setBootable",
         action="os-set_bootable",
         handler=volumes.set_bootable,
         body=bodies.SetBootable,
         success=200,
     ),
-    _act(
+    act(
         name="setReadonly",
         action="os-update_readonly_flag",
         handler=volumes.set_readonly,
         body=bodies.SetReadonly,
     ),
-    _act(name="retypeVolume", action="os-retype", handler=volumes.retype_volume, body=bodies.Retype),
-    _act(
+    act(name="retypeVolume", action="os-retype", handler=volumes.retype_volume, body=bodies.Retype),
+    act(
         name="resetStatus",
         action="os-reset_status",
         handler=volumes.reset_status,
         body=bodies.ResetStatus,
         policy=Policy.ADMIN,
     ),
-    _act(
+    act(
         name="forceDeleteVolume",
         action="os-force_delete",
         handler=volumes.force_delete_volume,
@@ -277,7 +260,7 @@ ACTIONS: Final = (
 )
 
 ATTACHMENTS: Final = (
-    _read(
+    read(
         name="listAttachments",
         reply=replies.ATTACHMENTS,
         query_names=ATTACHMENTS_QUERY,
@@ -287,7 +270,7 @@ ATTACHMENTS: Final = (
         errors=(400, 404),
         since=Version(3, 27),
     ),
-    _read(
+    read(
         name="listAttachmentDetails",
         reply=replies.ATTACHMENT_DETAILS,
         query_names=ATTACHMENTS_QUERY,
@@ -296,7 +279,7 @@ ATTACHMENTS: Final = (
         errors=(400, 404),
         since=Version(3, 27),
     ),
-    _read(
+    read(
         name="showAttachment",
         reply=replies.ATTACHMENT,
         path="/attachments/{attachment_id}",
@@ -307,7 +290,7 @@ ATTACHMENTS: Final = (
 )
 
 MESSAGES: Final = (
-    _read(
+    read(
         name="listMessages",
         reply=replies.MESSAGES,
         query_names=MESSAGES_QUERY,
@@ -317,7 +300,7 @@ MESSAGES: Final = (
         errors=(400, 404),
         since=Version(3, 3),
     ),
-    _read(
+    read(
         name="showMessage",
         reply=replies.MESSAGE,
         path="/messages/{message_id}",
@@ -325,7 +308,7 @@ MESSAGES: Final = (
         errors=(404,),
         since=Version(3, 3),
     ),
-    _write(
+    write(
         name="deleteMessage",
         reply=None,
         method="DELETE",
@@ -338,7 +321,7 @@ MESSAGES: Final = (
 )
 
 TYPES: Final = (
-    _read(
+    read(
         name="listTypes",
         reply=replies.TYPES,
         query_names=("is_public", "name", *PAGE_QUERY),
@@ -347,9 +330,9 @@ TYPES: Final = (
         handler=types.list_types,
         errors=(400, 404),
     ),
-    _read(name="showDefaultType", reply=replies.TYPE, path="/types/default", handler=types.show_default_type),
-    _read(name="showType", reply=replies.TYPE, path="/types/{type_id}", handler=types.show_one, errors=(404,)),
-    _admin(
+    read(name="showDefaultType", reply=replies.TYPE, path="/types/default", handler=types.show_default_type),
+    read(name="showType", reply=replies.TYPE, path="/types/{type_id}", handler=types.show_one, errors=(404,)),
+    admin(
         name="createType",
         reply=replies.TYPE,
         new_id="/volume_type/id",
@@ -359,7 +342,7 @@ TYPES: Final = (
         errors=(400, 409),
         body=bodies.CreateType,
     ),
-    _admin(
+    admin(
         name="updateType",
         reply=replies.TYPE,
         method="PUT",
@@ -368,7 +351,7 @@ TYPES: Final = (
         errors=(400, 404, 409),
         body=bodies.UpdateType,
     ),
-    _admin(
+    admin(
         name="deleteType",
         reply=None,
         method="DELETE",
@@ -377,7 +360,7 @@ TYPES: Final = (
         success=202,
         errors=(400, 404),
     ),
-    _admin(
+    admin(
         name="listTypeAccess",
         reply=replies.ACCESS,
         method="GET",
@@ -385,14 +368,14 @@ TYPES: Final = (
         handler=types.list_access,
         errors=(404,),
     ),
-    _read(
+    read(
         name="listSpecs",
         reply=replies.SPECS,
         path="/types/{type_id}/extra_specs",
         handler=types.list_specs,
         errors=(404,),
     ),
-    _admin(
+    admin(
         name="addSpecs",
         reply=replies.SPECS,
         method="POST",
@@ -401,14 +384,14 @@ TYPES: Final = (
         errors=(400, 404),
         body=bodies.PutSpecs,
     ),
-    _read(
+    read(
         name="showSpec",
         reply=dict[str, str],
         path="/types/{type_id}/extra_specs/{key}",
         handler=types.show_spec,
         errors=(404,),
     ),
-    _admin(
+    admin(
         name="putSpec",
         reply=dict[str, str],
         method="PUT",
@@ -417,7 +400,7 @@ TYPES: Final = (
         errors=(400, 404),
         body=dict[bodies.Key, bodies.Text],
     ),
-    _admin(
+    admin(
         name="removeSpec",
         reply=None,
         method="DELETE",
