@@ -18,6 +18,7 @@ from kevel.domain.model import (
     Server,
     ServerGoal,
     ServerRung,
+    Subject,
     Volume,
 )
 
@@ -66,6 +67,8 @@ def make_operation(**changes: Any) -> Operation:
         id=1,
         volume_id="volume",
         kind=OperationKind.EXTENDING,
+        subject=Subject.VOLUME,
+        subject_id="volume",
         args={"size_gib": 2},
         request_id="req-extend",
         created_at=T0,

@@ -22,7 +22,7 @@ from kevel.store.hosts import load_host
 from kevel.store.path_moves import NewAttachment, ask_detach, open_attachment, set_delete_on_termination
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
-from kevel.store.volumes import find_volume, running_operation
+from kevel.store.volumes import find_volume, volume_operation
 
 #: A compare-and-set that meets a newer row is decided anew, this often.
 RERUNS_MAX: Final = 5
@@ -185,7 +185,7 @@ def _check_attachable(tx: Tx, volume: Volume, server: Server, actor: Actor) -> N
     holders = [view.attachment.server_id for view in views]
     if server.id in holders:
         raise Invalid(f"Invalid volume: volume {volume.id} is already attached to instance {server.id}.")
-    status = volume_status(volume, running_operation(tx, volume.id), [(view.attachment, view.paths) for view in views])
+    status = volume_status(volume, volume_operation(tx, volume.id), [(view.attachment, view.paths) for view in views])
     shared = volume.multiattach and status in ("in-use", "attaching", "detaching", "reserved")
     if status == "available" or shared:
         return

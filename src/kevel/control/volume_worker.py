@@ -15,22 +15,20 @@ from kevel.control.runtime import Runtime
 from kevel.domain.errors import StepError, StepNever
 from kevel.domain.ladder import Rung
 from kevel.domain.messages import OF_OPERATION
-from kevel.domain.model import GIB, Actor, Operation, OperationKind, Reason, Volume
+from kevel.domain.model import GIB, Actor, Operation, OperationKind, Reason, Subject, Volume
 from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Outcome, Retry
 from kevel.storage.base import Backend, VolumeFile
 from kevel.store.actions import start_action
 from kevel.store.attachments import open_of_volume
 from kevel.store.messages import add_message
+from kevel.store.operations import finish_operation, note_error, unfinished
 from kevel.store.transactions import Tx
 from kevel.store.volumes import (
     change_volume,
-    finish_operation,
     load_volume,
-    note_error,
-    running_operation,
     tell_hosts,
-    unfinished,
+    volume_operation,
 )
 
 log = structlog.get_logger(__name__)
@@ -47,7 +45,7 @@ class VolumeWorker:
 
     async def unfinished(self) -> list[str]:
         """Volumes in the middle of something: looked at after a start and by every sweep."""
-        return await self._runtime.store.read(unfinished)
+        return await self._runtime.store.read(unfinished, Subject.VOLUME)
 
     async def look(self, volume_id: str) -> Outcome:
         """Carry out the volume's running operation, if there is one."""
@@ -110,23 +108,23 @@ def _see(tx: Tx, volume_id: str) -> tuple[Volume, Operation | None]:
     volume = load_volume(tx, volume_id)
     if volume is None:
         raise AssertionError(f"volume {volume_id} has no row")
-    return volume, running_operation(tx, volume_id)
+    return volume, volume_operation(tx, volume_id)
 
 
 def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:
     finish_operation(tx, operation, actor=ACTOR, at=at, took_us=took_us)
     if operation.kind is OperationKind.CREATING:
-        change_volume(tx, operation.volume_id, made=True, updated_at=at)
+        change_volume(tx, operation.subject_id, made=True, updated_at=at)
     elif operation.kind is OperationKind.EXTENDING:
         _grow(tx, operation, at)
     else:
-        change_volume(tx, operation.volume_id, deleted_at=at, updated_at=at, live=None)
+        change_volume(tx, operation.subject_id, deleted_at=at, updated_at=at, live=None)
 
 
 def _grow(tx: Tx, operation: Operation, at: int) -> None:
     """The volume has its new size, and the agents of its hosts show it to their guests: an action of the servers."""
-    change_volume(tx, operation.volume_id, size_gib=int(operation.args["size_gib"]), updated_at=at)
-    volume = load_volume(tx, operation.volume_id)
+    change_volume(tx, operation.subject_id, size_gib=int(operation.args["size_gib"]), updated_at=at)
+    volume = load_volume(tx, operation.subject_id)
     if volume is None:
         raise AssertionError("a volume's row is never deleted")
     tell_hosts(tx, volume.id)
@@ -142,8 +140,8 @@ def _fail(tx: Tx, operation: Operation, message: str, at: int) -> None:
     """The volume keeps the reason; its status shows it as Cinder's error, error_deleting or error_extending."""
     reason = Reason(code=f"{operation.kind.value}_failed", message=message, at=at)
     finish_operation(tx, operation, actor=ACTOR, at=at, error=reason)
-    change_volume(tx, operation.volume_id, fault=reason, updated_at=at)
-    volume = load_volume(tx, operation.volume_id)
+    change_volume(tx, operation.subject_id, fault=reason, updated_at=at)
+    volume = load_volume(tx, operation.subject_id)
     if volume is None:
         raise AssertionError("a volume's row is never deleted")
     action, detail = OF_OPERATION[operation.kind]
@@ -158,4 +156,4 @@ def _fail(tx: Tx, operation: Operation, message: str, at: int) -> None:
         text=message,
         at=at,
     )
-    log.warning("volume operation failed", volume_id=operation.volume_id, kind=operation.kind.value, reason=message)
+    log.warning("volume operation failed", volume_id=operation.subject_id, kind=operation.kind.value, reason=message)

@@ -11,22 +11,22 @@ from kevel.control.runtime import Runtime
 from kevel.control.volume_types import resolve_type
 from kevel.domain.errors import Forbidden, Invalid, NotFound, OverLimit, StepError, Unavailable
 from kevel.domain.limits import Limits
-from kevel.domain.model import GIB, MIB, Actor, OperationKind, Volume
+from kevel.domain.model import GIB, MIB, Actor, OperationKind, Subject, Volume
 from kevel.domain.status import volume_status
 from kevel.storage.base import Backend, Capacity
 from kevel.store import volume_lists as lists
 from kevel.store.journal import Entry, append
+from kevel.store.operations import begin_operation
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import Page, Summary, VolumeFilter, VolumePage, VolumeView, view_volume
 from kevel.store.volume_types import VolumeType
 from kevel.store.volumes import (
     begin_delete,
-    begin_operation,
     change_volume,
     find_volume,
     insert_volume,
     provisioned_gib,
-    running_operation,
+    volume_operation,
 )
 
 #: No volume is made or grown while less than this is free: the store and running guests need room too.
@@ -248,8 +248,10 @@ def _create(
     insert_volume(tx, volume)
     begin_operation(
         tx,
+        Subject.VOLUME,
         volume_id,
         OperationKind.CREATING,
+        volume_id=volume_id,
         actor="user",
         request_id=actor.request_id,
         at=at,
@@ -339,8 +341,10 @@ def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: _Room, *,
     change_volume(tx, volume_id, fault=None, updated_at=at)
     begin_operation(
         tx,
+        Subject.VOLUME,
         volume_id,
         OperationKind.EXTENDING,
+        volume_id=volume_id,
         actor="user",
         request_id=actor.request_id,
         at=at,
@@ -438,7 +442,7 @@ def _check_truth(tx: Tx, view: VolumeView, status: str) -> None:
     if status not in ("available", "in-use"):
         words = ", ".join(sorted({*MASKS, "available", "in-use"}))
         raise Invalid(f"Invalid input received: a volume's status can be reset to {words}, not to '{status[:64]}'.")
-    operation = running_operation(tx, view.volume.id)
+    operation = volume_operation(tx, view.volume.id)
     truth = operation.kind.value if operation is not None else _status_beneath(view)
     if truth != status:
         raise Invalid(f"Invalid volume: volume {view.volume.id} is {truth} and cannot be declared {status}.")

@@ -41,12 +41,30 @@ class BootKind(enum.Enum):
     HARD = "hard"
 
 
+class Subject(enum.Enum):
+    """What operations work on. The value names its reconciler, too."""
+
+    VOLUME = "volume"
+    SNAPSHOT = "snapshot"
+    BACKUP = "backup"
+
+
 class OperationKind(enum.Enum):
-    """Exclusive work on a volume; at most one at a time. The value is the status that users see meanwhile."""
+    """Exclusive work on a thing; at most one at a time. The value is the status that users see meanwhile."""
 
     CREATING = "creating"
     DELETING = "deleting"
     EXTENDING = "extending"
+    #: An image is written into a volume that exists.
+    DOWNLOADING = "downloading"
+    #: A volume is written out as an image.
+    UPLOADING = "uploading"
+    RETYPING = "retyping"
+    REVERTING = "reverting"
+    BACKING_UP = "backing-up"
+    RESTORING_BACKUP = "restoring-backup"
+    #: A backup, while a volume is restored from it.
+    RESTORING = "restoring"
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +94,9 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     #: Somebody has set `readonly`, to either value: Cinder shows the flag from then on.
     readonly_asked: bool = False
     multiattach: bool
+    snapshot_id: str | None = None
+    source_volume_id: str | None = None
+    image_metadata: dict[str, str] | None = None
     #: Set once the back end has made it.
     made: bool
     fault: Reason | None
@@ -87,11 +108,38 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     deleted_at: int | None
 
 
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot's row."""
+
+    id: str
+    volume_id: str
+    project_id: str
+    user_id: str
+    name: str
+    description: str | None
+    size_gib: int
+    backend: str
+    format: str
+    metadata: dict[str, str]
+    group_snapshot_id: str | None = None
+    #: Set once the back end has made it.
+    made: bool = False
+    fault: Reason | None = None
+    #: A status an admin put over the computed one.
+    mask: str | None = None
+    created_at: int
+    updated_at: int | None = None
+    deleted_at: int | None = None
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """Exclusive work on one volume."""
+    """Exclusive work on one thing."""
 
     id: int
-    volume_id: str
+    subject: Subject
+    subject_id: str
+    #: The volume that it is about.
+    volume_id: str | None
     kind: OperationKind
     #: What the kind needs: {"size_gib": 2} for extending.
     args: dict[str, Any]

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, select, update
 
 from kevel.domain.findings import Finding, FindingKind
 from kevel.domain.ladder import Hands, Rung
-from kevel.domain.model import OperationKind
+from kevel.domain.model import OperationKind, Subject
 from kevel.store.attachments import load_path
 from kevel.store.censuses import record_comparison, storage_census, storage_subject
 from kevel.store.hosts import raise_version
@@ -32,8 +32,10 @@ _MADE = select(volumes.c.id).where(
     volumes.c.backend == bindparam("of_backend"), volumes.c.live == LIVE, volumes.c.made.is_(True)
 )
 _LIVE = select(volumes.c.id).where(volumes.c.backend == bindparam("of_backend"), volumes.c.live == LIVE)
-_DELETING = select(operations.c.volume_id).where(
-    operations.c.finished_at.is_(None), operations.c.kind == OperationKind.DELETING
+_DELETING = select(operations.c.subject_id).where(
+    operations.c.finished_at.is_(None),
+    operations.c.subject == Subject.VOLUME,
+    operations.c.kind == OperationKind.DELETING,
 )
 _EXPORTED = (
     select(paths.c.id, paths.c.revision, paths.c.generation, paths.c.attachment_id, paths.c.volume_id, paths.c.host)

@@ -15,22 +15,25 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, bindparam, func, select
 
 from kevel.domain.errors import NotFound
-from kevel.domain.model import Operation, Volume
+from kevel.domain.model import Operation, Subject, Volume
 from kevel.domain.status import attachment_status, volume_status
 from kevel.store.attachments import AttachmentView, open_of_volumes
+from kevel.store.operations import OPERATION_COLUMNS
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations, volume_types, volumes
 from kevel.store.transactions import Tx, as_struct
 from kevel.store.volume_types import type_names
-from kevel.store.volumes import OPERATION_COLUMNS, VOLUME_COLUMNS
+from kevel.store.volumes import VOLUME_COLUMNS
 
 #: Rows read together.
 CHUNK_ROWS: Final = 500
 
 #: More volumes than that are not asked for by their ids where there is another way.
 IDS_MAX: Final = 50
-_RUNNING: Final = select(*OPERATION_COLUMNS).where(operations.c.finished_at.is_(None))
-_RUNNING_OF: Final = _RUNNING.where(operations.c.volume_id.in_(bindparam("of_volumes", expanding=True)))
+_RUNNING: Final = select(*OPERATION_COLUMNS).where(
+    operations.c.subject == Subject.VOLUME, operations.c.finished_at.is_(None)
+)
+_RUNNING_OF: Final = _RUNNING.where(operations.c.subject_id.in_(bindparam("of_volumes", expanding=True)))
 _VOLUMES: Final = select(*VOLUME_COLUMNS).where(volumes.c.id.in_(bindparam("of_volumes", expanding=True)))
 
 #: What a list can be sorted by, by Cinder's names; "status" is sorted by after it has been computed.
@@ -139,7 +142,7 @@ def view_volumes(tx: Tx, found: Sequence[Volume]) -> list[VolumeView]:
     few = len(ids) <= IDS_MAX
     for row in tx.execute(_RUNNING_OF, {"of_volumes": ids}) if few else tx.execute(_RUNNING):
         operation = as_struct(Operation, row)
-        running[operation.volume_id] = operation
+        running[operation.subject_id] = operation
     held = open_of_volumes(tx, ids)
     names = type_names(tx, {volume.volume_type_id for volume in found})
     views: list[VolumeView] = []

@@ -21,7 +21,7 @@ from kevel.store.journal import of_attachment
 from kevel.store.path_moves import NewAttachment, keep_waiting, move_path, open_attachment, set_goal
 from kevel.store.schema import metadata
 from kevel.store.transactions import Tx, Wake
-from kevel.store.volumes import change_volume, running_operation
+from kevel.store.volumes import change_volume, volume_operation
 from tests.integration.store import journal_fold
 from tests.integration.store.life import EFFECTFUL, FREE, SEALED, Life
 from tests.integration.store.rows import insert_server
@@ -461,9 +461,9 @@ def test_a_volume_goes_with_its_server_only_where_that_was_asked_for(tx: Tx, goe
     life.attach(delete_on_termination=goes)
     life.settle()
     life.delete_server()
-    assert running_operation(tx, "volume") is None, "not before the server has let go of it"
+    assert volume_operation(tx, "volume") is None, "not before the server has let go of it"
     life.settle()
-    operation = running_operation(tx, "volume")
+    operation = volume_operation(tx, "volume")
     assert (operation is not None and operation.kind is OperationKind.DELETING) is goes
 
 
@@ -475,7 +475,7 @@ def test_a_volume_that_was_detached_before_stays(tx: Tx) -> None:
     life.settle()
     life.delete_server()
     life.host_removed_server()
-    assert running_operation(tx, "volume") is None
+    assert volume_operation(tx, "volume") is None
 
 
 def test_a_shared_volume_that_another_server_has_stays_when_one_server_goes(tx: Tx) -> None:
@@ -500,7 +500,7 @@ def test_a_shared_volume_that_another_server_has_stays_when_one_server_goes(tx: 
     life.delete_server()
     life.settle()
     assert not life.is_open()
-    assert running_operation(tx, "volume") is None, "the other server still has it"
+    assert volume_operation(tx, "volume") is None, "the other server still has it"
 
 
 # The journal, which is S12

@@ -75,7 +75,23 @@ WORLD: dict[str, dict[str, object]] = {
         "created_at": 1,
         "live": 1,
     },
+    "snapshots": {
+        "id": "snapshot",
+        "volume_id": "volume",
+        "project_id": "project",
+        "user_id": "user",
+        "name": "",
+        "size_gib": 1,
+        "backend": "sim",
+        "format": "raw",
+        "metadata": "{}",
+        "made": 1,
+        "created_at": 1,
+        "deleted_at": 5,
+    },
     "operations": {
+        "subject": "snapshot",
+        "subject_id": "snapshot",
         "volume_id": "volume",
         "kind": "extending",
         "args": "{}",
@@ -228,6 +244,7 @@ WORLD: dict[str, dict[str, object]] = {
 RELEASE_PATH = "UPDATE paths SET rung = 0, hands = 'control', connection_info = NULL, live = NULL;"
 CLOSE = RELEASE_PATH + "UPDATE attachments SET goal = 'detached', closed_at = 5, live = NULL;"
 RELEASE_CLAIM = CLOSE + "UPDATE claims SET released_at = 5, live = NULL;"
+REVIVE_SNAPSHOT = "UPDATE snapshots SET live = 1, deleted_at = NULL;"
 SHARE = (
     RELEASE_CLAIM
     + "DELETE FROM paths; DELETE FROM attachments; DELETE FROM claims; UPDATE volumes SET multiattach = 1;"
@@ -526,16 +543,65 @@ CASES = [
         (RELEASE_CLAIM + "UPDATE volumes SET live = NULL, deleted_at = 5",),
     ),
     Case(
-        "ck_operations_kind", "an operation is one that Kevel carries out", ("UPDATE operations SET kind = 'retyping'",)
+        "ck_operations_kind",
+        "an operation is one that Kevel carries out",
+        ("UPDATE operations SET kind = 'cloning'",),
+        ("UPDATE operations SET kind = 'retyping'",),
+    ),
+    Case(
+        "ck_operations_subject",
+        "an operation works on something that has operations",
+        (copy("operations", subject="server", subject_id="server", volume_id=None),),
+        (copy("operations", subject="backup", subject_id="backup", volume_id=None),),
+    ),
+    Case(
+        "ck_operations_volume",
+        "work on a volume is about that volume",
+        (
+            OTHER_VOLUME + copy("operations", subject="volume", subject_id="other"),
+            copy("operations", subject="volume", subject_id="volume", volume_id=None),
+        ),
+        (copy("operations", subject="volume", subject_id="volume"),),
     ),
     Case(
         "one_operation",
-        "at most one operation works on a volume",
+        "at most one operation works on a thing",
         (copy("operations", kind="deleting"),),
         (
             "UPDATE operations SET finished_at = 5;" + copy("operations", kind="deleting"),
-            OTHER_VOLUME + copy("operations", volume_id="other"),
+            copy("operations", subject_id="other"),
+            copy("operations", subject="backup"),
         ),
+    ),
+    Case(
+        "fk_snapshots_volume",
+        "a volume outlives its snapshots",
+        (
+            RELEASE_CLAIM + REVIVE_SNAPSHOT + "UPDATE volumes SET live = NULL, deleted_at = 5",
+            RELEASE_CLAIM + "UPDATE volumes SET live = NULL, deleted_at = 5;" + REVIVE_SNAPSHOT,
+        ),
+        (REVIVE_SNAPSHOT,),
+    ),
+    Case(
+        "ck_snapshots_size",
+        "a snapshot has a size",
+        ("UPDATE snapshots SET size_gib = 0",),
+    ),
+    Case(
+        "ck_snapshots_format",
+        "S15: a snapshot's format is one that Kevel writes",
+        ("UPDATE snapshots SET format = 'vmdk'",),
+        ("UPDATE snapshots SET format = 'qcow2'",),
+    ),
+    Case(
+        "ck_snapshots_live",
+        "a snapshot is live or a tombstone, and nothing between",
+        (
+            "UPDATE snapshots SET deleted_at = NULL",
+            "UPDATE snapshots SET live = 1",
+            copy("snapshots", id="other", live=2, deleted_at=None),
+        ),
+        (REVIVE_SNAPSHOT,),
     ),
     Case(
         "ck_images_status",

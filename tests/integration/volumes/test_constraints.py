@@ -12,8 +12,8 @@ from kevel.store.transactions import Tx
 from tests.integration.volumes.conftest import World
 
 BEGIN_OPERATION = (
-    "INSERT INTO operations (volume_id, kind, args, request_id, created_at, deadline_at)"
-    " VALUES ({}, '{}', '{{}}', 'r', 1, 1)"
+    "INSERT INTO operations (subject, subject_id, volume_id, kind, args, request_id, created_at, deadline_at)"
+    " VALUES ('volume', {0}, {0}, '{1}', '{{}}', 'r', 1, 1)"
 )
 
 

@@ -17,7 +17,7 @@ from kevel.store.actions import Action, list_actions
 from kevel.store.hosts import load_host
 from kevel.store.schema.attachments import journal, paths
 from kevel.store.transactions import Tx, Wake
-from kevel.store.volumes import begin_delete, load_volume, running_operation
+from kevel.store.volumes import begin_delete, load_volume, volume_operation
 from tests.integration.volumes.conftest import GIB, HOST, World, message
 
 Act = Callable[[VolumeFile], Awaitable[None]]
@@ -90,7 +90,7 @@ async def test_a_passing_failure_is_tried_again_until_it_passes(world: World, mo
     assert isinstance(outcome, Retry)
     assert outcome.reason == "The disk is slow."
     assert await world.status(volume_id) == "creating"
-    operation = await world.runtime.store.read(running_operation, volume_id)
+    operation = await world.runtime.store.read(volume_operation, volume_id)
     assert operation is not None
     assert operation.last_error is not None
     assert operation.last_error.message == "The disk is slow."

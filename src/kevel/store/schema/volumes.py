@@ -1,7 +1,8 @@
-"""Volume types, volumes and the operations on them."""
+"""Volume types, volumes, their snapshots, and the operations on what has a life of its own."""
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 from sqlalchemy import (
@@ -10,6 +11,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     Table,
@@ -18,8 +20,13 @@ from sqlalchemy import (
     text,
 )
 
-from kevel.domain.model import OperationKind, Reason
+from kevel.domain.model import OperationKind, Reason, Subject
 from kevel.store.schema.base import Json, Word, metadata
+
+
+def _one_of(column: str, kind: type[enum.Enum]) -> str:
+    return f"{column} IN ({', '.join(repr(member.value) for member in kind)})"
+
 
 volume_types = Table(
     "volume_types",
@@ -60,6 +67,11 @@ volumes = Table(
     Column("readonly", Boolean, nullable=False),
     Column("readonly_asked", Boolean, nullable=False, default=False),
     Column("multiattach", Boolean, nullable=False),
+    #: What it was made from, for its users to see: the snapshot or volume may be gone.
+    Column("snapshot_id", Text),
+    Column("source_volume_id", Text),
+    #: What is known of the image in it, in Cinder's words; NULL: it holds none.
+    Column("image_metadata", Json(dict[str, str] | None)),
     Column("made", Boolean, nullable=False),
     Column("fault", Json(Reason | None)),
     Column("mask", Text),
@@ -75,6 +87,7 @@ volumes = Table(
     CheckConstraint("NOT multiattach OR format = 'raw'", name="shared_is_raw"),
     CheckConstraint("(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name="live"),
     UniqueConstraint("id", "live", "multiattach"),
+    UniqueConstraint("id", "live"),
     #: Lists show what is live, newest first; the pool's provisioned size is a sum over it.
     Index(
         "ix_volumes_project_id_created_at",
@@ -92,11 +105,57 @@ volumes = Table(
     ),
 )
 
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("volume_id", Text, ForeignKey("volumes.id"), nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    #: The volume's size when the snapshot was taken.
+    Column("size_gib", Integer, nullable=False),
+    Column("backend", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("metadata", Json(dict[str, str]), nullable=False),
+    Column("group_snapshot_id", Text),
+    Column("made", Boolean, nullable=False),
+    Column("fault", Json(Reason | None)),
+    Column("mask", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger),
+    Column("deleted_at", BigInteger),
+    #: 1 until the snapshot is a tombstone.
+    Column("live", Integer),
+    CheckConstraint("size_gib > 0", name="size"),
+    CheckConstraint("format IN ('raw', 'qcow2')", name="format"),
+    CheckConstraint("(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name="live"),
+    #: A volume outlives its snapshots.
+    ForeignKeyConstraint(["volume_id", "live"], ["volumes.id", "volumes.live"], name="fk_snapshots_volume"),
+    Index(
+        "ix_snapshots_project_id_created_at",
+        "project_id",
+        "created_at",
+        sqlite_where=text("live = 1"),
+        postgresql_where=text("live = 1"),
+    ),
+    Index(
+        "ix_snapshots_volume_id",
+        "volume_id",
+        sqlite_where=text("live = 1"),
+        postgresql_where=text("live = 1"),
+    ),
+)
+
 operations = Table(
     "operations",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("volume_id", Text, ForeignKey("volumes.id"), nullable=False),
+    Column("subject", Word(Subject), nullable=False),
+    Column("subject_id", Text, nullable=False),
+    #: The volume that the work is about, whose history it is part of.
+    Column("volume_id", Text, ForeignKey("volumes.id")),
     Column("kind", Word(OperationKind), nullable=False),
     Column("args", Json(dict[str, Any]), nullable=False),
     Column("request_id", Text, nullable=False),
@@ -104,11 +163,14 @@ operations = Table(
     Column("deadline_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     Column("last_error", Json(Reason | None)),
-    CheckConstraint("kind IN ('creating', 'deleting', 'extending')", name="kind"),
-    #: At most one operation works on a volume.
+    CheckConstraint(_one_of("subject", Subject), name="subject"),
+    CheckConstraint("subject != 'volume' OR (volume_id IS NOT NULL AND subject_id = volume_id)", name="volume"),
+    CheckConstraint(_one_of("kind", OperationKind), name="kind"),
+    #: At most one operation works on a thing.
     Index(
         "one_operation",
-        "volume_id",
+        "subject",
+        "subject_id",
         unique=True,
         sqlite_where=text("finished_at IS NULL"),
         postgresql_where=text("finished_at IS NULL"),

@@ -299,6 +299,9 @@ def upgrade() -> None:
         sa.Column("readonly", sa.Boolean(), nullable=False),
         sa.Column("readonly_asked", sa.Boolean(), nullable=False),
         sa.Column("multiattach", sa.Boolean(), nullable=False),
+        sa.Column("snapshot_id", sa.Text(), nullable=True),
+        sa.Column("source_volume_id", sa.Text(), nullable=True),
+        sa.Column("image_metadata", sa.Text(), nullable=True),
         sa.Column("made", sa.Boolean(), nullable=False),
         sa.Column("fault", sa.Text(), nullable=True),
         sa.Column("mask", sa.Text(), nullable=True),
@@ -318,6 +321,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_volumes")),
         sa.UniqueConstraint("id", "live", "multiattach", name=op.f("uq_volumes_id_live_multiattach")),
+        sa.UniqueConstraint("id", "live", name=op.f("uq_volumes_id_live")),
     )
     op.create_index(
         "ix_volumes_backend_size_gib",
@@ -401,7 +405,9 @@ def upgrade() -> None:
     op.create_table(
         "operations",
         sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("volume_id", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("subject_id", sa.Text(), nullable=False),
+        sa.Column("volume_id", sa.Text(), nullable=True),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("args", sa.Text(), nullable=False),
         sa.Column("request_id", sa.Text(), nullable=False),
@@ -409,14 +415,22 @@ def upgrade() -> None:
         sa.Column("deadline_at", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
-        sa.CheckConstraint("kind IN ('creating', 'deleting', 'extending')", name=op.f("ck_operations_kind")),
+        sa.CheckConstraint(
+            "kind IN ('creating', 'deleting', 'extending', 'downloading', 'uploading', 'retyping', 'reverting', 'backing-up', 'restoring-backup', 'restoring')",
+            name=op.f("ck_operations_kind"),
+        ),
+        sa.CheckConstraint(
+            "subject != 'volume' OR (volume_id IS NOT NULL AND subject_id = volume_id)",
+            name=op.f("ck_operations_volume"),
+        ),
+        sa.CheckConstraint("subject IN ('volume', 'snapshot', 'backup')", name=op.f("ck_operations_subject")),
         sa.ForeignKeyConstraint(["volume_id"], ["volumes.id"], name=op.f("fk_operations_volume_id_volumes")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_operations")),
     )
     op.create_index(
         "one_operation",
         "operations",
-        ["volume_id"],
+        ["subject", "subject_id"],
         unique=True,
         sqlite_where=sa.text("finished_at IS NULL"),
         postgresql_where=sa.text("finished_at IS NULL"),
@@ -470,6 +484,51 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("finished_at IS NULL"),
         postgresql_where=sa.text("finished_at IS NULL"),
+    )
+    op.create_table(
+        "snapshots",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("volume_id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("size_gib", sa.Integer(), nullable=False),
+        sa.Column("backend", sa.Text(), nullable=False),
+        sa.Column("format", sa.Text(), nullable=False),
+        sa.Column("metadata", sa.Text(), nullable=False),
+        sa.Column("group_snapshot_id", sa.Text(), nullable=True),
+        sa.Column("made", sa.Boolean(), nullable=False),
+        sa.Column("fault", sa.Text(), nullable=True),
+        sa.Column("mask", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.Column("live", sa.Integer(), nullable=True),
+        sa.CheckConstraint("format IN ('raw', 'qcow2')", name=op.f("ck_snapshots_format")),
+        sa.CheckConstraint(
+            "(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_snapshots_live")
+        ),
+        sa.CheckConstraint("size_gib > 0", name=op.f("ck_snapshots_size")),
+        sa.ForeignKeyConstraint(["volume_id", "live"], ["volumes.id", "volumes.live"], name="fk_snapshots_volume"),
+        sa.ForeignKeyConstraint(["volume_id"], ["volumes.id"], name=op.f("fk_snapshots_volume_id_volumes")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_snapshots")),
+    )
+    op.create_index(
+        "ix_snapshots_project_id_created_at",
+        "snapshots",
+        ["project_id", "created_at"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "ix_snapshots_volume_id",
+        "snapshots",
+        ["volume_id"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
     )
     op.create_table(
         "attachments",
