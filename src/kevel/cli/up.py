@@ -31,6 +31,7 @@ from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.servers import Servers
 from kevel.control.services import Services
+from kevel.control.transfers import Transfers
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volumes import Volumes
 from kevel.domain.errors import SetupError
@@ -162,6 +163,7 @@ async def running(
             attachments=engine.workers.attachments,
             hosts=engine.workers.hosts,
             messages=Messages(runtime),
+            transfers=Transfers(runtime),
             comparison=engine.workers.comparison,
             explaining=engine.workers.explaining,
         )

@@ -14,6 +14,7 @@ from kevel.control.images import Images
 from kevel.control.messages import Messages
 from kevel.control.runtime import Runtime
 from kevel.control.servers import Servers
+from kevel.control.transfers import Transfers
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volumes import Volumes
 
@@ -32,5 +33,6 @@ class Services:
     attachments: Attachments
     hosts: Hosts
     messages: Messages
+    transfers: Transfers
     comparison: Comparison
     explaining: Explaining

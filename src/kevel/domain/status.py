@@ -60,13 +60,15 @@ def attachment_status(attachment: Attachment, paths: Sequence[Path]) -> str:
 def volume_status(
     volume: Volume, operation: Operation | None, attachments: Sequence[tuple[Attachment, Sequence[Path]]]
 ) -> str:
-    """Cinder's word for a volume: mask, then running operation, then fault, then attachments, then available."""
+    """Cinder's word for a volume: mask, running operation, offer, fault, attachments, else available; in that order."""
     if volume.deleted_at is not None:
         return "deleted"
     if volume.mask is not None:
         return volume.mask
     if operation is not None and operation.finished_at is None:
         return operation.kind.value
+    if volume.transfer_id is not None:
+        return "awaiting-transfer"
     if volume.fault is not None:
         return _FAULT_STATUS.get(volume.fault.code, "error")
     words = {attachment_status(attachment, paths) for attachment, paths in attachments if attachment.closed_at is None}

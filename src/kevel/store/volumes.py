@@ -91,15 +91,15 @@ def begin_delete(
 ) -> None:
     """Start to delete a volume that nobody holds: the caller has looked, and the schema guards the end.
 
-    Creating or extending that still runs is given up; deleting that runs already is left to it. A fault or an admin's
-    mask goes, so that the user sees the deleting. Without a deadline, the default limit for volumes holds.
+    Creating or extending that still runs is given up; deleting that runs already is left to it. A fault, an admin's
+    mask or an offer goes, so that the user sees the deleting. Without a deadline, the default limit for volumes holds.
     """
     running = volume_operation(tx, volume.id)
     if running is not None:
         if running.kind is OperationKind.DELETING:
             return
         give_up_operation(tx, running, actor=actor, at=at)
-    change_volume(tx, volume.id, fault=None, mask=None, updated_at=at)
+    change_volume(tx, volume.id, fault=None, mask=None, transfer_id=None, updated_at=at)
     begin_operation(
         tx,
         Subject.VOLUME,

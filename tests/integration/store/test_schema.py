@@ -55,6 +55,15 @@ WORLD: dict[str, dict[str, object]] = {
         "extra_specs": "{}",
     },
     "volume_types": {"id": "type", "name": "plain", "is_public": 1, "extra_specs": "{}", "created_at": 1},
+    "transfers": {
+        "id": "transfer",
+        "volume_id": "volume",
+        "project_id": "project",
+        "no_snapshots": 0,
+        "salt": "s",
+        "key_hash": "h",
+        "created_at": 1,
+    },
     "volumes": {
         "id": "volume",
         "project_id": "project",
@@ -541,6 +550,21 @@ CASES = [
             copy("volumes", id="other", live=2),
         ),
         (RELEASE_CLAIM + "UPDATE volumes SET live = NULL, deleted_at = 5",),
+    ),
+    Case(
+        "ck_volumes_transfer_of_live",
+        "what is offered to another project is there",
+        (RELEASE_CLAIM + "UPDATE volumes SET transfer_id = 'transfer', live = NULL, deleted_at = 5",),
+        ("UPDATE volumes SET transfer_id = 'transfer'",),
+    ),
+    Case(
+        "fk_volumes_transfer_id_id_transfers",
+        "a volume's offer is an offer of this volume",
+        (
+            copy("transfers", id="other", volume_id="other") + "UPDATE volumes SET transfer_id = 'other'",
+            "UPDATE volumes SET transfer_id = 'transfer'; DELETE FROM transfers",
+        ),
+        ("UPDATE volumes SET transfer_id = 'transfer'",),
     ),
     Case(
         "ck_operations_kind",

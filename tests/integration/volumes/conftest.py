@@ -16,6 +16,7 @@ from kevel.control.attachments import Attachments
 from kevel.control.messages import Messages
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
+from kevel.control.transfers import Transfers
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volume_worker import VolumeWorker
 from kevel.control.volumes import Volumes
@@ -73,6 +74,7 @@ class World:
             volume_types=self.types,
             attachments=self.attachments,
             messages=Messages(runtime),
+            transfers=Transfers(runtime),
         )
         self.clients: dict[str, httpx.AsyncClient] = {}
 

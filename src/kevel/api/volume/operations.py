@@ -7,6 +7,7 @@ from typing import Final
 from kevel.api.operations import VERSIONS_PATH, Api, ErrorStyle, Policy, Version
 from kevel.api.volume import attachments, bodies, messages, replies, service, types, volumes
 from kevel.api.volume.rows import PAGE_QUERY, act, admin, public, read, write
+from kevel.api.volume.transfers.operations import TRANSFERS
 
 LIST_QUERY: Final = (
     *PAGE_QUERY,
@@ -414,7 +415,7 @@ TYPES: Final = (
 API: Final = Api(
     name="volume",
     prefix="/volume/v3",
-    operations=(*SERVICE, *VOLUMES, *ACTIONS, *ATTACHMENTS, *MESSAGES, *TYPES),
+    operations=(*SERVICE, *VOLUMES, *ACTIONS, *ATTACHMENTS, *MESSAGES, *TYPES, *TRANSFERS),
     error_style=ErrorStyle.COMPUTE,
     versions=(service.VERSION_LOWEST, service.VERSION_HIGHEST),
     version_service="volume",

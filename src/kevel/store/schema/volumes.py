@@ -76,6 +76,8 @@ volumes = Table(
     Column("fault", Json(Reason | None)),
     Column("mask", Text),
     Column("generation", Integer, nullable=False),
+    #: The open offer to another project.
+    Column("transfer_id", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger),
     Column("deleted_at", BigInteger),
@@ -86,8 +88,16 @@ volumes = Table(
     #: Two guests that write one qcow2 file destroy it.
     CheckConstraint("NOT multiattach OR format = 'raw'", name="shared_is_raw"),
     CheckConstraint("(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name="live"),
+    CheckConstraint("transfer_id IS NULL OR live IS NOT NULL", name="transfer_of_live"),
     UniqueConstraint("id", "live", "multiattach"),
     UniqueConstraint("id", "live"),
+    ForeignKeyConstraint(["transfer_id", "id"], ["transfers.id", "transfers.volume_id"]),
+    Index(
+        "ix_volumes_transfer_id",
+        "transfer_id",
+        sqlite_where=text("transfer_id IS NOT NULL"),
+        postgresql_where=text("transfer_id IS NOT NULL"),
+    ),
     #: Lists show what is live, newest first; the pool's provisioned size is a sum over it.
     Index(
         "ix_volumes_project_id_created_at",

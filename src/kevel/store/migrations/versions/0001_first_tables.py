@@ -178,6 +178,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_services")),
     )
     op.create_table(
+        "transfers",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("volume_id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=True),
+        sa.Column("no_snapshots", sa.Boolean(), nullable=False),
+        sa.Column("salt", sa.Text(), nullable=False),
+        sa.Column("key_hash", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_transfers")),
+        sa.UniqueConstraint("id", "volume_id", name=op.f("uq_transfers_id_volume_id")),
+    )
+    op.create_table(
         "volume_types",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -306,6 +319,7 @@ def upgrade() -> None:
         sa.Column("fault", sa.Text(), nullable=True),
         sa.Column("mask", sa.Text(), nullable=True),
         sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("transfer_id", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=True),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
@@ -316,6 +330,12 @@ def upgrade() -> None:
             "(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_volumes_live")
         ),
         sa.CheckConstraint("size_gib > 0", name=op.f("ck_volumes_size")),
+        sa.CheckConstraint("transfer_id IS NULL OR live IS NOT NULL", name=op.f("ck_volumes_transfer_of_live")),
+        sa.ForeignKeyConstraint(
+            ["transfer_id", "id"],
+            ["transfers.id", "transfers.volume_id"],
+            name=op.f("fk_volumes_transfer_id_id_transfers"),
+        ),
         sa.ForeignKeyConstraint(
             ["volume_type_id"], ["volume_types.id"], name=op.f("fk_volumes_volume_type_id_volume_types")
         ),
@@ -338,6 +358,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("live = 1"),
         postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "ix_volumes_transfer_id",
+        "volumes",
+        ["transfer_id"],
+        unique=False,
+        sqlite_where=sa.text("transfer_id IS NOT NULL"),
+        postgresql_where=sa.text("transfer_id IS NOT NULL"),
     )
     op.create_table(
         "application_credentials",

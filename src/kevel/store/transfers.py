@@ -1,0 +1,77 @@
+"""Offers of volumes to other projects: the rows. A transfer is open while its volume's row names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import ColumnElement, bindparam, insert, select
+
+from kevel.store.pages import Listed, list_page
+from kevel.store.schema.transfers import transfers
+from kevel.store.schema.volumes import volumes
+from kevel.store.transactions import Tx, as_struct, row_columns
+from kevel.store.volume_lists import Page
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """An offer of a volume; whoever knows its key may take the volume."""
+
+    id: str
+    volume_id: str
+    #: Who offers.
+    project_id: str
+    name: str | None
+    #: The volume's snapshots stay behind.
+    no_snapshots: bool
+    salt: str
+    key_hash: str
+    created_at: int
+
+
+#: What a list can be sorted by, under Cinder's names.
+SORT_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
+    "id": transfers.c.id,
+    "name": transfers.c.name,
+    "display_name": transfers.c.name,
+    "volume_id": transfers.c.volume_id,
+    "created_at": transfers.c.created_at,
+    "source_project_id": transfers.c.project_id,
+}
+
+_OPEN = select(*row_columns(transfers, Transfer)).join(volumes, volumes.c.transfer_id == transfers.c.id)
+_ONE = _OPEN.where(transfers.c.id == bindparam("of_id"))
+_SOME = _OPEN.where(transfers.c.id.in_(bindparam("of_ids", expanding=True)))
+_INSERT = insert(transfers)
+
+
+def insert_transfer(tx: Tx, transfer: Transfer) -> None:
+    """Enter a new offer; it is open once the volume's row names it."""
+    tx.execute(_INSERT, msgspec.structs.asdict(transfer))
+
+
+def load_transfer(tx: Tx, transfer_id: str) -> Transfer | None:
+    """The offer, if it is open."""
+    row = tx.execute(_ONE, {"of_id": transfer_id}).first()
+    return None if row is None else as_struct(Transfer, row)
+
+
+def list_transfers(
+    tx: Tx, project_id: str | None, page: Page, *, name: str | None = None, volume_id: str | None = None
+) -> Listed[Transfer]:
+    """One page of the open offers of a project (None: of all)."""
+    ids = select(transfers.c.id).join(volumes, volumes.c.transfer_id == transfers.c.id)
+    for column, value in (
+        (transfers.c.project_id, project_id),
+        (transfers.c.name, name),
+        (transfers.c.volume_id, volume_id),
+    ):
+        if value is not None:
+            ids = ids.where(column == value)
+    return list_page(tx, ids, page, SORT_COLUMNS, _load_some)
+
+
+def _load_some(tx: Tx, ids: Sequence[str]) -> list[Transfer]:
+    found = {row.id: as_struct(Transfer, row) for row in tx.execute(_SOME, {"of_ids": list(ids)})}
+    return [found[transfer_id] for transfer_id in ids]
