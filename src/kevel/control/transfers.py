@@ -75,6 +75,12 @@ def _create(tx: Tx, actor: Actor, transfer: Transfer) -> Transfer:
             f"Invalid volume: volume {volume.id} is {view.status}; to be offered to another project it has to be "
             "available."
         )
+    unready = None if transfer.no_snapshots else rows.unready_snapshot(tx, volume.id)
+    if unready is not None:
+        raise Invalid(
+            f"Invalid snapshot: snapshot {unready} is not available; a volume is offered with its snapshots unless "
+            "no_snapshots is true."
+        )
     transfer = msgspec.structs.replace(transfer, project_id=volume.project_id)
     rows.insert_transfer(tx, transfer)
     change_volume(tx, volume.id, transfer_id=transfer.id, updated_at=transfer.created_at)
@@ -102,6 +108,8 @@ def _accept(tx: Tx, actor: Actor, transfer_id: str, key: str, at: int) -> Transf
     change_volume(
         tx, view.volume.id, transfer_id=None, project_id=actor.project_id, user_id=actor.user_id, updated_at=at
     )
+    if not transfer.no_snapshots:
+        rows.move_snapshots(tx, view.volume.id, project_id=actor.project_id, user_id=actor.user_id, at=at)
     _note(tx, view, actor, "offered", "accepted", at)
     return transfer
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, bindparam, insert, select
+from sqlalchemy import ColumnElement, bindparam, insert, or_, select, update
 
+from kevel.domain.model import Subject
 from kevel.store.pages import Listed, list_page
+from kevel.store.schema.base import LIVE
 from kevel.store.schema.transfers import transfers
-from kevel.store.schema.volumes import volumes
+from kevel.store.schema.volumes import operations, snapshots, volumes
 from kevel.store.transactions import Tx, as_struct, row_columns
 from kevel.store.volume_lists import Page
 
@@ -44,6 +46,28 @@ _OPEN = select(*row_columns(transfers, Transfer)).join(volumes, volumes.c.transf
 _ONE = _OPEN.where(transfers.c.id == bindparam("of_id"))
 _SOME = _OPEN.where(transfers.c.id.in_(bindparam("of_ids", expanding=True)))
 _INSERT = insert(transfers)
+_SNAPSHOTS = (snapshots.c.volume_id == bindparam("of_volume"), snapshots.c.live == LIVE)
+_BUSY = select(operations.c.subject_id).where(
+    operations.c.subject == Subject.SNAPSHOT, operations.c.finished_at.is_(None)
+)
+_UNREADY = (
+    select(snapshots.c.id)
+    .where(
+        *_SNAPSHOTS,
+        or_(
+            snapshots.c.made.is_(False),
+            snapshots.c.fault.is_not(None),
+            snapshots.c.mask.is_not(None),
+            snapshots.c.id.in_(_BUSY),
+        ),
+    )
+    .limit(1)
+)
+_MOVE_SNAPSHOTS = (
+    update(snapshots)
+    .where(*_SNAPSHOTS)
+    .values(project_id=bindparam("new_project"), user_id=bindparam("new_user"), updated_at=bindparam("new_at"))
+)
 
 
 def insert_transfer(tx: Tx, transfer: Transfer) -> None:
@@ -55,6 +79,18 @@ def load_transfer(tx: Tx, transfer_id: str) -> Transfer | None:
     """The offer, if it is open."""
     row = tx.execute(_ONE, {"of_id": transfer_id}).first()
     return None if row is None else as_struct(Transfer, row)
+
+
+def unready_snapshot(tx: Tx, volume_id: str) -> str | None:
+    """Id of a snapshot of the volume that is not available."""
+    snapshot_id: str | None = tx.execute(_UNREADY, {"of_volume": volume_id}).scalar()
+    return snapshot_id
+
+
+def move_snapshots(tx: Tx, volume_id: str, *, project_id: str, user_id: str, at: int) -> None:
+    """Give the volume's snapshots to that project and user."""
+    values = {"of_volume": volume_id, "new_project": project_id, "new_user": user_id, "new_at": at}
+    tx.execute(_MOVE_SNAPSHOTS, values)
 
 
 def list_transfers(

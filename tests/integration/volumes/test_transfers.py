@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from kevel.domain.ladder import Rung
 from kevel.domain.model import Actor
 from kevel.store.schema.attachments import journal
 from kevel.store.schema.transfers import transfers
+from kevel.store.schema.volumes import snapshots
 from kevel.store.transactions import Tx
 from tests.integration.stand import PROJECTS
 from tests.integration.volumes.conftest import World, message
@@ -207,3 +208,44 @@ async def test_a_volume_that_is_masked_meanwhile_is_not_handed_over(world: World
     await world.act(volume_id, "os-reset_status", {"status": "maintenance"}, caller="admin")
     assert "maintenance" in message(await take(world, transfer), 400)
     assert (await world.get(f"/volumes/{volume_id}", "volume"))["user_id"] == "u-member"
+
+
+def insert_snapshot(tx: Tx, volume_id: str, snapshot_id: str, *, made: bool) -> None:
+    values = {
+        "id": snapshot_id,
+        "volume_id": volume_id,
+        "project_id": PROJECTS["member"],
+        "user_id": "u-member",
+        "name": "",
+        "size_gib": 1,
+        "backend": "local",
+        "format": "raw",
+        "metadata": {},
+        "made": made,
+        "created_at": 1,
+        "live": 1,
+    }
+    tx.execute(insert(snapshots), values)
+
+
+def owners(tx: Tx) -> list[tuple[str, str]]:
+    return [(row.project_id, row.user_id) for row in tx.execute(select(snapshots.c.project_id, snapshots.c.user_id))]
+
+
+@pytest.mark.parametrize(("no_snapshots", "owner"), [(False, "other"), (True, "member")])
+async def test_snapshots_go_with_the_volume_unless_the_offer_says_otherwise(
+    world: World, no_snapshots: bool, owner: str
+) -> None:
+    volume_id = await world.make()
+    await world.runtime.store.write(insert_snapshot, volume_id, "s", made=True)
+    assert (await take(world, await offer(world, volume_id, no_snapshots=no_snapshots))).status_code == 202
+    assert await world.runtime.store.read(owners) == [(PROJECTS[owner], f"u-{owner}")]
+
+
+async def test_a_volume_is_not_offered_with_a_snapshot_that_is_not_available(world: World) -> None:
+    volume_id = await world.make()
+    await world.runtime.store.write(insert_snapshot, volume_id, "s", made=False)
+    answer = await world.call("POST", "/volume-transfers", {"transfer": {"volume_id": volume_id}})
+    assert "snapshot s" in message(answer, 400)
+    assert await world.status(volume_id) == "available"
+    await offer(world, volume_id, no_snapshots=True)
