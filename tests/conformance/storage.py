@@ -6,15 +6,27 @@ for a few small volumes, and a host's connector to it.
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from kevel.domain.errors import StepNever
+from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.ladder import Rung
-from kevel.storage.base import Backend, Connector, Export, ExportName, LocalDisk, VolumeFile
+from kevel.storage.base import (
+    Backend,
+    Connector,
+    CopyWatch,
+    Export,
+    ExportName,
+    ImageFile,
+    LocalDisk,
+    SnapshotFile,
+    VolumeFile,
+)
 
 MIB = 1 << 20
 
@@ -27,6 +39,8 @@ class PoolUnderTest:
     connector: Connector
     #: The first bytes of a connected volume, as a guest reads them.
     read_start: Callable[[LocalDisk, int], bytes]
+    #: Writes a byte over the first bytes of a connected volume, as a guest does: (disk, byte, how often).
+    write_start: Callable[[LocalDisk, int, int], None]
     #: A size in bytes that the pool cannot take.
     bytes_too_many: int
 
@@ -39,6 +53,19 @@ def new_volume(pool: PoolUnderTest, size_bytes: int = 4 * MIB) -> VolumeFile:
 def export_to(volume: VolumeFile, generation: int = 1) -> Export:
     """An export of the volume to a host."""
     return Export(volume=volume, path_id=str(uuid.uuid4()), generation=generation, host="host-1")
+
+
+def snapshot_of(volume: VolumeFile) -> SnapshotFile:
+    """A snapshot that is not there yet."""
+    return SnapshotFile(snapshot_id=str(uuid.uuid4()), size_bytes=volume.size_bytes, format=volume.format)
+
+
+async def written(pool: PoolUnderTest, byte: int) -> VolumeFile:
+    """A volume with that byte in its first ones."""
+    volume = new_volume(pool)
+    await pool.backend.create_volume(volume)
+    pool.write_start(await connect(pool, volume), byte, 4096)
+    return volume
 
 
 async def connect(pool: PoolUnderTest, volume: VolumeFile) -> LocalDisk:
@@ -191,6 +218,144 @@ class StorageKit:
         await pool.backend.grow_volume(larger)
         assert (await pool.connector.connect_volume(volume, info)).size_bytes == 8 * MIB
         assert (await pool.connector.connect_volume(larger, info)).size_bytes == 8 * MIB
+
+    async def test_a_volume_made_from_another_has_its_contents_and_is_independent_of_it(
+        self, pool: PoolUnderTest
+    ) -> None:
+        source, copy = await written(pool, 7), new_volume(pool, 8 * MIB)
+        await pool.backend.create_volume_from(copy, source, CopyWatch())
+        disk = await connect(pool, copy)
+        assert (disk.size_bytes, disk.format) == (8 * MIB, pool.backend.volume_format)
+        assert pool.read_start(disk, 4096) == bytes([7]) * 4096
+        pool.write_start(disk, 9, 4096)
+        await pool.backend.delete_volume(copy)
+        assert pool.read_start(await connect(pool, source), 4096) == bytes([7]) * 4096
+
+    async def test_making_it_from_a_source_again_is_success_and_changes_nothing(self, pool: PoolUnderTest) -> None:
+        source, copy = await written(pool, 7), new_volume(pool)
+        await pool.backend.create_volume_from(copy, source, CopyWatch())
+        pool.write_start(await connect(pool, copy), 9, 4096)
+        await pool.backend.create_volume_from(copy, source, CopyWatch())
+        assert pool.read_start(await connect(pool, copy), 4096) == bytes([9]) * 4096
+
+    async def test_a_volume_from_a_larger_source_or_from_nothing_is_refused_and_leaves_nothing(
+        self, pool: PoolUnderTest
+    ) -> None:
+        source = await written(pool, 7)
+        with pytest.raises(StepNever):
+            await pool.backend.create_volume_from(new_volume(pool, MIB), source, CopyWatch())
+        with pytest.raises(StepNever):
+            await pool.backend.create_volume_from(new_volume(pool), new_volume(pool), CopyWatch())
+        assert await pool.backend.list_volumes() == [source.volume_id]
+
+    async def test_a_stopped_copy_leaves_nothing(self, pool: PoolUnderTest) -> None:
+        source, watch = await written(pool, 7), CopyWatch()
+        watch.stop("The volume is deleted.")
+        with pytest.raises(StepRetry, match="volume is deleted"):
+            await pool.backend.create_volume_from(new_volume(pool), source, watch)
+        with pytest.raises(StepRetry, match="volume is deleted"):
+            await pool.backend.create_snapshot(snapshot_of(source), source, watch)
+        assert await pool.backend.list_volumes() == [source.volume_id]
+        assert await pool.backend.list_snapshots() == []
+
+    async def test_a_snapshot_keeps_what_was_written_before_it(self, pool: PoolUnderTest) -> None:
+        volume = await written(pool, 7)
+        snapshot = snapshot_of(volume)
+        await pool.backend.create_snapshot(snapshot, volume, CopyWatch())
+        pool.write_start(await connect(pool, volume), 9, 4096)
+        await pool.backend.create_snapshot(snapshot, volume, CopyWatch())
+        assert await pool.backend.list_snapshots() == [snapshot.snapshot_id]
+        copy = new_volume(pool)
+        await pool.backend.create_volume_from(copy, snapshot, CopyWatch())
+        assert pool.read_start(await connect(pool, copy), 4096) == bytes([7]) * 4096
+        await pool.backend.rewrite_volume(volume, snapshot, CopyWatch())
+        await pool.backend.rewrite_volume(volume, snapshot, CopyWatch())
+        assert pool.read_start(await connect(pool, volume), 4096) == bytes([7]) * 4096
+
+    async def test_a_snapshot_outlives_nothing_it_depends_on_and_is_deleted_twice_as_once(
+        self, pool: PoolUnderTest
+    ) -> None:
+        volume = await written(pool, 7)
+        snapshot = snapshot_of(volume)
+        await pool.backend.create_snapshot(snapshot, volume, CopyWatch())
+        copy = new_volume(pool)
+        await pool.backend.create_volume_from(copy, snapshot, CopyWatch())
+        await pool.backend.delete_snapshot(snapshot)
+        await pool.backend.delete_snapshot(snapshot)
+        assert await pool.backend.list_snapshots() == []
+        assert pool.read_start(await connect(pool, copy), 4096) == bytes([7]) * 4096
+        with pytest.raises(StepNever):
+            await pool.backend.create_volume_from(new_volume(pool), snapshot, CopyWatch())
+
+    async def test_a_snapshot_of_a_volume_that_grew_has_the_size_it_was_asked_for(self, pool: PoolUnderTest) -> None:
+        volume = await written(pool, 7)
+        snapshot = snapshot_of(volume)
+        larger = VolumeFile(volume_id=volume.volume_id, size_bytes=8 * MIB, format=volume.format)
+        await pool.backend.create_snapshot(snapshot, volume, CopyWatch())
+        await pool.backend.grow_volume(larger)
+        await pool.backend.rewrite_volume(larger, snapshot, CopyWatch())
+        disk = await connect(pool, larger)
+        assert disk.size_bytes == 8 * MIB
+        assert pool.read_start(disk, 4096) == bytes([7]) * 4096
+
+    async def test_an_image_is_written_out_and_becomes_a_volume_again(
+        self, pool: PoolUnderTest, tmp_path: Path
+    ) -> None:
+        volume = await written(pool, 7)
+        for image_format in ("raw", "qcow2"):
+            if image_format != "raw" and shutil.which("qemu-img") is None:
+                continue
+            image = ImageFile(path=str(tmp_path / image_format), size_bytes=volume.size_bytes, format=image_format)
+            await pool.backend.write_image(image, volume, CopyWatch())
+            await pool.backend.write_image(image, volume, CopyWatch())
+            copy = new_volume(pool, 8 * MIB)
+            await pool.backend.create_volume_from(copy, image, CopyWatch())
+            assert pool.read_start(await connect(pool, copy), 4096) == bytes([7]) * 4096
+
+    async def test_an_image_that_is_gone_makes_no_volume(self, pool: PoolUnderTest, tmp_path: Path) -> None:
+        image = ImageFile(path=str(tmp_path / "gone"), size_bytes=MIB, format="raw")
+        with pytest.raises(StepNever, match="not there any more"):
+            await pool.backend.create_volume_from(new_volume(pool), image, CopyWatch())
+        assert await pool.backend.list_volumes() == []
+
+    async def test_contents_are_read_and_written_as_files(self, pool: PoolUnderTest) -> None:
+        volume, other = await written(pool, 7), new_volume(pool)
+        async with pool.backend.read_contents(volume) as file:
+            assert (file.format, file.size_bytes) == (volume.format, volume.size_bytes)
+        async with pool.backend.write_contents(other) as target:
+            assert (target.format, target.size_bytes) == ("raw", other.size_bytes)
+            Path(target.path).write_bytes(bytes([9]) * other.size_bytes)
+            assert await pool.backend.list_volumes() == [volume.volume_id]
+        assert pool.read_start(await connect(pool, other), 4096) == bytes([9]) * 4096
+        async with pool.backend.write_contents(volume):
+            pass
+        assert pool.read_start(await connect(pool, volume), 4096) == bytes(4096)
+        with pytest.raises(StepNever):
+            async with pool.backend.read_contents(new_volume(pool)):
+                pytest.fail("there is nothing to read")
+
+    async def test_contents_whose_writer_fails_change_nothing(self, pool: PoolUnderTest) -> None:
+        volume = await written(pool, 7)
+        with pytest.raises(ZeroDivisionError):
+            async with pool.backend.write_contents(volume):
+                raise ZeroDivisionError
+        assert pool.read_start(await connect(pool, volume), 4096) == bytes([7]) * 4096
+
+    async def test_what_somebody_else_wrote_is_sealed_once(self, pool: PoolUnderTest) -> None:
+        volume = await written(pool, 7)
+        snapshot = snapshot_of(volume)
+        with pytest.raises(StepNever):
+            await pool.backend.seal_target(snapshot, CopyWatch())
+        await pool.backend.make_target(snapshot)
+        path = await pool.backend.make_target(snapshot)
+        assert Path(path).is_absolute()
+        assert await pool.backend.list_snapshots() == []
+        await pool.backend.seal_target(snapshot, CopyWatch())
+        await pool.backend.seal_target(snapshot, CopyWatch())
+        assert await pool.backend.list_snapshots() == [snapshot.snapshot_id]
+        await pool.backend.make_target(snapshot_of(volume))
+        await pool.backend.delete_snapshot(snapshot)
+        assert await pool.backend.list_snapshots() == []
 
     async def test_the_capacity_is_a_size_of_which_a_part_is_free(self, pool: PoolUnderTest) -> None:
         capacity = await pool.backend.capacity()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from contextvars import Context, copy_context
 from typing import Any, Protocol, TypeVar
 
@@ -14,7 +15,20 @@ from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Rung
 from kevel.hypervisor.base import DiskSpec, DomainSpec, Event, HostFacts, ServerView
 from kevel.hypervisor.sim import SimHypervisor
-from kevel.storage.base import Capacity, ConnectionInfo, Export, ExportName, LocalDisk, VolumeFile
+from kevel.storage.base import (
+    Capacity,
+    ConnectionInfo,
+    CopyWatch,
+    Export,
+    ExportName,
+    ImageFile,
+    LocalDisk,
+    LocalFile,
+    PoolFile,
+    SnapshotFile,
+    Source,
+    VolumeFile,
+)
 from kevel.storage.sim import SimBackend, SimConnector
 from tests.simulation.faults import Fault, Faults, Kind
 from tests.simulation.loop import SimLoop
@@ -297,6 +311,36 @@ class SimPool:
 
     async def delete_volume(self, volume: VolumeFile) -> None:
         await self._call("delete_volume", lambda: self._truth.delete_volume(volume))
+
+    async def create_volume_from(self, volume: VolumeFile, source: Source, watch: CopyWatch) -> None:
+        await self._call("create_volume_from", lambda: self._truth.create_volume_from(volume, source, watch))
+
+    async def rewrite_volume(self, volume: VolumeFile, source: Source, watch: CopyWatch) -> None:
+        await self._call("rewrite_volume", lambda: self._truth.rewrite_volume(volume, source, watch))
+
+    async def create_snapshot(self, snapshot: SnapshotFile, source: VolumeFile, watch: CopyWatch) -> None:
+        await self._call("create_snapshot", lambda: self._truth.create_snapshot(snapshot, source, watch))
+
+    async def delete_snapshot(self, snapshot: SnapshotFile) -> None:
+        await self._call("delete_snapshot", lambda: self._truth.delete_snapshot(snapshot))
+
+    async def list_snapshots(self) -> list[str]:
+        return await self._call("list_snapshots", self._truth.list_snapshots)
+
+    async def write_image(self, image: ImageFile, source: PoolFile, watch: CopyWatch) -> None:
+        await self._call("write_image", lambda: self._truth.write_image(image, source, watch))
+
+    def read_contents(self, source: PoolFile) -> AbstractAsyncContextManager[LocalFile]:
+        return self._truth.read_contents(source)
+
+    def write_contents(self, volume: VolumeFile) -> AbstractAsyncContextManager[LocalFile]:
+        return self._truth.write_contents(volume)
+
+    async def make_target(self, target: PoolFile) -> str:
+        return await self._call("make_target", lambda: self._truth.make_target(target))
+
+    async def seal_target(self, target: PoolFile, watch: CopyWatch) -> None:
+        await self._call("seal_target", lambda: self._truth.seal_target(target, watch))
 
     async def list_volumes(self) -> list[str]:
         return await self._call("list_volumes", self._truth.list_volumes)

@@ -8,14 +8,18 @@ Rules, checked by the conformance kit (`tests/conformance/storage.py`):
 * Outcomes: return = done; StepRetry, StepNever, StepUnknown as in `kevel.domain.errors`.
 * A failed creation leaves nothing. A new volume reads as zeros.
 * A format is a stored fact that the caller passes; a volume's bytes are never probed (S15).
+* A copy appears whole or not at all: a crash leaves nothing under the name of what was to be made.
+* A copy reads what nobody writes meanwhile; the caller sees to that, and makes it anew if somebody has.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import msgspec
 
+from kevel.domain.errors import StepRetry
 from kevel.domain.ladder import Rung
 
 
@@ -26,6 +30,57 @@ class VolumeFile(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     #: "raw" or "qcow2".
     format: str
+
+
+class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot as its back end knows it: contents of their own, which need no volume to be read."""
+
+    snapshot_id: str
+    size_bytes: int
+    #: "raw" or "qcow2".
+    format: str
+
+
+class ImageFile(msgspec.Struct, frozen=True, kw_only=True):
+    """An image's bytes: a file of Kevel's own, whose format was checked when it came."""
+
+    path: str
+    #: What a guest sees of it.
+    size_bytes: int
+    #: "raw" or "qcow2".
+    format: str
+
+
+#: What the pool keeps, and what a copy can be made of.
+PoolFile = VolumeFile | SnapshotFile
+Source = VolumeFile | SnapshotFile | ImageFile
+
+
+class LocalFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Contents as a file of this machine."""
+
+    path: str
+    format: str
+    size_bytes: int
+
+
+class CopyWatch:
+    """One copy's progress, and its early end. The thread that copies and whoever waits for it share it."""
+
+    def __init__(self) -> None:
+        self.done_bytes = 0
+        #: 0 until it is known.
+        self.total_bytes = 0
+        self._stopped: str | None = None
+
+    def stop(self, why: str) -> None:
+        """Have the copy end soon, with that reason."""
+        self._stopped = why
+
+    def check(self) -> None:
+        """Raise StepRetry when the copy is to end."""
+        if self._stopped is not None:
+            raise StepRetry(self._stopped)
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +148,55 @@ class Backend(Protocol):
 
     async def delete_volume(self, volume: VolumeFile) -> None:
         """Remove the volume and its contents."""
+        ...
+
+    async def create_volume_from(self, volume: VolumeFile, source: Source, watch: CopyWatch) -> None:
+        """Make a volume with the source's contents; what lies behind their end reads as zeros.
+
+        Raises StepNever when the source is not there or larger, StepRetry when the watch ends it.
+        """
+        ...
+
+    async def rewrite_volume(self, volume: VolumeFile, source: Source, watch: CopyWatch) -> None:
+        """Put the source's contents in the place of the volume's, all at once. Nobody may have the volume open."""
+        ...
+
+    async def create_snapshot(self, snapshot: SnapshotFile, source: VolumeFile, watch: CopyWatch) -> None:
+        """Keep the first `snapshot.size_bytes` of the volume as they are now."""
+        ...
+
+    async def delete_snapshot(self, snapshot: SnapshotFile) -> None:
+        """Remove the snapshot, half-made ones too."""
+        ...
+
+    async def list_snapshots(self) -> list[str]:
+        """Ids of the snapshots that are really there."""
+        ...
+
+    async def write_image(self, image: ImageFile, source: PoolFile, watch: CopyWatch) -> None:
+        """Write the contents into a new file at `image.path`, in its format. A file that is there is replaced."""
+        ...
+
+    def read_contents(self, source: PoolFile) -> AbstractAsyncContextManager[LocalFile]:
+        """The contents as a file to read from. Raises StepNever when they are not there."""
+        ...
+
+    def write_contents(self, volume: VolumeFile) -> AbstractAsyncContextManager[LocalFile]:
+        """A raw file of zeros and of the volume's size, to be written; at the end it is the volume's contents.
+
+        The volume need not be there before. When the block ends with an exception, nothing has changed.
+        """
+        ...
+
+    async def make_target(self, target: PoolFile) -> str:
+        """The path of a raw file of zeros that somebody else, who may outlive this process, writes contents into.
+
+        A file left of an earlier attempt is replaced.
+        """
+        ...
+
+    async def seal_target(self, target: PoolFile, watch: CopyWatch) -> None:
+        """Make what `make_target` gave out the volume or snapshot. Done already is success."""
         ...
 
     async def list_volumes(self) -> list[str]:

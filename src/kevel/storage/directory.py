@@ -7,14 +7,31 @@ when its guest's process has let go of it. Export and connection have no effect;
 from __future__ import annotations
 
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from kevel.domain.errors import SetupError, StepNever
 from kevel.domain.ladder import Rung
 from kevel.runtime.ports import Executor
-from kevel.storage.base import Capacity, ConnectionInfo, Export, ExportName, LocalDisk, VolumeFile
-from kevel.storage.volume_files import VolumeFiles, name_file
+from kevel.storage.base import (
+    Capacity,
+    ConnectionInfo,
+    CopyWatch,
+    Export,
+    ExportName,
+    ImageFile,
+    LocalDisk,
+    LocalFile,
+    PoolFile,
+    SnapshotFile,
+    Source,
+    VolumeFile,
+)
+from kevel.storage.volume_files import NEW, VolumeFiles, name_file
 
 _FORMATS: Final = ("raw", "qcow2")
 
@@ -45,10 +62,49 @@ class DirectoryBackend:
         await self._executor.run(self._files.grow, volume)
 
     async def delete_volume(self, volume: VolumeFile) -> None:
-        await self._executor.run(self._files.remove, volume.volume_id)
+        await self._executor.run(self._files.remove, volume)
+
+    async def create_volume_from(self, volume: VolumeFile, source: Source, watch: CopyWatch) -> None:
+        await self._executor.run(self._files.create_from, volume, source, watch)
+
+    async def rewrite_volume(self, volume: VolumeFile, source: Source, watch: CopyWatch) -> None:
+        await self._executor.run(self._files.rewrite, volume, source, watch)
+
+    async def create_snapshot(self, snapshot: SnapshotFile, source: VolumeFile, watch: CopyWatch) -> None:
+        kept = msgspec.structs.replace(source, size_bytes=snapshot.size_bytes)
+        await self._executor.run(self._files.create_from, snapshot, kept, watch)
+
+    async def delete_snapshot(self, snapshot: SnapshotFile) -> None:
+        await self._executor.run(self._files.remove, snapshot)
+
+    async def list_snapshots(self) -> list[str]:
+        return await self._executor.run(self._files.list_snapshots)
+
+    async def write_image(self, image: ImageFile, source: PoolFile, watch: CopyWatch) -> None:
+        await self._executor.run(self._files.write_image, image, source, watch)
+
+    @asynccontextmanager
+    async def read_contents(self, source: PoolFile) -> AsyncIterator[LocalFile]:
+        yield await self._executor.run(self._files.find, source)
+
+    @asynccontextmanager
+    async def write_contents(self, volume: VolumeFile) -> AsyncIterator[LocalFile]:
+        file = await self._executor.run(self._files.make_target, volume, NEW)
+        try:
+            yield file
+            await self._executor.run(self._files.seal_target, volume, CopyWatch(), NEW)
+        except BaseException:
+            await self._executor.run(self._files.drop_target, volume, NEW)
+            raise
+
+    async def make_target(self, target: PoolFile) -> str:
+        return (await self._executor.run(self._files.make_target, target)).path
+
+    async def seal_target(self, target: PoolFile, watch: CopyWatch) -> None:
+        await self._executor.run(self._files.seal_target, target, watch)
 
     async def list_volumes(self) -> list[str]:
-        return await self._executor.run(self._files.list_ids)
+        return await self._executor.run(self._files.list_volumes)
 
     async def list_exports(self) -> list[ExportName]:
         return []

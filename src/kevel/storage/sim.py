@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
 from kevel.domain.errors import StepNever
 from kevel.domain.ladder import Rung
-from kevel.storage.base import Capacity, ConnectionInfo, Export, ExportName, LocalDisk, VolumeFile
+from kevel.storage.base import (
+    Capacity,
+    ConnectionInfo,
+    CopyWatch,
+    Export,
+    ExportName,
+    ImageFile,
+    LocalDisk,
+    LocalFile,
+    PoolFile,
+    SnapshotFile,
+    Source,
+    VolumeFile,
+)
+
+#: What is kept of a volume's contents.
+CONTENTS_BYTES_MAX: Final = 64 * 1024
 
 
 class SimBackend:
@@ -19,6 +41,10 @@ class SimBackend:
         self.total_bytes = total_bytes
         #: Volumes that are there, and the exports that hosts may use now: export name -> host.
         self.volumes: dict[str, VolumeFile] = {}
+        self.snapshots: dict[str, SnapshotFile] = {}
+        #: The first bytes of volumes and snapshots, by id, where they are not zeros; and what others write meanwhile.
+        self.contents: dict[str, bytes] = {}
+        self.targets: dict[str, bytes] = {}
         self.exports: dict[str, str] = {}
         self.revoked: set[str] = set()
 
@@ -38,6 +64,92 @@ class SimBackend:
 
     async def delete_volume(self, volume: VolumeFile) -> None:
         self.volumes.pop(volume.volume_id, None)
+        self._forget(volume)
+
+    async def create_volume_from(self, volume: VolumeFile, source: Source, watch: CopyWatch) -> None:
+        start = self._read(source)
+        if source.size_bytes > volume.size_bytes:
+            raise StepNever(f"The source is larger than volume {volume.volume_id} would be.")
+        watch.check()
+        if volume.volume_id not in self.volumes:
+            await self.create_volume(volume)
+            self.contents[volume.volume_id] = start
+        await self.create_volume(volume)
+
+    async def rewrite_volume(self, volume: VolumeFile, source: Source, watch: CopyWatch) -> None:
+        start = self._read(source)
+        if source.size_bytes > volume.size_bytes:
+            raise StepNever(f"The source is larger than volume {volume.volume_id}.")
+        watch.check()
+        self.volumes[volume.volume_id] = volume
+        self.contents[volume.volume_id] = start
+
+    async def create_snapshot(self, snapshot: SnapshotFile, source: VolumeFile, watch: CopyWatch) -> None:
+        start = self._read(source)
+        watch.check()
+        if snapshot.snapshot_id not in self.snapshots:
+            self.contents[snapshot.snapshot_id] = start
+        there = self.snapshots.setdefault(snapshot.snapshot_id, snapshot)
+        if there.size_bytes != snapshot.size_bytes:
+            raise StepNever(f"There is a snapshot {snapshot.snapshot_id} already, of {there.size_bytes} bytes.")
+
+    async def delete_snapshot(self, snapshot: SnapshotFile) -> None:
+        self.snapshots.pop(snapshot.snapshot_id, None)
+        self._forget(snapshot)
+
+    async def list_snapshots(self) -> list[str]:
+        return sorted(self.snapshots)
+
+    async def write_image(self, image: ImageFile, source: PoolFile, watch: CopyWatch) -> None:
+        start = self._read(source)
+        watch.check()
+        _write_file(Path(image.path), start, image.size_bytes)
+
+    @asynccontextmanager
+    async def read_contents(self, source: PoolFile) -> AsyncIterator[LocalFile]:
+        start = self._read(source)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "contents")
+            _write_file(path, start, source.size_bytes)
+            yield LocalFile(path=str(path), format="raw", size_bytes=source.size_bytes)
+
+    @asynccontextmanager
+    async def write_contents(self, volume: VolumeFile) -> AsyncIterator[LocalFile]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "contents")
+            _write_file(path, b"", volume.size_bytes)
+            yield LocalFile(path=str(path), format="raw", size_bytes=volume.size_bytes)
+            start = _read_start(path)
+        self.volumes[volume.volume_id] = volume
+        self.contents[volume.volume_id] = start
+
+    async def make_target(self, target: PoolFile) -> str:
+        self.targets[_id(target)] = b""
+        return f"/sim/target-{_id(target)}"
+
+    async def seal_target(self, target: PoolFile, watch: CopyWatch) -> None:
+        watch.check()
+        there = self.volumes if isinstance(target, VolumeFile) else self.snapshots
+        if _id(target) in self.targets:
+            if isinstance(target, VolumeFile):
+                self.volumes[target.volume_id] = target
+            else:
+                self.snapshots[target.snapshot_id] = target
+            self.contents[_id(target)] = self.targets.pop(_id(target))
+        elif _id(target) not in there:
+            raise StepNever(f"What was to become {_id(target)} is not there.")
+
+    def _forget(self, file: PoolFile) -> None:
+        self.contents.pop(_id(file), None)
+        self.targets.pop(_id(file), None)
+
+    def _read(self, source: Source) -> bytes:
+        if isinstance(source, ImageFile):
+            return _read_start(Path(source.path))
+        there = self.volumes if isinstance(source, VolumeFile) else self.snapshots
+        if _id(source) not in there:
+            raise StepNever(f"The contents of {_id(source)} are not there.")
+        return self.contents.get(_id(source), b"")
 
     async def list_volumes(self) -> list[str]:
         return sorted(self.volumes)
@@ -96,6 +208,24 @@ class SimConnector:
 
     async def disconnect_volume(self, volume: VolumeFile, info: ConnectionInfo) -> None:
         self.connected.discard(info["data"]["name"])
+
+
+def _id(file: PoolFile) -> str:
+    return file.volume_id if isinstance(file, VolumeFile) else file.snapshot_id
+
+
+def _write_file(path: Path, start: bytes, size_bytes: int) -> None:
+    with path.open("wb") as file:
+        file.write(start)
+        file.truncate(size_bytes)
+
+
+def _read_start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(CONTENTS_BYTES_MAX)
+    except FileNotFoundError as error:
+        raise StepNever("The image's bytes are not there any more.") from error
 
 
 def _name(export: Export) -> str:

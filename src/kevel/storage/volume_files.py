@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -21,24 +21,46 @@ import structlog
 
 from kevel.domain.errors import SetupError, StepNever, StepRetry
 from kevel.domain.qcow2 import HEAD_BYTES_MAX, VIRTUAL_BYTES_MAX, Qcow2Error, parse_qcow2
-from kevel.storage.base import Capacity, VolumeFile
+from kevel.storage.base import Capacity, CopyWatch, ImageFile, LocalFile, PoolFile, Source, VolumeFile
+from kevel.storage.file_copies import convert_file, copy_file
 
 log = structlog.get_logger(__name__)
 
 #: qemu-img writes a few hundred KiB for a new file; a disk that needs longer than this does not answer.
 QEMU_IMG_TIMEOUT_S: Final = 60.0
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_PREFIX: Final = "volume-"
-_PART_SUFFIX: Final = ".part"
+_VOLUME: Final = "volume-"
+_SNAPSHOT: Final = "snapshot-"
+#: A file that is being made, one that this process lets somebody write, and one whose writer may outlive it.
+_PART: Final = ".part"
+NEW: Final = ".new"
+_TARGET: Final = ".target"
 #: O_NONBLOCK: opening a planted pipe must not wait for its other end.
 _SAFELY: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def name_file(volume_id: str) -> str:
-    """The file's name. Raises StepNever for what is not a lower-case uuid with dashes."""
+    """A volume's file's name. Raises StepNever for what is not a lower-case uuid with dashes."""
     if _ID.fullmatch(volume_id) is None:
         raise StepNever(f"{volume_id[:64]!r} is not a volume id; no file is named after it.")
-    return f"{_PREFIX}{volume_id}"
+    return f"{_VOLUME}{volume_id}"
+
+
+def name_snapshot(snapshot_id: str) -> str:
+    """A snapshot's file's name. Raises StepNever for what is not a lower-case uuid with dashes."""
+    if _ID.fullmatch(snapshot_id) is None:
+        raise StepNever(f"{snapshot_id[:64]!r} is not a snapshot id; no file is named after it.")
+    return f"{_SNAPSHOT}{snapshot_id}"
+
+
+def _name(file: PoolFile) -> str:
+    return name_file(file.volume_id) if isinstance(file, VolumeFile) else name_snapshot(file.snapshot_id)
+
+
+def _title(file: Source) -> str:
+    if isinstance(file, VolumeFile):
+        return f"volume {file.volume_id}"
+    return "the image" if isinstance(file, ImageFile) else f"snapshot {file.snapshot_id}"
 
 
 class VolumeFiles:
@@ -65,25 +87,84 @@ class VolumeFiles:
 
     def create(self, volume: VolumeFile) -> None:
         """Make an empty file; nothing is left of it when that fails. Done already is success."""
-        name = name_file(volume.volume_id)
-        with _storage_errors(volume.volume_id), self._open_root() as root:
-            if _exists(root, name):
-                self._check_same(root, volume)
-                return
-            part = f".{name}{_PART_SUFFIX}"
-            _unlink(root, part)
+        with _storage_errors(_title(volume)), self._open_root() as root:
+            if not self._is_there(root, volume):
+                self._make(root, volume, lambda fd: _make_empty(fd, volume))
+
+    def create_from(self, file: PoolFile, source: Source, watch: CopyWatch) -> None:
+        """Make a file with the source's contents; nothing is left of it when that fails. Done already is success."""
+        with _storage_errors(_title(file)), self._open_root() as root:
+            if not self._is_there(root, file):
+                self._make(root, file, lambda fd: self._fill(root, fd, file, source, watch))
+
+    def rewrite(self, volume: VolumeFile, source: Source, watch: CopyWatch) -> None:
+        """Replace the file by one with the source's contents; the old one stays when that fails."""
+        with _storage_errors(_title(volume)), self._open_root() as root:
+            self._make(root, volume, lambda fd: self._fill(root, fd, volume, source, watch), replace=True)
+
+    def write_image(self, image: ImageFile, source: PoolFile, watch: CopyWatch) -> None:
+        """Write the contents into a new file outside the directory; nothing is left of it when that fails."""
+        with _storage_errors("image"), self._open_root() as root:
+            Path(image.path).unlink(missing_ok=True)
+            fd = os.open(image.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600)
             try:
-                self._write_part(root, part, volume)
-                os.rename(part, name, src_dir_fd=root, dst_dir_fd=root)
-                part = name
-                os.fsync(root)
+                self._fill(root, fd, image, source, watch)
+                os.fsync(fd)
             except BaseException:
-                _unlink(root, part)
+                Path(image.path).unlink(missing_ok=True)
                 raise
+            finally:
+                os.close(fd)
+
+    def find(self, file: PoolFile) -> LocalFile:
+        """The file, which is there and safe. Raises StepNever."""
+        size_bytes = self.prove(file)
+        return LocalFile(path=str(self.root / _name(file)), format=file.format, size_bytes=size_bytes)
+
+    def make_target(self, file: PoolFile, suffix: str = _TARGET) -> LocalFile:
+        """An empty raw file under a temporary name, for somebody else to write."""
+        with _storage_errors(_title(file)), self._open_root() as root:
+            target = f".{_name(file)}{suffix}"
+            _unlink(root, target)
+            fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600, dir_fd=root)
+            try:
+                os.ftruncate(fd, file.size_bytes)
+            finally:
+                os.close(fd)
+        return LocalFile(path=str(self.root / target), format="raw", size_bytes=file.size_bytes)
+
+    def seal_target(self, file: PoolFile, watch: CopyWatch, suffix: str = _TARGET) -> None:
+        """Give the written file its name. With no such file, the named one has to be there."""
+        target = f".{_name(file)}{suffix}"
+        with _storage_errors(_title(file)), self._open_root() as root:
+            try:
+                fd = os.open(target, os.O_RDWR | _SAFELY, dir_fd=root)
+            except FileNotFoundError:
+                if not self._is_there(root, file):
+                    raise StepNever(f"What was to become {_title(file)} is not there.") from None
+                return
+            try:
+                _check_ours(fd, _title(file))
+                if os.fstat(fd).st_size < file.size_bytes:
+                    raise StepNever(f"What was to become {_title(file)} is cut off.")
+                if file.format != "raw":
+                    self._make(root, file, lambda made: convert_file(fd, "raw", made, file.format, watch), replace=True)
+                    _unlink(root, target)
+                else:
+                    os.fsync(fd)
+                    os.rename(target, _name(file), src_dir_fd=root, dst_dir_fd=root)
+                os.fsync(root)
+            finally:
+                os.close(fd)
+
+    def drop_target(self, file: PoolFile, suffix: str) -> None:
+        """Remove a file that is not to get its name."""
+        with _storage_errors(_title(file)), self._open_root() as root:
+            _unlink(root, f".{_name(file)}{suffix}")
 
     def grow(self, volume: VolumeFile) -> None:
         """Make the file at least that large. A raw file may be in use meanwhile, a qcow2 file may not."""
-        with _storage_errors(volume.volume_id), self._open_root() as root, _open_file(root, volume, os.O_RDWR) as fd:
+        with _storage_errors(_title(volume)), self._open_root() as root, _open_file(root, volume, os.O_RDWR) as fd:
             if _size_of(fd, volume) >= volume.size_bytes:
                 return
             if volume.format == "raw":
@@ -92,18 +173,26 @@ class VolumeFiles:
                 _run_qemu_img("resize", fd, volume.size_bytes)
             os.fsync(fd)
 
-    def remove(self, volume_id: str) -> None:
+    def remove(self, file: PoolFile) -> None:
         """Remove the file, half-made ones too. Gone already is success."""
-        name = name_file(volume_id)
-        with _storage_errors(volume_id), self._open_root() as root:
-            _unlink(root, f".{name}{_PART_SUFFIX}")
+        name = _name(file)
+        with _storage_errors(_title(file)), self._open_root() as root:
+            for suffix in (_PART, _TARGET, NEW):
+                _unlink(root, f".{name}{suffix}")
             _unlink(root, name)
             os.fsync(root)
 
-    def list_ids(self) -> list[str]:
-        """Ids of all files that are there whole."""
+    def list_volumes(self) -> list[str]:
+        """Ids of all volumes that are there whole."""
+        return self._list_ids(_VOLUME)
+
+    def list_snapshots(self) -> list[str]:
+        """Ids of all snapshots that are there whole."""
+        return self._list_ids(_SNAPSHOT)
+
+    def _list_ids(self, prefix: str) -> list[str]:
         with _storage_errors("list"), self._open_root() as root:
-            names = (name.removeprefix(_PREFIX) for name in _list_names(root) if name.startswith(_PREFIX))
+            names = (name.removeprefix(prefix) for name in _list_names(root) if name.startswith(prefix))
             return sorted(name for name in names if _ID.fullmatch(name))
 
     def capacity(self) -> Capacity:
@@ -115,16 +204,16 @@ class VolumeFiles:
             free_bytes=space.f_bavail * space.f_frsize,
         )
 
-    def prove(self, volume: VolumeFile) -> int:
-        """The size in bytes of the volume's file, which is there, safe, of that format and large enough (S8).
+    def prove(self, volume: PoolFile) -> int:
+        """The size in bytes of the file, which is there, safe, of that format and large enough (S8).
 
         Larger than the record says is right too: an extend changes the file before the record. Raises StepNever.
         """
-        with _storage_errors(volume.volume_id), self._open_root() as root, _open_file(root, volume, os.O_RDONLY) as fd:
+        with _storage_errors(_title(volume)), self._open_root() as root, _open_file(root, volume, os.O_RDONLY) as fd:
             size_bytes = _size_of(fd, volume)
         if size_bytes < volume.size_bytes:
             raise StepNever(
-                f"The file of volume {volume.volume_id} has {size_bytes} bytes where its record says "
+                f"The file of {_title(volume)} has {size_bytes} bytes where its record says "
                 f"{volume.size_bytes}: it is not the right one, or it was cut off."
             )
         return size_bytes
@@ -143,24 +232,55 @@ class VolumeFiles:
         finally:
             os.close(root)
 
-    def _check_same(self, root: int, volume: VolumeFile) -> None:
-        with _open_file(root, volume, os.O_RDONLY) as fd:
-            size_bytes = _size_of(fd, volume)
+    def _is_there(self, root: int, file: PoolFile) -> bool:
+        """Is the file there, with the size that it should have? Raises StepNever when it has another one."""
+        if not _exists(root, _name(file)):
+            return False
+        with _open_file(root, file, os.O_RDONLY) as fd:
+            size_bytes = _size_of(fd, file)
             os.fsync(fd)
         os.fsync(root)
-        if size_bytes != volume.size_bytes:
-            raise StepNever(f"There is a file of volume {volume.volume_id} already, of {size_bytes} bytes.")
+        if size_bytes != file.size_bytes:
+            raise StepNever(f"There is a file of {_title(file)} already, of {size_bytes} bytes.")
+        return True
 
-    def _write_part(self, root: int, part: str, volume: VolumeFile) -> None:
-        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600, dir_fd=root)
+    def _make(self, root: int, file: PoolFile, write: Callable[[int], None], *, replace: bool = False) -> None:
+        """Have the file written under a temporary name, and give it its own when it is whole and durable."""
+        name = _name(file)
+        part = f".{name}{_PART}"
+        _unlink(root, part)
         try:
-            if volume.format == "raw":
-                os.ftruncate(fd, volume.size_bytes)
+            fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600, dir_fd=root)
+            try:
+                write(fd)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(part, name, src_dir_fd=root, dst_dir_fd=root)
+            if not replace:
+                part = name
+            os.fsync(root)
+        except BaseException:
+            _unlink(root, part)
+            raise
+
+    def _fill(self, root: int, fd: int, file: PoolFile | ImageFile, source: Source, watch: CopyWatch) -> None:
+        """Write the source's contents into the open, empty file, and make it as large as it has to be."""
+        with _open_source(root, source) as origin:
+            size_bytes = _size_of(origin, source)
+            if isinstance(source, VolumeFile):
+                size_bytes = min(size_bytes, source.size_bytes)  # one that grows meanwhile
+            if size_bytes > file.size_bytes:
+                raise StepNever(f"{_title(source).capitalize()} is larger than {_title(file)} would be.")
+            if file.format == source.format:
+                length = size_bytes if file.format == "raw" else os.fstat(origin).st_size
+                copy_file(origin, fd, length, watch)
             else:
-                _run_qemu_img("create", fd, volume.size_bytes)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+                convert_file(origin, source.format, fd, file.format, watch)
+        if file.format == "raw":
+            os.ftruncate(fd, file.size_bytes)
+        elif size_bytes < file.size_bytes:
+            _run_qemu_img("resize", fd, file.size_bytes)
 
 
 def _list_names(root: int) -> list[str]:
@@ -169,8 +289,12 @@ def _list_names(root: int) -> list[str]:
 
 
 def _is_part(name: str) -> bool:
-    inner = name.removeprefix(f".{_PREFIX}").removesuffix(_PART_SUFFIX)
-    return name == f".{_PREFIX}{inner}{_PART_SUFFIX}" and _ID.fullmatch(inner) is not None
+    for prefix in (_VOLUME, _SNAPSHOT):
+        for suffix in (_PART, NEW):
+            inner = name.removeprefix(f".{prefix}").removesuffix(suffix)
+            if name == f".{prefix}{inner}{suffix}" and _ID.fullmatch(inner) is not None:
+                return True
+    return False
 
 
 def _exists(root: int, name: str) -> bool:
@@ -187,27 +311,58 @@ def _unlink(root: int, name: str) -> None:
 
 
 @contextmanager
-def _open_file(root: int, volume: VolumeFile, mode: int) -> Iterator[int]:
-    """The volume's file. Raises StepNever unless it is a regular file of ours with one name."""
-    foreign = f"What is in the place of volume {volume.volume_id} is not a file that Kevel made."
+def _open_file(root: int, file: PoolFile, mode: int) -> Iterator[int]:
+    """The file. Raises StepNever unless it is a regular file of ours with one name."""
     try:
-        fd = os.open(name_file(volume.volume_id), mode | _SAFELY, dir_fd=root)
+        fd = os.open(_name(file), mode | _SAFELY, dir_fd=root)
     except FileNotFoundError as error:
-        raise StepNever(f"The file of volume {volume.volume_id} is not there.") from error
+        raise StepNever(f"The file of {_title(file)} is not there.") from error
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise StepNever(foreign) from error
+            raise StepNever(_foreign(_title(file))) from error
         raise
     try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
-            raise StepNever(foreign)
+        _check_ours(fd, _title(file))
         yield fd
     finally:
         os.close(fd)
 
 
-def _size_of(fd: int, volume: VolumeFile) -> int:
+@contextmanager
+def _open_source(root: int, source: Source) -> Iterator[int]:
+    """What a copy is made of."""
+    if not isinstance(source, ImageFile):
+        with _open_file(root, source, os.O_RDONLY) as fd:
+            yield fd
+        return
+    try:
+        fd = os.open(source.path, os.O_RDONLY | _SAFELY)
+    except FileNotFoundError as error:
+        raise StepNever("The image's bytes are not there any more.") from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _check_ours(fd: int, title: str) -> None:
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+        raise StepNever(_foreign(title))
+
+
+def _foreign(title: str) -> str:
+    return f"What is in the place of {title} is not a file that Kevel made."
+
+
+def _make_empty(fd: int, volume: VolumeFile) -> None:
+    if volume.format == "raw":
+        os.ftruncate(fd, volume.size_bytes)
+    else:
+        _run_qemu_img("create", fd, volume.size_bytes)
+
+
+def _size_of(fd: int, volume: Source) -> int:
     """The size that a guest sees. The format is what the record says; the bytes decide nothing (S15)."""
     file_bytes = os.fstat(fd).st_size
     if volume.format == "raw":
@@ -215,7 +370,7 @@ def _size_of(fd: int, volume: VolumeFile) -> int:
     try:
         return parse_qcow2(os.pread(fd, HEAD_BYTES_MAX, 0), file_bytes).virtual_bytes
     except Qcow2Error as error:
-        raise StepNever(f"The file of volume {volume.volume_id} cannot be used. {error.message}") from error
+        raise StepNever(f"The file of {_title(volume)} cannot be used. {error.message}") from error
 
 
 def _run_qemu_img(command: str, fd: int, size_bytes: int) -> None:

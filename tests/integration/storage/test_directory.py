@@ -14,10 +14,20 @@ import pytest
 
 from kevel.domain.errors import SetupError, StepNever, StepRetry
 from kevel.runtime.ports import ThreadExecutor
-from kevel.storage.base import LocalDisk, VolumeFile
+from kevel.storage import file_copies
+from kevel.storage.base import CopyWatch, ImageFile, LocalDisk, VolumeFile
 from kevel.storage.directory import DirectoryBackend, DirectoryConnector
 from kevel.storage.volume_files import VolumeFiles, name_file
-from tests.conformance.storage import MIB, PoolUnderTest, StorageKit, connect, export_to, new_volume
+from tests.conformance.storage import (
+    MIB,
+    PoolUnderTest,
+    StorageKit,
+    connect,
+    export_to,
+    new_volume,
+    snapshot_of,
+    written,
+)
 
 VOLUME_ID = "5e0f0c57-3ffb-4b5c-9c8b-0c0ffee0c0de"
 
@@ -35,17 +45,21 @@ def root(tmp_path: Path) -> Path:
 
 
 async def open_pool(
-    root: Path, executor: ThreadExecutor, volume_format: str, read_start: Callable[[LocalDisk, int], bytes]
+    root: Path,
+    executor: ThreadExecutor,
+    volume_format: str,
+    read_start: Callable[[LocalDisk, int], bytes],
+    write_start: Callable[[LocalDisk, int, int], None],
 ) -> PoolUnderTest:
     backend = DirectoryBackend("local", root, executor, volume_format=volume_format)
     await backend.open()
     # More than any file system's longest file.
-    return PoolUnderTest(backend, DirectoryConnector(root, executor), read_start, 1 << 63)
+    return PoolUnderTest(backend, DirectoryConnector(root, executor), read_start, write_start, 1 << 63)
 
 
 @pytest.fixture
 async def raw(root: Path, executor: ThreadExecutor) -> PoolUnderTest:
-    return await open_pool(root, executor, "raw", read_raw)
+    return await open_pool(root, executor, "raw", read_raw, write_raw)
 
 
 def read_raw(disk: LocalDisk, length: int) -> bytes:
@@ -58,6 +72,22 @@ def read_qcow2(disk: LocalDisk, length: int) -> bytes:
     copy = Path(f"{disk.path}.copy")
     subprocess.run([*command, f"of={copy}"], check=True, capture_output=True)
     return copy.read_bytes()
+
+
+def write_raw(disk: LocalDisk, byte: int, length: int) -> None:
+    with Path(disk.path).open("r+b") as file:
+        file.write(bytes([byte]) * length)
+
+
+def write_qcow2(disk: LocalDisk, byte: int, length: int) -> None:
+    subprocess.run(
+        ["qemu-io", "-f", "qcow2", "-c", f"write -P {byte} 0 {length}", disk.path], check=True, capture_output=True
+    )
+
+
+def make_base(place: Path) -> None:
+    """A qcow2 file that stands by itself."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(place), "1M"], check=True)
 
 
 def put_above(base: Path, place: Path) -> None:
@@ -76,7 +106,7 @@ class TestRaw(StorageKit):
 class TestQcow2(StorageKit):
     @pytest.fixture
     async def pool(self, root: Path, executor: ThreadExecutor) -> PoolUnderTest:
-        return await open_pool(root, executor, "qcow2", read_qcow2)
+        return await open_pool(root, executor, "qcow2", read_qcow2, write_qcow2)
 
     async def test_a_file_with_a_backing_file_is_not_connected(self, pool: PoolUnderTest, root: Path) -> None:
         base, volume = new_volume(pool), new_volume(pool)
@@ -304,7 +334,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_on_a_full_disk_a_creation_is_refused_and_leaves_nothing(
     small_disk: Path, executor: ThreadExecutor
 ) -> None:
-    pool = await open_pool(small_disk / "volumes", executor, "raw", read_raw)
+    pool = await open_pool(small_disk / "volumes", executor, "raw", read_raw, write_raw)
     # Two of the four inodes are directories.
     made = [new_volume(pool), new_volume(pool)]
     for volume in made:
@@ -317,7 +347,7 @@ async def test_on_a_full_disk_a_creation_is_refused_and_leaves_nothing(
 
 @pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
 async def test_on_a_full_disk_qemu_img_leaves_nothing_either(small_disk: Path, executor: ThreadExecutor) -> None:
-    pool = await open_pool(small_disk / "volumes", executor, "qcow2", read_qcow2)
+    pool = await open_pool(small_disk / "volumes", executor, "qcow2", read_qcow2, write_qcow2)
     (small_disk / "filler").write_bytes(bytes(1000 * 1024))
     with pytest.raises(StepNever, match="no space left"):
         await pool.backend.create_volume(new_volume(pool, 1024 * MIB))
@@ -331,3 +361,88 @@ def test_the_capacity_is_that_of_the_file_system(tmp_path: Path) -> None:
     capacity = files.capacity()
     assert capacity.total_bytes == space.f_blocks * space.f_frsize
     assert 0 < capacity.free_bytes <= capacity.total_bytes
+
+
+async def test_what_a_copy_that_died_left_behind_is_replaced_and_removed_with_the_volume(
+    raw: PoolUnderTest, root: Path
+) -> None:
+    source, copy = await written(raw, 7), new_volume(raw)
+    part = root / f".{name_file(copy.volume_id)}.part"
+    part.write_bytes(b"half")
+    assert await raw.backend.list_volumes() == [source.volume_id]
+    await raw.backend.create_volume_from(copy, source, CopyWatch())
+    assert not part.exists()
+    part.write_bytes(b"half")
+    await raw.backend.delete_volume(copy)
+    assert [path.name for path in root.iterdir()] == [name_file(source.volume_id)]
+
+
+async def test_what_somebody_else_writes_outlives_a_restart_and_what_this_process_made_does_not(
+    raw: PoolUnderTest, root: Path
+) -> None:
+    volume = await written(raw, 7)
+    snapshot = snapshot_of(volume)
+    target = Path(await raw.backend.make_target(snapshot))
+    part = root / f".{name_file(volume.volume_id)}.part"
+    part.write_bytes(b"half")
+    await raw.backend.open()
+    assert target.exists()
+    assert not part.exists()
+    await raw.backend.delete_snapshot(snapshot)
+    assert not target.exists()
+
+
+async def test_a_target_that_is_cut_off_is_not_sealed(raw: PoolUnderTest) -> None:
+    snapshot = snapshot_of(await written(raw, 7))
+    os.truncate(await raw.backend.make_target(snapshot), MIB)
+    with pytest.raises(StepNever, match="cut off"):
+        await raw.backend.seal_target(snapshot, CopyWatch())
+    assert await raw.backend.list_snapshots() == []
+
+
+async def test_a_copy_keeps_holes_and_reports_what_it_has_done(raw: PoolUnderTest, root: Path) -> None:
+    source = VolumeFile(volume_id=VOLUME_ID, size_bytes=256 * MIB, format="raw")
+    await raw.backend.create_volume(source)
+    with (root / name_file(VOLUME_ID)).open("r+b") as file:
+        file.seek(100 * MIB)
+        file.write(b"x" * MIB)
+    copy, watch = new_volume(raw, 256 * MIB), CopyWatch()
+    await raw.backend.create_volume_from(copy, source, watch)
+    assert watch.done_bytes == watch.total_bytes == 256 * MIB
+    path = root / name_file(copy.volume_id)
+    assert path.stat().st_blocks * 512 < 4 * MIB
+    assert path.read_bytes() == (root / name_file(VOLUME_ID)).read_bytes()
+
+
+async def test_a_copy_that_would_fill_the_disk_ends_and_leaves_nothing(
+    raw: PoolUnderTest, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await written(raw, 7)
+    monkeypatch.setattr(file_copies, "FREE_BYTES_MIN", 1 << 62)
+    monkeypatch.setattr(file_copies, "_FICLONE", 0)
+    with pytest.raises(StepNever, match="no space left"):
+        await raw.backend.create_volume_from(new_volume(raw), source, CopyWatch())
+    assert [path.name for path in root.iterdir()] == [name_file(source.volume_id)]
+
+
+async def test_bytes_are_copied_where_the_file_system_cannot_do_it(
+    raw: PoolUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    monkeypatch.setattr(file_copies, "_FICLONE", 0)
+    source, copy = await written(raw, 7), new_volume(raw)
+    await raw.backend.create_volume_from(copy, source, CopyWatch())
+    assert read_raw(await connect(raw, copy), 4097) == bytes([7]) * 4096 + b"\0"
+
+
+@pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
+async def test_an_image_that_reads_another_file_makes_no_volume(raw: PoolUnderTest, tmp_path: Path) -> None:
+    base, above = tmp_path / "base", tmp_path / "above"
+    make_base(base)
+    put_above(base, above)
+    image = ImageFile(path=str(above), size_bytes=MIB, format="qcow2")
+    with pytest.raises(StepNever, match="backing file"):
+        await raw.backend.create_volume_from(new_volume(raw), image, CopyWatch())
