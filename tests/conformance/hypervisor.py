@@ -12,9 +12,11 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from kevel.domain.errors import StepNever
+from kevel.domain.tuning import NO_LIMITS, DiskTune
 from kevel.hypervisor.base import (
     DiskSpec,
     DomainSpec,
@@ -28,6 +30,16 @@ from kevel.hypervisor.base import (
 )
 
 MIB = 1 << 20
+#: A limit of every kind that goes with the others.
+TUNE = DiskTune(
+    read_bytes_sec=4 * MIB,
+    read_bytes_sec_max=8 * MIB,
+    read_bytes_sec_max_length=3,
+    write_bytes_sec=2 * MIB,
+    total_iops_sec=500,
+    total_iops_sec_max=700,
+    size_iops_sec=4096,
+)
 #: A step that has not come about by then is taken for lost. Long, for machines under load; nothing here is timed.
 PATIENCE_S = 20.0
 LOOK_AGAIN_S = 0.02
@@ -233,6 +245,7 @@ class HypervisorKit:
             hypervisor.start_server(absent),
             hypervisor.plug_disk(absent, disk),
             hypervisor.resize_disk(absent, disk.alias, 8 * MIB),
+            hypervisor.tune_disk(absent, disk.alias, TUNE),
             hypervisor.ask_shutdown(absent),
             hypervisor.ask_reboot(absent),
         ):
@@ -450,10 +463,50 @@ class HypervisorKit:
         await rig.hypervisor.resize_disk(server_id, disk.alias, 2 * disk.size_bytes)
         assert await rig.look(server_id) == before
 
+    async def test_a_disk_is_plugged_with_its_limits_and_keeps_them_over_a_restart(self, rig: Rig) -> None:
+        disk = msgspec.structs.replace(rig.make_disk(), tune=TUNE)
+        server_id = await rig.start()
+        await rig.hypervisor.plug_disk(server_id, disk)
+        assert list_tunes(await rig.look(server_id), disk.alias) == (TUNE, TUNE)
+        await rig.hypervisor.power_off(server_id)
+        await rig.hypervisor.start_server(server_id)
+        assert list_tunes(await rig.look(server_id), disk.alias) == (TUNE, TUNE)
+
+    @pytest.mark.parametrize(
+        "tune", [TUNE, DiskTune(total_bytes_sec=2 * MIB), NO_LIMITS], ids=["all kinds", "one", "none"]
+    )
+    async def test_limits_replace_whatever_limits_there_were_live_and_in_the_definition(
+        self, rig: Rig, tune: DiskTune
+    ) -> None:
+        earlier = DiskTune(read_bytes_sec=MIB, total_iops_sec=100, total_iops_sec_max=200, size_iops_sec=512)
+        disk = msgspec.structs.replace(rig.make_disk(), tune=earlier)
+        server_id = await rig.start(disk)
+        for _ in range(2):
+            await rig.hypervisor.tune_disk(server_id, disk.alias, tune)
+            assert list_tunes(await rig.look(server_id), disk.alias) == (tune, tune)
+
+    async def test_a_stopped_servers_disk_starts_with_the_limits_that_it_was_given_meanwhile(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.define(disk)
+        await rig.hypervisor.tune_disk(server_id, disk.alias, TUNE)
+        await rig.hypervisor.start_server(server_id)
+        assert list_tunes(await rig.look(server_id), disk.alias) == (TUNE, TUNE)
+
+    async def test_limiting_a_disk_that_is_not_there_is_refused(self, rig: Rig) -> None:
+        for server_id in (await rig.start(), await rig.define()):
+            with pytest.raises(StepNever):
+                await rig.hypervisor.tune_disk(server_id, f"ua-{uuid.uuid4()}", TUNE)
+
     async def test_resizing_a_disk_that_a_running_server_has_not_is_refused(self, rig: Rig) -> None:
         server_id = await rig.start()
         with pytest.raises(StepNever):
             await rig.hypervisor.resize_disk(server_id, f"ua-{uuid.uuid4()}", 8 * MIB)
+
+
+def list_tunes(view: ServerView, alias: str) -> tuple[DiskTune | None, DiskTune | None]:
+    """A disk's limits: in the running guest, and in the definition."""
+    live, persistent = view.live_disk(alias), view.persistent_disk(alias)
+    return live.tune if live else None, persistent.tune if persistent else None
 
 
 async def close_rig(rig: Rig) -> None:

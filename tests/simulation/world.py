@@ -13,6 +13,7 @@ import msgspec
 
 from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Rung
+from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import DiskSpec, DomainSpec, Event, HostFacts, ServerView
 from kevel.hypervisor.sim import SimHypervisor
 from kevel.storage.base import (
@@ -282,6 +283,9 @@ class SimDriver:
 
     async def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
         await self._call("resize_disk", lambda: self._truth.resize_disk(server_id, alias, size_bytes))
+
+    async def tune_disk(self, server_id: str, alias: str, tune: DiskTune) -> None:
+        await self._call("tune_disk", lambda: self._truth.tune_disk(server_id, alias, tune))
 
 
 class SimPool:

@@ -38,8 +38,13 @@ END_S: Final = 10.0
 #: Passes after which a point kills: COMMITs are many.
 PASSES_MAX: Final = {"commit": 40, "answer": 20, "connect_volume": 6, "plug_disk": 6, "unplug_disk": 6}
 PASSES: Final = 3
-#: Acts that a back end of local files never needs on their own: the rung is passed in a record.
-UNREACHABLE: Final = ("export_volume.begin", "export_volume.done", "revoke_export.begin", "revoke_export.done")
+#: Acts that a back end of local files never needs on their own (the rung is passed in a record), and those that the
+#: users here ask for nothing that needs.
+UNREACHABLE: Final = tuple(
+    f"{effect}.{moment}"
+    for effect in ("export_volume", "revoke_export", "tune_disk", f"{failpoints.CHILD}tune_disk")
+    for moment in ("begin", "done")
+)
 KEVEL, START, WORKER, GUEST, POWER, FULL = "kevel", "start", "worker", "guest", "power", "full"
 #: Kevel is killed again so long after the beginning of its start, at the most.
 START_S_MAX: Final = 3.0

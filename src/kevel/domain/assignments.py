@@ -8,6 +8,7 @@ import msgspec
 
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
+from kevel.domain.tuning import NO_LIMITS, DiskTune
 
 
 class ServerAssignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +55,8 @@ class PathAssignment(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool
     shareable: bool
     effect_free: tuple[Rung, ...]
+    #: What the guest may ask of the disk, from the QoS specification of the volume's type.
+    tune: DiskTune = NO_LIMITS
 
     @property
     def alias(self) -> str:

@@ -10,6 +10,7 @@ from kevel.domain.assignments import Failure, PathAssignment, PathReport
 from kevel.domain.errors import StepError, StepNever, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
 from kevel.domain.model import Reason, ServerRung
+from kevel.domain.tuning import DiskTune
 from kevel.host.state import HostState
 from kevel.hypervisor.base import DiskSpec, ServerView
 from kevel.runtime import failpoints
@@ -34,6 +35,8 @@ class PathLooks:
         #: The goal revision for which a final failure has been reported, by path.
         self._given_up: dict[str, int] = {}
         self._last_told: dict[str, str] = {}
+        #: The limits that the disk was plugged with or last seen to have, by path.
+        self._tuned: dict[str, DiskTune] = {}
 
     async def look(self, path_id: str) -> Outcome:
         """One look; see the port in `kevel.runtime.reconciler`."""
@@ -41,6 +44,7 @@ class PathLooks:
         if path is None:
             if path_id not in self._state.paths:
                 self._forget(path_id)
+                self._tuned.pop(path_id, None)
             return DONE
         server = self._state.servers.get(path.server_id)
         if path.server_wanted and (server is None or server.rung < ServerRung.DEFINED):
@@ -66,6 +70,8 @@ class PathLooks:
                 disk = disk or await self._connect(path)
                 spec = _disk_spec(path, disk)
                 plug = self._state.hypervisor.plug_disk(path.server_id, spec)
+                # An earlier attempt may have plugged it with other limits: those stay known, and are put right later.
+                self._tuned.setdefault(path.id, path.tune)
                 await self._state.effects.run(path.server_id, plug)
         plugged = path.volume_bytes if step.rung is Rung.PLUGGED else None
         await self._moved(path, step.rung, step.hands, started, plugged_bytes=plugged)
@@ -83,6 +89,7 @@ class PathLooks:
                 connector = self._state.connectors[path.connection_info["driver_volume_type"]]
                 with failpoints.around(act):
                     await connector.disconnect_volume(_volume_file(path), path.connection_info)
+        self._tuned.pop(path.id, None)
         await self._moved(path, step.rung, step.hands, started, plugged_bytes=None)
         return DONE
 
@@ -115,7 +122,8 @@ class PathLooks:
         suspect = self._state.suspect
         if self._asked.pop(path.id, None) is not None:
             suspect.add(path.id)  # the guest was asked to let go, and may have heard
-        if path.id not in suspect and path.plugged_bytes == path.volume_bytes:
+        known = path.plugged_bytes == path.volume_bytes and self._tuned.get(path.id) == path.tune
+        if path.id not in suspect and known:
             return DONE
         suspect.discard(path.id)
         try:
@@ -132,9 +140,15 @@ class PathLooks:
         if view is None or not view.has_disk(alias):
             # A late answer to an old unplug, a guest that lost the disk, or a domain that is gone: the rung is lowered
             # to what is so, and climbed again once the server is there.
+            self._tuned.pop(path.id, None)
             await self._moved(path, Rung.CONNECTED, Hands.HOST, started, plugged_bytes=None)
             return
         await self._prove(path, view)
+        disks = (view.live_disk(alias), view.persistent_disk(alias))
+        if any(disk is not None and disk.tune != path.tune for disk in disks):
+            tune = state.hypervisor.tune_disk(path.server_id, alias, path.tune)
+            await state.effects.run(path.server_id, tune)
+        self._tuned[path.id] = path.tune
         if path.plugged_bytes != path.volume_bytes:
             resize = state.hypervisor.resize_disk(path.server_id, alias, path.volume_bytes)
             await state.effects.run(path.server_id, resize)
@@ -234,4 +248,5 @@ def _disk_spec(path: PathAssignment, disk: LocalDisk) -> DiskSpec:
         unit=path.unit,
         read_only=path.read_only,
         shareable=path.shareable,
+        tune=path.tune,
     )

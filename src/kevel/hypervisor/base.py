@@ -24,6 +24,8 @@ from typing import Protocol
 
 import msgspec
 
+from kevel.domain.tuning import NO_LIMITS, DiskTune
+
 
 class PowerState(enum.Enum):
     """What the hypervisor says about a domain."""
@@ -79,6 +81,7 @@ class DiskSpec(msgspec.Struct, frozen=True, kw_only=True):
     unit: int
     read_only: bool = False
     shareable: bool = False
+    tune: DiskTune = NO_LIMITS
 
 
 class DiskView(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +92,7 @@ class DiskView(msgspec.Struct, frozen=True, kw_only=True):
     source_path: str
     target: str
     size_bytes: int | None = None
+    tune: DiskTune = NO_LIMITS
 
 
 class ServerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,4 +222,11 @@ class Hypervisor(Protocol):
 
     async def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
         """Let a running guest see that the disk has grown; nothing to do when it does not run. Never shrinks."""
+        ...
+
+    async def tune_disk(self, server_id: str, alias: str, tune: DiskTune) -> None:
+        """Put these limits on the disk, in the definition and in the running guest, and no others.
+
+        Raises StepNever when neither has the disk.
+        """
         ...

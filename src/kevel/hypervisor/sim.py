@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from kevel.domain.errors import StepNever, StepRetry
+from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import (
     DiskSpec,
     DiskView,
@@ -169,6 +170,14 @@ class SimHypervisor:
             raise StepNever("The guest does not have this disk.")
         server.live[alias] = msgspec.structs.replace(disk, size_bytes=max(size_bytes, disk.size_bytes))
 
+    async def tune_disk(self, server_id: str, alias: str, tune: DiskTune) -> None:
+        server = self._find(server_id)
+        if alias not in server.live and alias not in server.persistent:
+            raise StepNever("The server does not have this disk.")
+        for disks in (server.live, server.persistent):
+            if alias in disks:
+                disks[alias] = msgspec.structs.replace(disks[alias], tune=tune)
+
     def temper(self, server_id: str, traits: Mapping[str, str]) -> None:
         """Make a guest behave so, whatever its flavor says; for tests."""
         self._tempers[server_id] = dict(traits)
@@ -241,4 +250,5 @@ def _disk_view(disk: DiskSpec) -> DiskView:
         source_path=disk.source_path,
         target=disk.target,
         size_bytes=disk.size_bytes,
+        tune=disk.tune,
     )

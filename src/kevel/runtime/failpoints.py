@@ -48,6 +48,7 @@ HYPERVISOR_EFFECTS: Final = (
     "plug_disk",
     "unplug_disk",
     "resize_disk",
+    "tune_disk",
 )
 #: In front of a hypervisor's effect: the point lies in the driver's own child process, around the call to libvirt.
 CHILD: Final = "child."

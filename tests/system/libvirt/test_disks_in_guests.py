@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from kevel.domain.errors import StepNever, StepRetry
+from kevel.domain.tuning import DiskTune
 from tests.conformance.hypervisor import MIB, Rig, list_aliases, until
 from tests.system.libvirt.conftest import Guest, boot_guest
+from tests.system.libvirt.qmp import Monitor
 
 pytestmark = [pytest.mark.qemu, pytest.mark.timeout(240)]
 
@@ -50,6 +52,21 @@ async def test_a_guest_sees_its_disk_grow(guest: Guest) -> None:
         file.truncate(16 * MIB)
     await guest.hypervisor.resize_disk(guest.server_id, disk.alias, 16 * MIB)
     await until_seen(guest, {disk.serial: 16 * MIB})
+
+
+async def test_limits_hold_qemu_itself_and_the_guest_feels_them_at_once(guest: Guest) -> None:
+    disk = msgspec.structs.replace(guest.rig.make_disk(size_bytes=16 * MIB), tune=DiskTune(write_bytes_sec=2 * MIB))
+    await guest.hypervisor.plug_disk(guest.server_id, disk)
+    await until_seen(guest, {disk.serial: 16 * MIB})
+    write = "s=$(cut -d' ' -f1 /proc/uptime); dd if=/dev/zero of=/dev/sdb bs=1M count=6 oflag=direct 2>/dev/null; "
+    write += "e=$(cut -d' ' -f1 /proc/uptime); echo $s $e"
+    start, end = (await guest.run(write)).output.split()
+    assert float(end) - float(start) > 1.5, "6 MiB at 2 MiB a second, with a burst at first"
+    await guest.hypervisor.tune_disk(guest.server_id, disk.alias, DiskTune(total_iops_sec=400))
+    await guest.hypervisor.close()
+    with Monitor(guest.rig.directory) as monitor:
+        (drive,) = [one for one in monitor("query-block") if disk.alias in one.get("qdev", "")]
+    assert (drive["inserted"]["iops"], drive["inserted"]["bps_wr"]) == (400, 0)
 
 
 async def test_a_late_request_to_grow_does_not_undo_a_later_one(guest: Guest) -> None:

@@ -11,6 +11,7 @@ import pytest
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import GIB, ServerGoal, ServerRung
+from kevel.domain.tuning import NO_LIMITS, DiskTune
 from kevel.hypervisor.base import DiskSpec, Event, EventKind, PowerState
 from tests.unit.host.world import (
     ALIAS,
@@ -263,6 +264,47 @@ async def test_a_grown_volume_is_shown_to_the_guest_and_reported() -> None:
         await until(lambda: world.control.path.plugged_bytes == 2 * GIB)
         assert world.hypervisor.servers["server"].live[ALIAS].size_bytes == 2 * GIB
         assert world.control.path.rung is Rung.PLUGGED
+
+
+async def test_a_disk_has_its_limits_from_the_start_and_is_not_looked_at_for_them() -> None:
+    world = World()
+    async with world.running():
+        await world.attach(tune=DiskTune(read_iops_sec=5))
+        await quiet(0.05)
+        assert world.hypervisor.servers["server"].live[ALIAS].tune == DiskTune(read_iops_sec=5)
+        assert world.hypervisor.calls[-1] == "plug_disk"
+
+
+@pytest.mark.parametrize("tune", [DiskTune(total_bytes_sec=9), NO_LIMITS], ids=["others", "none"])
+async def test_limits_that_change_reach_the_guest_and_the_definition(tune: DiskTune) -> None:
+    world = World()
+    async with world.running():
+        await world.attach(tune=DiskTune(read_iops_sec=5))
+        world.hypervisor.fail_next("tune_disk", StepRetry("Busy."))
+        world.control.put(msgspec.structs.replace(world.control.path, tune=tune))
+        server = world.hypervisor.servers["server"]
+        await until(lambda: server.live[ALIAS].tune == server.persistent[ALIAS].tune == tune)
+        assert world.control.path.rung is Rung.PLUGGED
+
+
+async def test_limits_that_somebody_else_took_off_are_put_back_at_the_next_look() -> None:
+    world = World()
+    async with world.running():
+        await world.attach(tune=DiskTune(read_iops_sec=5))
+        server = world.hypervisor.servers["server"]
+        server.persistent[ALIAS] = msgspec.structs.replace(server.persistent[ALIAS], tune=NO_LIMITS)
+        world.hypervisor._listener(Event(kind=EventKind.RECONNECTED, server_id=""))
+        await until(lambda: server.persistent[ALIAS].tune == DiskTune(read_iops_sec=5))
+
+
+async def test_limits_that_changed_between_two_attempts_to_plug_are_put_right() -> None:
+    world = World()
+    async with world.running():
+        world.control.put(assigned_path(rung=Rung.CONNECTED, tune=DiskTune(read_iops_sec=5)))
+        world.control.lose_next = 1
+        await until(world.hypervisor.live)
+        world.control.put(msgspec.structs.replace(world.control.path, tune=NO_LIMITS))
+        await until(lambda: world.hypervisor.servers["server"].live[ALIAS].tune == NO_LIMITS)
 
 
 async def test_s7_a_lost_report_is_made_again_and_the_step_done_twice_equals_once() -> None:

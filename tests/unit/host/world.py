@@ -24,6 +24,7 @@ from kevel.domain.errors import Fenced
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB, BootKind, ServerGoal, ServerRung
+from kevel.domain.tuning import DiskTune
 from kevel.host.agent import Agent
 from kevel.host.state import HostConfig, HostState
 from kevel.hypervisor.sim import SimHypervisor
@@ -301,6 +302,10 @@ class WatchedHypervisor(SimHypervisor):
     async def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
         await self._note("resize_disk")
         await super().resize_disk(server_id, alias, size_bytes)
+
+    async def tune_disk(self, server_id: str, alias: str, tune: DiskTune) -> None:
+        await self._note("tune_disk")
+        await super().tune_disk(server_id, alias, tune)
 
     def live(self, alias: str = ALIAS) -> bool:
         return "server" in self.servers and alias in self.servers["server"].live

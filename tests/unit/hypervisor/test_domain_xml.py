@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from kevel.domain.errors import StepNever
+from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import DiskSpec, DomainSpec, VolumeBus
 from kevel.hypervisor.libvirt.domain_xml import (
     ServerFiles,
@@ -15,6 +16,7 @@ from kevel.hypervisor.libvirt.domain_xml import (
     build_disk_xml,
     build_domain_xml,
     mark_boot,
+    parse_disk,
     parse_domain_xml,
     take_volume_elements,
 )
@@ -120,6 +122,19 @@ def test_what_was_written_is_read_back_without_the_root_disk() -> None:
     assert view.disks.keys() == {"ua-one"}
     found = view.disks["ua-one"]
     assert (found.serial, found.source_path, found.target) == (DISK.serial, DISK.source_path, DISK.target)
+
+
+def test_limits_are_written_and_read_back_and_none_leave_no_trace() -> None:
+    tuned = msgspec.structs.replace(DISK, tune=DiskTune(read_bytes_sec=4096, size_iops_sec=512))
+    element = build_disk(tuned)
+    assert {limit.tag: limit.text for limit in element.iterfind("iotune/*")} == {
+        "read_bytes_sec": "4096",
+        "size_iops_sec": "512",
+    }
+    found = parse_disk(element)
+    assert found is not None
+    assert found.tune == tuned.tune
+    assert build_disk().find("iotune") is None
 
 
 def test_volumes_are_kept_from_one_definition_to_the_next() -> None:

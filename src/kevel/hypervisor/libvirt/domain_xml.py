@@ -9,7 +9,10 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from typing import NamedTuple
 
+import msgspec
+
 from kevel.domain.errors import StepNever
+from kevel.domain.tuning import NO_LIMITS, DiskTune
 from kevel.hypervisor.base import DiskSpec, DiskView, DomainSpec, VolumeBus
 
 NAME_PREFIX = "kevel-"
@@ -24,6 +27,8 @@ VIRTIO_VOLUMES_MAX = 28
 VIRTIO_COLD_PORTS = 2
 #: QEMU's translation cache under TCG: its default grows to a third of the guest's memory and more.
 TCG_CACHE_MIB = 32
+
+_TUNES = frozenset(DiskTune.__struct_fields__)
 
 BOOT_NAMESPACE = "https://kevel.invalid/boot/1"
 BOOT_TAG = f"{{{BOOT_NAMESPACE}}}boot"
@@ -103,6 +108,11 @@ def build_disk_xml(disk: DiskSpec, bus: VolumeBus, *, cache: str, block_device: 
         _add(element, "readonly")
     if disk.shareable:
         _add(element, "shareable")
+    if disk.tune != NO_LIMITS:
+        limits = _add(element, "iotune")
+        for name, value in msgspec.structs.asdict(disk.tune).items():
+            if value:
+                _add(limits, name, str(value))
     if bus is VolumeBus.SCSI:
         _add(element, "address", type="drive", controller="0", bus="0", target="0", unit=str(disk.unit))
     return ET.tostring(element, encoding="unicode")
@@ -180,7 +190,13 @@ def parse_disk(element: ET.Element) -> DiskView | None:
         serial=element.findtext("serial", ""),
         source_path=attributes.get("file") or attributes.get("dev") or "",
         target=target.attrib["dev"] if target is not None else "",
+        tune=_parse_tune(element),
     )
+
+
+def _parse_tune(element: ET.Element) -> DiskTune:
+    values = {limit.tag: int(limit.text or 0) for limit in element.iterfind("iotune/*") if limit.tag in _TUNES}
+    return DiskTune(**values)
 
 
 def take_volume_elements(definition: str) -> list[ET.Element]:

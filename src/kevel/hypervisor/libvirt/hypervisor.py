@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from kevel.domain.errors import KevelError, SetupError, StepRetry
+from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import DiskSpec, DomainSpec, Event, EventKind, HostFacts, ServerView
 from kevel.hypervisor.libvirt import wire
 from kevel.hypervisor.libvirt.child import Child, start_child
@@ -124,6 +125,10 @@ class LibvirtHypervisor:
     async def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
         """See the port."""
         await self._call(wire.Resize(server_id, alias, size_bytes))
+
+    async def tune_disk(self, server_id: str, alias: str, tune: DiskTune) -> None:
+        """See the port."""
+        await self._call(wire.Tune(server_id, alias, tune))
 
     async def _call(self, act: wire.ServerAct, limit_s: float | None = None) -> msgspec.Raw:
         """Do an act when it is its turn on the server.

@@ -14,6 +14,7 @@ import libvirt
 import msgspec
 
 from kevel.domain.errors import StepNever, StepRetry
+from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import DiskSpec, DiskView, DomainSpec, HostFacts, PowerState, ServerView, VolumeBus
 from kevel.hypervisor.libvirt import root_disk
 from kevel.hypervisor.libvirt.blocks import (
@@ -291,6 +292,25 @@ class Session:
             size = max(size_bytes, _measure_file(disk.source_path)) if seen.driver == "raw" else size_bytes
             if size > seen.size_bytes:
                 domain.blockResize(disk.target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+    def tune_disk(self, server_id: str, alias: str, tune: DiskTune) -> None:
+        """See the port."""
+        subject = f"Server {server_id}, disk {alias}"
+        # libvirt keeps a limit that is not named in the call, so all are.
+        limits = msgspec.structs.asdict(tune)
+        with _translating(subject):
+            domain = self._need(server_id)
+            found = parse_domain_xml(domain.XMLDesc(INACTIVE)).disks.get(alias)
+            live = None
+            if domain.isActive():
+                wait_for_monitor(domain, subject)
+                live = parse_domain_xml(domain.XMLDesc(0)).disks.get(alias)
+            if found is None and live is None:
+                raise StepNever(f"{subject}: the server has no such disk.")
+            if live is not None and live.tune != tune:
+                domain.setBlockIoTune(live.target, limits, LIVE)
+            if found is not None and found.tune != tune:
+                domain.setBlockIoTune(found.target, limits, CONFIG)
 
     def _clear_once(self, domain: libvirt.virDomain, server_id: str, alias: str, subject: str) -> None:
         start = (server_id, domain.ID())

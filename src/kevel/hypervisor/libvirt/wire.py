@@ -10,6 +10,7 @@ import enum
 import msgspec
 
 from kevel.domain.errors import SetupError
+from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import DiskSpec, DomainSpec, Event
 
 #: Longer frames mean that the two sides do not understand each other. A census of 10,000 servers is about 10 MB.
@@ -106,12 +107,20 @@ class Resize(Act, frozen=True, tag="resize_disk"):
     size_bytes: int
 
 
+class Tune(Act, frozen=True, tag="tune_disk"):
+    """tune_disk."""
+
+    server_id: str
+    alias: str
+    tune: DiskTune
+
+
 def name_act(act: Act) -> str:
     """The port's name of the call."""
     return str(act.__struct_config__.tag)
 
 
-ServerAct = Define | Start | AskShutdown | AskReboot | PowerOff | Undefine | Observe | Plug | Unplug | Resize
+ServerAct = Define | Start | AskShutdown | AskReboot | PowerOff | Undefine | Observe | Plug | Unplug | Resize | Tune
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -120,7 +120,7 @@ def serve_request(session: Session, line: Line, request: wire.Request) -> None:
     line.send(reply)
 
 
-def do_act(session: Session, act: wire.ServerAct | wire.ObserveAll) -> object:
+def do_act(session: Session, act: wire.ServerAct | wire.ObserveAll) -> object:  # noqa: C901 - one case an act
     """Call the session's method for an act."""
     match act:
         case wire.Define(spec=spec):
@@ -145,6 +145,8 @@ def do_act(session: Session, act: wire.ServerAct | wire.ObserveAll) -> object:
             return session.unplug_disk(server_id, alias)
         case wire.Resize(server_id=server_id, alias=alias, size_bytes=size_bytes):
             session.resize_disk(server_id, alias, size_bytes)
+        case wire.Tune(server_id=server_id, alias=alias, tune=tune):
+            session.tune_disk(server_id, alias, tune)
     return None
 
 
