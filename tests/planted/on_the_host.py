@@ -287,10 +287,10 @@ def take_no_census(planting: Planting) -> None:
 @bug("an agent that starts again, or whose hypervisor did, believes that all is as it was")
 def suspect_nothing_after_a_restart(planting: Planting) -> None:
     def make(take: Any) -> Any:
-        def trust(agent: Any, found: Any, *, whole: bool, first: bool) -> None:
+        def trust(agent: Any, found: Any, *, first: bool, **rest: Any) -> None:
             if first:
                 planting.bite()
-            take(agent, found, whole=whole, first=False)
+            take(agent, found, first=False, **rest)
 
         return trust
 

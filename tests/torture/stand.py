@@ -21,8 +21,15 @@ from kevel.runtime import failpoints
 from tests.system.libvirt.conftest import seed_probed
 from tests.torture.disk import LossyDisk, PlainDisk, run
 
-#: A guest that has no agent is not waited for; everything else is as it comes.
-CONFIG: Final = "[limits]\nshutdown_grace_s = 1.0\nreboot_grace_s = 1.0\ntoken_lifetime_s = 86400.0\n"
+#: A guest that has no agent is not waited for, and one that does not let go of a disk is given up within the time that
+#: everything has to settle in; the rest is as it comes.
+CONFIG: Final = """
+[limits]
+detach_timeout_s = 20.0
+shutdown_grace_s = 1.0
+reboot_grace_s = 1.0
+token_lifetime_s = 86400.0
+"""
 BOOT_S: Final = 120.0
 END_S: Final = 10.0
 LOOK_S: Final = 0.05
