@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -273,3 +274,20 @@ async def test_what_a_dying_libvirt_left_of_a_running_guest_goes_with_the_server
         left.write_text(kept)
     await guest.hypervisor.undefine_server(guest.server_id)
     assert [path for path in root.rglob("*") if guest.server_id in path.name] == []
+
+
+async def test_a_start_that_died_before_its_process_was_recorded_does_not_block_the_server(rig: Rig) -> None:
+    # What a libvirt leaves that is killed in the middle of a start; QEMU may run already, as here.
+    server_id = await rig.start()
+    pid = list_guest_pids(rig.directory)[server_id]
+    await rig.hypervisor.close()
+    state = rig.directory / "libvirt" / "run" / "qemu" / f"{name_domain(server_id)}.xml"
+    kept = state.read_text()
+    dead = re.sub(r"<domstatus [^>]*>", "<domstatus state='paused' reason='starting up' pid='0'>", kept)
+    job = "<job type='none' async='start' flags='0x0' asyncStarted='1795384142614'/>"
+    state.write_text(dead.replace("<domain type=", f"{job}\n  <domain type=", 1))
+    await rig.open()
+    assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert (await rig.look(server_id)).power is PowerState.SHUTOFF
+    await rig.hypervisor.start_server(server_id)
+    assert (await rig.look(server_id)).power is PowerState.RUNNING
