@@ -1,0 +1,1 @@
+"""The outside judge: Tempest, unmodified, against a `kevel up` of its own."""
