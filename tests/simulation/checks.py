@@ -66,10 +66,13 @@ class Checker:
         self._conn = conn
         self._world = world
         self.blocks = Blocks(world, self.rows)
+        #: Servers that were recorded as stopped at the last check.
+        self._stopped: set[str] = set()
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """What a query finds among the committed rows."""
         rungs = {"plugged": Rung.PLUGGED.value, "running": ServerRung.RUNNING.value}
+        rungs["defined"] = ServerRung.DEFINED.value
         cursor = self._conn.connection.driver_connection.execute(sql, rungs)  # type: ignore[union-attr]
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -79,6 +82,7 @@ class Checker:
         paths = {row["attachment_id"]: row for row in self.rows(_LIVE_PATHS)}
         self._check_one_writer(name)
         self._check_the_deleted_are_gone(name)
+        self._check_the_stopped_do_not_run(name)
         self._check_disks_have_records(name, paths)
         self._check_exports_have_records(name, paths)
         self._check_connections_have_records(name, paths)
@@ -97,6 +101,15 @@ class Checker:
         known = {row["id"] for row in self.rows("SELECT id FROM volumes WHERE deleted_at IS NULL")}
         left = self._world.backend.volumes.keys() - known
         assert not left, f"S13 after {name}: deleted volumes {sorted(left)} are still there"
+
+    def _check_the_stopped_do_not_run(self, name: str) -> None:
+        """S13: what is reported as stopped has stopped. A start of a process that died may still land after that."""
+        rows = self.rows("SELECT id, host FROM servers WHERE goal = 'stopped' AND rung = :defined")
+        told, self._stopped = self._stopped, {row["id"] for row in rows}
+        for row in rows:
+            server = self._world.hosts[row["host"]].hypervisor.servers.get(row["id"])
+            runs = server is not None and server.power is PowerState.RUNNING
+            assert row["id"] in told or not runs, f"S13 after {name}: server {row['id']} is recorded as stopped and runs"
 
     def _check_disks_have_records(self, name: str, paths: dict[str, Any]) -> None:
         exported = Rung.EXPORTED in self._world.backend.effect_free

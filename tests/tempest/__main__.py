@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import subunit
 import testtools
@@ -69,7 +69,7 @@ def run_tempest(workspace: Path, regex: str, *, jobs: int) -> dict[str, dict[str
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("Tempest", total=total)
 
-        def count(test: dict[str, Any]) -> None:
+        def count(test: testtools.testresult.real.TestDict) -> None:
             if test["status"] in ("exists", "inprogress"):
                 return
             details = {name: content.as_text() for name, content in test["details"].items()}

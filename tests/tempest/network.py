@@ -1,4 +1,4 @@
-"""A network service with nothing in it. Tempest skips whatever boots a server unless the catalog has one; Kevel has none."""
+"""A network service with nothing in it: Tempest skips whatever boots a server unless the catalog has one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LISTS: Final = ("networks", "ports", "security-groups", "extensions", "floating
 
 
 class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         path = self.path.partition("?")[0].rstrip("/")
         name = path.rpartition("/")[2]
         if path == "":
