@@ -386,7 +386,9 @@ class User:
             return
         last = book.stamps.first_block(session) + session.counted - 1
         self.counts["blocks read back in guests"] += 1
-        read = self.stand.ask_guest(server_id, f"dd if=/dev/{disk} bs=512 skip={last} count=1 2>/dev/null | head -n 1")
+        # In two steps: a read that fails, since the power was cut in the middle, is no empty block.
+        fetch = f"dd if=/dev/{disk} of=/tmp/block bs=512 skip={last} count=1 2>/dev/null"
+        read = self.stand.ask_guest(server_id, f"{fetch} && head -n 1 /tmp/block")
         wanted = book.stamps.stamp(session.number, session.counted).split(b"\n")[0].decode()
         if read is not None and read.strip("\0\n") != wanted:
             raise AssertionError(f"guest {server_id} reads {read!r} from volume {book.volume_id}, not {wanted!r}")
