@@ -10,6 +10,7 @@ import msgspec
 
 from kevel.domain.errors import SetupError
 from kevel.domain.limits import Limits
+from kevel.domain.quotas import QuotaDefaults
 
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 
@@ -33,6 +34,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     guest: str = ".cache/guest"
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     limits: Limits = Limits()
+    quotas: QuotaDefaults = QuotaDefaults()
 
 
 def read_config(path: Path | None) -> Config:

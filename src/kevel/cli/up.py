@@ -27,6 +27,7 @@ from kevel.control.flavors import Flavors
 from kevel.control.identity import Identity
 from kevel.control.images import Images
 from kevel.control.messages import Messages
+from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.servers import Servers
@@ -164,6 +165,7 @@ async def running(
             hosts=engine.workers.hosts,
             messages=Messages(runtime),
             transfers=Transfers(runtime),
+            quotas=Quotas(runtime, config.quotas),
             comparison=engine.workers.comparison,
             explaining=engine.workers.explaining,
         )
@@ -180,6 +182,7 @@ async def _bootstrap(services: Services, guest: Path, data: DataDir, url: str) -
     password = await services.identity.bootstrap(url) or data.read_admin_password()
     data.write_credentials(url, password or await services.identity.restore_admin())
     await services.volume_types.bootstrap()
+    await services.quotas.bootstrap()
     await services.flavors.bootstrap()
     kernel, ramdisk, disk = (guest / name for name in ("vmlinuz", "initrd.img", "tiny.img"))
     if kernel.exists() and ramdisk.exists() and disk.exists():

@@ -12,6 +12,7 @@ from kevel.control.hosts import Hosts
 from kevel.control.identity import Identity
 from kevel.control.images import Images
 from kevel.control.messages import Messages
+from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
 from kevel.control.servers import Servers
 from kevel.control.transfers import Transfers
@@ -34,5 +35,6 @@ class Services:
     hosts: Hosts
     messages: Messages
     transfers: Transfers
+    quotas: Quotas
     comparison: Comparison
     explaining: Explaining

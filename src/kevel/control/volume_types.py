@@ -11,6 +11,7 @@ from kevel.control.runtime import Runtime
 from kevel.domain.errors import Conflict, Invalid, NotFound
 from kevel.domain.model import Actor
 from kevel.store import volume_types as rows
+from kevel.store.quotas import clear_limits_of_type
 from kevel.store.transactions import Tx
 from kevel.store.volume_types import VolumeType
 
@@ -144,6 +145,7 @@ def _delete(tx: Tx, type_id: str, actor: Actor, at: int) -> None:
         raise Invalid(f"The volume type {DEFAULT_TYPE} is the default type and cannot be deleted.")
     if rows.is_type_used(tx, type_id):
         raise Invalid(f"Volume type {found.name} is in use: there are volumes of it.")
+    clear_limits_of_type(tx, type_id)
     rows.change_type(tx, type_id, deleted_at=at)
 
 

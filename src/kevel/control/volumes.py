@@ -17,6 +17,7 @@ from kevel.storage.base import Backend, Capacity
 from kevel.store import volume_lists as lists
 from kevel.store.journal import Entry, append
 from kevel.store.operations import begin_operation
+from kevel.store.quotas import check_room_for
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import Page, Summary, VolumeFilter, VolumePage, VolumeView, view_volume
 from kevel.store.volume_types import VolumeType
@@ -108,10 +109,6 @@ class Volumes:
     async def summarize(self, wanted: VolumeFilter) -> Summary:
         """Number, size and metadata of the volumes that match by their columns."""
         return await self._runtime.store.read(lists.summarize, wanted)
-
-    async def used(self, project_id: str) -> tuple[int, int]:
-        """Number and GiB of the project's volumes."""
-        return await self._runtime.store.read(lists.used, project_id)
 
     async def readonly_among(self, volume_ids: Collection[str]) -> frozenset[str]:
         """Those of the volumes that guests may only read."""
@@ -220,6 +217,8 @@ def _create(
             f"Availability zone '{new.availability_zone}' is invalid; volumes are made in '{availability_zone}'."
         )
     _check_metadata(new.metadata)
+    demand = {"volumes": 1, "gigabytes": new.size_gib, "per_volume_gigabytes": new.size_gib}
+    check_room_for(tx, actor.project_id, demand, volume_type_id=volume_type.id)
     _check_room(tx, room, new.size_gib)
     volume = Volume(
         id=volume_id,
@@ -337,6 +336,8 @@ def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: _Room, *,
             f"Invalid volume: volume {volume_id} is a qcow2 file and in use; such a volume can be extended when it is "
             "detached."
         )
+    demand = {"gigabytes": size_gib - volume.size_gib, "per_volume_gigabytes": size_gib}
+    check_room_for(tx, volume.project_id, demand, volume_type_id=volume.volume_type_id)
     _check_room(tx, room, size_gib - volume.size_gib)
     change_volume(tx, volume_id, fault=None, updated_at=at)
     begin_operation(
@@ -396,6 +397,8 @@ def _retype(tx: Tx, actor: Actor, volume_id: str, type_ref: str, *, backend: str
     if volume_type.id == view.volume.volume_type_id:
         raise Invalid(f"Invalid input received: volume {volume_id} has the type {volume_type.name} already.")
     _check_backend(volume_type, backend)
+    demand = {"volumes": 1, "gigabytes": view.volume.size_gib}
+    check_room_for(tx, view.volume.project_id, demand, volume_type_id=volume_type.id, of_type_only=True)
     if volume_type.multiattach != view.volume.multiattach:
         if view.status != "available":
             raise Invalid(f"Invalid volume: whether volume {volume_id} is multiattach can change only while available.")

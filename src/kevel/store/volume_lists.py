@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, select
 
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Operation, Subject, Volume
@@ -265,16 +265,6 @@ def summarize(tx: Tx, wanted: VolumeFilter) -> Summary:
         for key, value in row.metadata.items():
             values.setdefault(key, set()).add(value)
     return Summary(count=count, total_gib=total_gib, metadata={key: sorted(values[key]) for key in sorted(values)})
-
-
-def used(tx: Tx, project_id: str) -> tuple[int, int]:
-    """Number and GiB of the project's live volumes."""
-    total_gib = func.coalesce(func.sum(volumes.c.size_gib), 0)
-    statement = select(func.count().label("number"), total_gib.label("total_gib")).where(
-        volumes.c.project_id == project_id, volumes.c.live == LIVE
-    )
-    row = tx.execute(statement).one()
-    return int(row.number), int(row.total_gib)
 
 
 def readonly_among(tx: Tx, volume_ids: Collection[str]) -> frozenset[str]:

@@ -54,6 +54,13 @@ WORLD: dict[str, dict[str, object]] = {
         "is_public": 1,
         "extra_specs": "{}",
     },
+    "quota_limits": {
+        "owner_kind": "project",
+        "owner": "project",
+        "resource": "volumes",
+        "volume_type_id": "",
+        "upper_limit": 1,
+    },
     "volume_types": {"id": "type", "name": "plain", "is_public": 1, "extra_specs": "{}", "created_at": 1},
     "transfers": {
         "id": "transfer",
@@ -286,7 +293,41 @@ class Case(NamedTuple):
     accepted: tuple[str, ...] = ()
 
 
+QUOTA_CASES = [
+    Case(
+        "ck_quota_limits_owner_kind",
+        "a limit is a project's, a class's or the configuration's",
+        (copy("quota_limits", owner_kind="nobody"),),
+        (copy("quota_limits", owner_kind="class", owner="default"),),
+    ),
+    Case(
+        "ck_quota_limits_owner",
+        "the configuration alone has no name",
+        ("UPDATE quota_limits SET owner = ''", "UPDATE quota_limits SET owner_kind = 'configuration'"),
+        (copy("quota_limits", owner_kind="configuration", owner=""),),
+    ),
+    Case(
+        "ck_quota_limits_resource",
+        "what is limited is known",
+        ("UPDATE quota_limits SET resource = 'pigs'",),
+        ("UPDATE quota_limits SET resource = 'groups'", "UPDATE quota_limits SET resource = 'per_volume_gigabytes'"),
+    ),
+    Case(
+        "ck_quota_limits_typed",
+        "a volume type limits what has a type",
+        ("UPDATE quota_limits SET resource = 'backups', volume_type_id = 'type'",),
+        ("UPDATE quota_limits SET resource = 'snapshots', volume_type_id = 'type'",),
+    ),
+    Case(
+        "ck_quota_limits_upper_limit",
+        "a limit is a number, or -1 for none",
+        ("UPDATE quota_limits SET upper_limit = -2",),
+        ("UPDATE quota_limits SET upper_limit = -1", "UPDATE quota_limits SET upper_limit = 0"),
+    ),
+]
+
 CASES = [
+    *QUOTA_CASES,
     Case(
         "one_holder",
         "S1: a volume that is not shared has one live claim",

@@ -14,6 +14,7 @@ from sqlalchemy import insert
 from kevel.api.volume import API
 from kevel.control.attachments import Attachments
 from kevel.control.messages import Messages
+from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.transfers import Transfers
@@ -24,6 +25,7 @@ from kevel.domain.assignments import PathReport
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import Actor, BootKind, ServerGoal, ServerRung
+from kevel.domain.quotas import QuotaDefaults
 from kevel.storage.base import Capacity
 from kevel.storage.directory import DirectoryBackend
 from kevel.store.attachments import find_open, live_paths
@@ -75,6 +77,7 @@ class World:
             attachments=self.attachments,
             messages=Messages(runtime),
             transfers=Transfers(runtime),
+            quotas=Quotas(runtime, QuotaDefaults()),
         )
         self.clients: dict[str, httpx.AsyncClient] = {}
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from kevel.api.operations import VERSIONS_PATH, Api, ErrorStyle, Policy, Version
 from kevel.api.volume import attachments, bodies, messages, replies, service, types, volumes
+from kevel.api.volume.quotas.operations import QUOTAS
 from kevel.api.volume.rows import PAGE_QUERY, act, admin, public, read, write
 from kevel.api.volume.transfers.operations import TRANSFERS
 
@@ -57,7 +58,6 @@ SERVICE: Final = (
     public(name="listVersions", reply=replies.VERSIONS, path=VERSIONS_PATH, handler=service.list_versions, success=300),
     public(name="showVersion", reply=replies.VERSIONS, path="/", handler=service.list_versions),
     read(name="listExtensions", reply=replies.EXTENSIONS, path="/extensions", handler=service.list_extensions),
-    read(name="showLimits", reply=replies.LIMITS, path="/limits", handler=service.show_limits),
     read(name="listZones", reply=replies.ZONES, path="/os-availability-zone", handler=service.list_zones),
     admin(
         name="listServices",
@@ -244,7 +244,13 @@ ACTIONS: Final = (
         handler=volumes.set_readonly,
         body=bodies.SetReadonly,
     ),
-    act(name="retypeVolume", action="os-retype", handler=volumes.retype_volume, body=bodies.Retype),
+    act(
+        name="retypeVolume",
+        action="os-retype",
+        handler=volumes.retype_volume,
+        body=bodies.Retype,
+        errors=(400, 404, 413),
+    ),
     act(
         name="resetStatus",
         action="os-reset_status",
@@ -415,7 +421,16 @@ TYPES: Final = (
 API: Final = Api(
     name="volume",
     prefix="/volume/v3",
-    operations=(*SERVICE, *VOLUMES, *ACTIONS, *ATTACHMENTS, *MESSAGES, *TYPES, *TRANSFERS),
+    operations=(
+        *SERVICE,
+        *VOLUMES,
+        *ACTIONS,
+        *ATTACHMENTS,
+        *MESSAGES,
+        *TYPES,
+        *TRANSFERS,
+        *QUOTAS,
+    ),
     error_style=ErrorStyle.COMPUTE,
     versions=(service.VERSION_LOWEST, service.VERSION_HIGHEST),
     version_service="volume",

@@ -158,13 +158,6 @@ class Pool(Answer, kw_only=True):
     capabilities: dict[str, Any] | UnsetType = UNSET
 
 
-class Limits(Answer, kw_only=True):
-    """Limits of a project."""
-
-    rate: list[Any]
-    absolute: dict[str, int]
-
-
 class Version(Answer, kw_only=True):
     """A version of the API."""
 
@@ -185,7 +178,6 @@ class EncryptionKey(Answer, kw_only=True):
 
 VERSIONS: Final = name_answer("versions", list[Version])
 EXTENSIONS: Final = name_answer("extensions", list[Any])
-LIMITS: Final = name_answer("limits", Limits)
 ZONES: Final = name_answer("availabilityZoneInfo", list[Zone])
 SERVICES: Final = name_answer("services", list[Service])
 POOLS: Final = name_answer("pools", list[Pool])

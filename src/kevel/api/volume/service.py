@@ -1,4 +1,4 @@
-"""What a client asks of the service itself: versions, limits, zones, services, pools."""
+"""What a client asks of the service itself: versions, zones, services, pools."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from kevel.domain.model import GIB
 
 VERSION_LOWEST: Final = Version(3, 0)
 VERSION_HIGHEST: Final = Version(3, 71)
-#: Cinder's word for a limit that is not there: what a project may have is bounded by the pool alone.
-UNLIMITED: Final = -1
 _MEDIA_TYPE: Final = {"base": "application/json", "type": "application/vnd.openstack.volume+json;version=3"}
 
 
@@ -34,24 +32,6 @@ async def list_versions(call: Call) -> Reply:
 async def list_extensions(call: Call) -> Reply:
     """There are none: everything is a microversion."""
     return Reply(body={"extensions": []})
-
-
-async def show_limits(call: Call) -> Reply:
-    """What the project has. There is no limit for volumes but the pool's; snapshots and backups are not made."""
-    count, gib = await call.services.volumes.used(call.actor.project_id)
-    absolute = {
-        "maxTotalVolumes": UNLIMITED,
-        "maxTotalVolumeGigabytes": UNLIMITED,
-        "maxTotalSnapshots": 0,
-        "maxTotalBackups": 0,
-        "maxTotalBackupGigabytes": 0,
-        "totalVolumesUsed": count,
-        "totalGigabytesUsed": gib,
-        "totalSnapshotsUsed": 0,
-        "totalBackupsUsed": 0,
-        "totalBackupGigabytesUsed": 0,
-    }
-    return Reply(body={"limits": {"rate": [], "absolute": absolute}})
 
 
 async def list_zones(call: Call) -> Reply:

@@ -1,6 +1,27 @@
 """The tables. Each module holds one area; importing this package gathers them all in `metadata`."""
 
-from kevel.store.schema import attachments, findings, identity, images, messages, servers, transfers, volumes
+from kevel.store.schema import (
+    attachments,
+    findings,
+    identity,
+    images,
+    messages,
+    quotas,
+    servers,
+    transfers,
+    volumes,
+)
 from kevel.store.schema.base import metadata
 
-__all__ = ["attachments", "findings", "identity", "images", "messages", "metadata", "servers", "transfers", "volumes"]
+__all__ = [
+    "attachments",
+    "findings",
+    "identity",
+    "images",
+    "messages",
+    "metadata",
+    "quotas",
+    "servers",
+    "transfers",
+    "volumes",
+]

@@ -150,6 +150,28 @@ def upgrade() -> None:
     op.create_index("ix_messages_expires_at", "messages", ["expires_at"], unique=False)
     op.create_index("ix_messages_project_id_created_at", "messages", ["project_id", "created_at"], unique=False)
     op.create_table(
+        "quota_limits",
+        sa.Column("owner_kind", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("resource", sa.Text(), nullable=False),
+        sa.Column("volume_type_id", sa.Text(), nullable=False),
+        sa.Column("upper_limit", sa.Integer(), nullable=False),
+        sa.CheckConstraint("(owner = '') = (owner_kind = 'configuration')", name=op.f("ck_quota_limits_owner")),
+        sa.CheckConstraint(
+            "owner_kind IN ('project', 'class', 'configuration')", name=op.f("ck_quota_limits_owner_kind")
+        ),
+        sa.CheckConstraint(
+            "resource IN ('volumes', 'gigabytes', 'snapshots', 'per_volume_gigabytes', 'backups', 'backup_gigabytes', 'groups')",
+            name=op.f("ck_quota_limits_resource"),
+        ),
+        sa.CheckConstraint(
+            "volume_type_id = '' OR resource IN ('volumes', 'gigabytes', 'snapshots')",
+            name=op.f("ck_quota_limits_typed"),
+        ),
+        sa.CheckConstraint("upper_limit >= -1", name=op.f("ck_quota_limits_upper_limit")),
+        sa.PrimaryKeyConstraint("owner_kind", "owner", "resource", "volume_type_id", name=op.f("pk_quota_limits")),
+    )
+    op.create_table(
         "regions",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
