@@ -109,7 +109,9 @@ class Checker:
         for row in rows:
             server = self._world.hosts[row["host"]].hypervisor.servers.get(row["id"])
             runs = server is not None and server.power is PowerState.RUNNING
-            assert row["id"] in told or not runs, f"S13 after {name}: server {row['id']} is recorded as stopped and runs"
+            assert row["id"] in told or not runs, (
+                f"S13 after {name}: server {row['id']} is recorded as stopped and runs"
+            )
 
     def _check_disks_have_records(self, name: str, paths: dict[str, Any]) -> None:
         exported = Rung.EXPORTED in self._world.backend.effect_free

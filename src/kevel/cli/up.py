@@ -24,6 +24,8 @@ from kevel.cli.config import Config, split_listen
 from kevel.cli.data_dir import DataDir
 from kevel.cli.engine import Engine
 from kevel.control.flavors import Flavors
+from kevel.control.group_types import GroupTypes
+from kevel.control.groups import Groups
 from kevel.control.identity import Identity
 from kevel.control.images import Images
 from kevel.control.messages import Messages
@@ -166,6 +168,8 @@ async def running(
             messages=Messages(runtime),
             transfers=Transfers(runtime),
             quotas=Quotas(runtime, config.quotas),
+            group_types=GroupTypes(runtime),
+            groups=Groups(runtime, limits, availability_zone=config.availability_zone),
             comparison=engine.workers.comparison,
             explaining=engine.workers.explaining,
         )

@@ -8,6 +8,8 @@ from kevel.control.attachments import Attachments
 from kevel.control.comparison import Comparison
 from kevel.control.explaining import Explaining
 from kevel.control.flavors import Flavors
+from kevel.control.group_types import GroupTypes
+from kevel.control.groups import Groups
 from kevel.control.hosts import Hosts
 from kevel.control.identity import Identity
 from kevel.control.images import Images
@@ -36,5 +38,7 @@ class Services:
     messages: Messages
     transfers: Transfers
     quotas: Quotas
+    group_types: GroupTypes
+    groups: Groups
     comparison: Comparison
     explaining: Explaining

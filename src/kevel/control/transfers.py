@@ -75,6 +75,8 @@ def _create(tx: Tx, actor: Actor, transfer: Transfer) -> Transfer:
             f"Invalid volume: volume {volume.id} is {view.status}; to be offered to another project it has to be "
             "available."
         )
+    if volume.group_id is not None:
+        raise Invalid(f"Invalid volume: volume {volume.id} is in group {volume.group_id}; take it out of it first.")
     unready = None if transfer.no_snapshots else rows.unready_snapshot(tx, volume.id)
     if unready is not None:
         raise Invalid(

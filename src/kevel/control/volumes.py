@@ -15,6 +15,7 @@ from kevel.domain.model import GIB, MIB, Actor, OperationKind, Subject, Volume
 from kevel.domain.status import volume_status
 from kevel.storage.base import Backend, Capacity
 from kevel.store import volume_lists as lists
+from kevel.store.groups import check_group_takes
 from kevel.store.journal import Entry, append
 from kevel.store.operations import begin_operation
 from kevel.store.quotas import check_room_for
@@ -51,6 +52,7 @@ class NewVolume(msgspec.Struct, frozen=True, kw_only=True):
     type_ref: str | None = None
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     availability_zone: str | None = None
+    group_id: str | None = None
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,6 +222,8 @@ def _create(
     demand = {"volumes": 1, "gigabytes": new.size_gib, "per_volume_gigabytes": new.size_gib}
     check_room_for(tx, actor.project_id, demand, volume_type_id=volume_type.id)
     _check_room(tx, room, new.size_gib)
+    if new.group_id is not None:
+        check_group_takes(tx, actor, new.group_id, volume_type.id)
     volume = Volume(
         id=volume_id,
         project_id=actor.project_id,
@@ -240,6 +244,7 @@ def _create(
         fault=None,
         mask=None,
         generation=0,
+        group_id=new.group_id,
         created_at=at,
         updated_at=None,
         deleted_at=None,
@@ -314,6 +319,11 @@ def _delete(tx: Tx, actor: Actor, volume_id: str, *, force: bool, at: int, deadl
         raise Invalid(
             f"Invalid volume: volume {volume_id} is {view.status}; to be deleted it has to be "
             f"{', '.join(sorted(_DELETABLE))}."
+        )
+    if view.volume.group_id is not None:
+        raise Invalid(
+            f"Invalid volume: volume {volume_id} is in group {view.volume.group_id}; delete it with the group, or take "
+            "it out of the group first."
         )
     begin_delete(tx, view.volume, request_id=actor.request_id, at=at, deadline_at=deadline_at)
 

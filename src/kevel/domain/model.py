@@ -103,6 +103,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     #: A status an admin put over the computed one; hides and blocks, never frees a path.
     mask: str | None
     generation: int
+    #: The group that it is in.
+    group_id: str | None = None
     #: The open offer of it to another project.
     transfer_id: str | None = None
     created_at: int

@@ -11,6 +11,7 @@ from kevel.domain.model import (
     Operation,
     OperationKind,
     Path,
+    Reason,
     Server,
     ServerGoal,
     ServerRung,
@@ -23,6 +24,8 @@ _FAULT_STATUS = {
     f"{OperationKind.DELETING.value}_failed": "error_deleting",
     f"{OperationKind.EXTENDING.value}_failed": "error_extending",
 }
+
+_DELETING_FAILED = f"{OperationKind.DELETING.value}_failed"
 
 #: Nova's status words, by vm_state.
 _SERVER_STATUS = {
@@ -74,6 +77,24 @@ def volume_status(
     words = {attachment_status(attachment, paths) for attachment, paths in attachments if attachment.closed_at is None}
     words = {"in-use" if word == "attached" else word for word in words}
     return next((word for word in _PRECEDENCE if word in words), "available")
+
+
+def group_status(
+    *, is_deleting: bool, mask: str | None, is_copy: bool, members: Sequence[tuple[bool, Reason | None]]
+) -> str:
+    """Cinder's word for a group of volumes or of snapshots, by its members: whether each is made, and its fault.
+
+    `is_copy`: its members were made with it, so that it is not there before they are.
+    """
+    if is_deleting:
+        failed = any(fault is not None and fault.code == _DELETING_FAILED for _, fault in members)
+        return "error_deleting" if failed else "deleting"
+    if mask is not None:
+        return mask
+    unmade = [fault for made, fault in members if not made] if is_copy else []
+    if any(fault is not None for fault in unmade):
+        return "error"
+    return "creating" if unmade else "available"
 
 
 def vm_state(server: Server) -> str:

@@ -97,6 +97,7 @@ class VolumeFilter(msgspec.Struct, frozen=True, kw_only=True):
     multiattach: bool | None = None
     size_gib: int | None = None
     user_id: str | None = None
+    group_id: str | None = None
     type_ref: str | None = None
     times: tuple[TimeFilter, ...] = ()
     statuses: frozenset[str] | None = None
@@ -224,6 +225,7 @@ def _narrow(statement: Select[Any], wanted: VolumeFilter) -> Select[Any]:
         volumes.c.multiattach: wanted.multiattach,
         volumes.c.size_gib: wanted.size_gib,
         volumes.c.user_id: wanted.user_id,
+        volumes.c.group_id: wanted.group_id,
     }
     for column, value in equal.items():
         if value is not None:

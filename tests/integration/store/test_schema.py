@@ -62,6 +62,23 @@ WORLD: dict[str, dict[str, object]] = {
         "upper_limit": 1,
     },
     "volume_types": {"id": "type", "name": "plain", "is_public": 1, "extra_specs": "{}", "created_at": 1},
+    "group_types": {"id": "kind", "name": "plain", "is_public": 1, "group_specs": "{}", "created_at": 1},
+    "groups": {
+        "id": "group",
+        "project_id": "project",
+        "user_id": "user",
+        "group_type_id": "kind",
+        "volume_type_ids": "[]",
+        "availability_zone": "nova",
+        "created_at": 1,
+    },
+    "group_snapshots": {
+        "id": "together",
+        "group_id": "group",
+        "project_id": "project",
+        "user_id": "user",
+        "created_at": 1,
+    },
     "transfers": {
         "id": "transfer",
         "volume_id": "volume",
@@ -564,6 +581,12 @@ CASES = [
         "two live volume types have two names",
         (copy("volume_types", id="other"),),
         ("UPDATE volume_types SET deleted_at = 5;" + copy("volume_types", id="other"),),
+    ),
+    Case(
+        "one_group_type_of_that_name",
+        "two live group types have two names",
+        (copy("group_types", id="other"),),
+        ("UPDATE group_types SET deleted_at = 5;" + copy("group_types", id="other"),),
     ),
     Case(
         "ck_volumes_size",

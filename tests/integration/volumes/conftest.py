@@ -13,6 +13,8 @@ from sqlalchemy import insert
 
 from kevel.api.volume import API
 from kevel.control.attachments import Attachments
+from kevel.control.group_types import GroupTypes
+from kevel.control.groups import Groups
 from kevel.control.messages import Messages
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
@@ -78,6 +80,8 @@ class World:
             messages=Messages(runtime),
             transfers=Transfers(runtime),
             quotas=Quotas(runtime, QuotaDefaults()),
+            group_types=GroupTypes(runtime),
+            groups=Groups(runtime, limits, availability_zone="nova"),
         )
         self.clients: dict[str, httpx.AsyncClient] = {}
 

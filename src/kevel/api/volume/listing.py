@@ -18,7 +18,7 @@ PAGE_ROWS_MAX: Final = 1000
 SORT_KEYS_MAX: Final = 8
 
 #: Filters for what no volume of Kevel's has, with the first microversion that knows them: they match nothing.
-_NOTHING_HAS: Final = {"group_id": Version(3, 10), "glance_metadata": Version(3, 4)}
+_NOTHING_HAS: Final = {"glance_metadata": Version(3, 4)}
 
 
 def read_query(call: Call) -> dict[str, str]:
@@ -54,6 +54,7 @@ def read_filter(call: Call, query: dict[str, str]) -> VolumeFilter:
         bootable=read_bool(query["bootable"], "bootable") if "bootable" in query else None,
         multiattach=read_bool(query["multiattach"], "multiattach") if "multiattach" in query else None,
         size_gib=read_number(query, "size"),
+        group_id=query.get("group_id") if version >= Version(3, 10) else None,
         user_id=query.get("user_id"),
         type_ref=query.get("volume_type", query.get("volume_type_id")),
         times=tuple(one for group in times for one in group),

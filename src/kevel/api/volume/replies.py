@@ -55,7 +55,7 @@ class Volume(Answer, kw_only=True):
     multiattach: bool
     attachments: list[VolumeAttachment]
     tenant_id: str = field(name="os-vol-tenant-attr:tenant_id")
-    group_id: UnsetType | None = UNSET
+    group_id: str | UnsetType | None = UNSET
     provider_id: UnsetType | None = UNSET
     shared_targets: bool | UnsetType = UNSET
     service_uuid: UnsetType | None = UNSET

@@ -26,8 +26,6 @@ class VolumeShower:
         self._sees_hosts = self._admin or "service" in call.caller.roles
         version = call.version
         self._extra: dict[str, Any] = {}
-        if version >= Version(3, 13):
-            self._extra["group_id"] = None
         if version >= Version(3, 21) and self._admin:
             self._extra["provider_id"] = None
         if version >= Version(3, 48):
@@ -36,6 +34,7 @@ class VolumeShower:
             self._extra["cluster_name"] = None
         if version >= Version(3, 65):
             self._extra["consumes_quota"] = True
+        self._shows_group = version >= Version(3, 13)
         self._shows_type_id = version >= Version(3, 63)
 
     def summary(self, view: VolumeView) -> dict[str, Any]:
@@ -73,6 +72,8 @@ class VolumeShower:
             "os-vol-tenant-attr:tenant_id": volume.project_id,
             **self._extra,
         }
+        if self._shows_group:
+            shown["group_id"] = volume.group_id
         if self._shows_type_id:
             shown["volume_type_id"] = volume.volume_type_id
         if self._admin:

@@ -21,9 +21,9 @@ _SOURCES: Final = {
     "image_ref": "images",
     "image_id": "images",
     "backup_id": "backups",
-    "group_id": "groups",
     "consistencygroup_id": "consistency groups",
 }
+_GROUPS_SINCE: Final = Version(3, 13)
 _MIGRATION_POLICIES: Final = (None, "never", "on-demand")
 
 
@@ -33,6 +33,8 @@ async def create_volume(call: Call) -> Reply:
     for name, source in _SOURCES.items():
         if getattr(fields, name):
             raise Invalid(f"Invalid input for {name}: Kevel makes empty volumes; it does not make them from {source}.")
+    if fields.group_id and call.version < _GROUPS_SINCE:
+        raise Invalid(f"Invalid input for group_id: groups came with microversion {_GROUPS_SINCE}.")
     if fields.multiattach is not None and read_bool(fields.multiattach, "multiattach"):
         raise Invalid(
             "Invalid input for multiattach: choose a volume type that has the extra spec multiattach instead."
@@ -44,6 +46,7 @@ async def create_volume(call: Call) -> Reply:
         type_ref=fields.volume_type or None,
         metadata=fields.metadata or {},
         availability_zone=fields.availability_zone or None,
+        group_id=fields.group_id or None,
     )
     view = await call.services.volumes.create(call.actor, new)
     return Reply(body={"volume": VolumeShower(call).detail(view)})

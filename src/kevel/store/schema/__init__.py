@@ -3,6 +3,7 @@
 from kevel.store.schema import (
     attachments,
     findings,
+    groups,
     identity,
     images,
     messages,
@@ -16,6 +17,7 @@ from kevel.store.schema.base import metadata
 __all__ = [
     "attachments",
     "findings",
+    "groups",
     "identity",
     "images",
     "messages",

@@ -76,6 +76,7 @@ volumes = Table(
     Column("fault", Json(Reason | None)),
     Column("mask", Text),
     Column("generation", Integer, nullable=False),
+    Column("group_id", Text, ForeignKey("groups.id")),
     #: The open offer to another project.
     Column("transfer_id", Text),
     Column("created_at", BigInteger, nullable=False),
@@ -97,6 +98,12 @@ volumes = Table(
         "transfer_id",
         sqlite_where=text("transfer_id IS NOT NULL"),
         postgresql_where=text("transfer_id IS NOT NULL"),
+    ),
+    Index(
+        "ix_volumes_group_id",
+        "group_id",
+        sqlite_where=text("group_id IS NOT NULL"),
+        postgresql_where=text("group_id IS NOT NULL"),
     ),
     #: Lists show what is live, newest first; the pool's provisioned size is a sum over it.
     Index(
@@ -129,7 +136,7 @@ snapshots = Table(
     Column("backend", Text, nullable=False),
     Column("format", Text, nullable=False),
     Column("metadata", Json(dict[str, str]), nullable=False),
-    Column("group_snapshot_id", Text),
+    Column("group_snapshot_id", Text, ForeignKey("group_snapshots.id")),
     Column("made", Boolean, nullable=False),
     Column("fault", Json(Reason | None)),
     Column("mask", Text),
@@ -149,6 +156,12 @@ snapshots = Table(
         "created_at",
         sqlite_where=text("live = 1"),
         postgresql_where=text("live = 1"),
+    ),
+    Index(
+        "ix_snapshots_group_snapshot_id",
+        "group_snapshot_id",
+        sqlite_where=text("group_snapshot_id IS NOT NULL"),
+        postgresql_where=text("group_snapshot_id IS NOT NULL"),
     ),
     Index(
         "ix_snapshots_volume_id",

@@ -61,6 +61,26 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_flavors_name")),
     )
     op.create_table(
+        "group_types",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("is_public", sa.Boolean(), nullable=False),
+        sa.Column("group_specs", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_group_types")),
+    )
+    op.create_index(
+        "one_group_type_of_that_name",
+        "group_types",
+        ["name"],
+        unique=True,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_table(
         "hosts",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
@@ -250,6 +270,28 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_endpoints_service_id"), "endpoints", ["service_id"], unique=False)
     op.create_table(
+        "groups",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=True),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("group_type_id", sa.Text(), nullable=False),
+        sa.Column("volume_type_ids", sa.Text(), nullable=False),
+        sa.Column("availability_zone", sa.Text(), nullable=False),
+        sa.Column("source_group_id", sa.Text(), nullable=True),
+        sa.Column("group_snapshot_id", sa.Text(), nullable=True),
+        sa.Column("mask", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleting_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["group_type_id"], ["group_types.id"], name=op.f("fk_groups_group_type_id_group_types")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_groups")),
+    )
+    op.create_index("ix_groups_project_id_created_at", "groups", ["project_id", "created_at"], unique=False)
+    op.create_table(
         "projects",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("domain_id", sa.Text(), nullable=False),
@@ -318,78 +360,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("domain_id", "name", name=op.f("uq_users_domain_id_name")),
     )
     op.create_table(
-        "volumes",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("project_id", sa.Text(), nullable=False),
-        sa.Column("user_id", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=True),
-        sa.Column("size_gib", sa.Integer(), nullable=False),
-        sa.Column("volume_type_id", sa.Text(), nullable=False),
-        sa.Column("backend", sa.Text(), nullable=False),
-        sa.Column("format", sa.Text(), nullable=False),
-        sa.Column("availability_zone", sa.Text(), nullable=False),
-        sa.Column("metadata", sa.Text(), nullable=False),
-        sa.Column("bootable", sa.Boolean(), nullable=False),
-        sa.Column("readonly", sa.Boolean(), nullable=False),
-        sa.Column("readonly_asked", sa.Boolean(), nullable=False),
-        sa.Column("multiattach", sa.Boolean(), nullable=False),
-        sa.Column("snapshot_id", sa.Text(), nullable=True),
-        sa.Column("source_volume_id", sa.Text(), nullable=True),
-        sa.Column("image_metadata", sa.Text(), nullable=True),
-        sa.Column("made", sa.Boolean(), nullable=False),
-        sa.Column("fault", sa.Text(), nullable=True),
-        sa.Column("mask", sa.Text(), nullable=True),
-        sa.Column("generation", sa.Integer(), nullable=False),
-        sa.Column("transfer_id", sa.Text(), nullable=True),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", sa.BigInteger(), nullable=True),
-        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
-        sa.Column("live", sa.Integer(), nullable=True),
-        sa.CheckConstraint("NOT multiattach OR format = 'raw'", name=op.f("ck_volumes_shared_is_raw")),
-        sa.CheckConstraint("format IN ('raw', 'qcow2')", name=op.f("ck_volumes_format")),
-        sa.CheckConstraint(
-            "(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_volumes_live")
-        ),
-        sa.CheckConstraint("size_gib > 0", name=op.f("ck_volumes_size")),
-        sa.CheckConstraint("transfer_id IS NULL OR live IS NOT NULL", name=op.f("ck_volumes_transfer_of_live")),
-        sa.ForeignKeyConstraint(
-            ["transfer_id", "id"],
-            ["transfers.id", "transfers.volume_id"],
-            name=op.f("fk_volumes_transfer_id_id_transfers"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["volume_type_id"], ["volume_types.id"], name=op.f("fk_volumes_volume_type_id_volume_types")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_volumes")),
-        sa.UniqueConstraint("id", "live", "multiattach", name=op.f("uq_volumes_id_live_multiattach")),
-        sa.UniqueConstraint("id", "live", name=op.f("uq_volumes_id_live")),
-    )
-    op.create_index(
-        "ix_volumes_backend_size_gib",
-        "volumes",
-        ["backend", "size_gib"],
-        unique=False,
-        sqlite_where=sa.text("live = 1"),
-        postgresql_where=sa.text("live = 1"),
-    )
-    op.create_index(
-        "ix_volumes_project_id_created_at",
-        "volumes",
-        ["project_id", "created_at"],
-        unique=False,
-        sqlite_where=sa.text("live = 1"),
-        postgresql_where=sa.text("live = 1"),
-    )
-    op.create_index(
-        "ix_volumes_transfer_id",
-        "volumes",
-        ["transfer_id"],
-        unique=False,
-        sqlite_where=sa.text("transfer_id IS NOT NULL"),
-        postgresql_where=sa.text("transfer_id IS NOT NULL"),
-    )
-    op.create_table(
         "application_credentials",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("user_id", sa.Text(), nullable=False),
@@ -415,6 +385,157 @@ def upgrade() -> None:
     )
     op.create_index(
         op.f("ix_application_credentials_project_id"), "application_credentials", ["project_id"], unique=False
+    )
+    op.create_table(
+        "group_snapshots",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("group_id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=True),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("mask", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleting_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["group_id"], ["groups.id"], name=op.f("fk_group_snapshots_group_id_groups")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_group_snapshots")),
+    )
+    op.create_index("ix_group_snapshots_group_id", "group_snapshots", ["group_id"], unique=False)
+    op.create_index(
+        "ix_group_snapshots_project_id_created_at", "group_snapshots", ["project_id", "created_at"], unique=False
+    )
+    op.create_table(
+        "role_assignments",
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("scope_id", sa.Text(), nullable=False),
+        sa.Column("role_id", sa.Text(), nullable=False),
+        sa.CheckConstraint("scope IN ('project', 'domain', 'system')", name=op.f("ck_role_assignments_scope")),
+        sa.ForeignKeyConstraint(
+            ["role_id"], ["roles.id"], name=op.f("fk_role_assignments_role_id_roles"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_role_assignments_user_id_users"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("user_id", "scope", "scope_id", "role_id", name=op.f("pk_role_assignments")),
+    )
+    op.create_index(op.f("ix_role_assignments_role_id"), "role_assignments", ["role_id"], unique=False)
+    op.create_index("ix_role_assignments_scope", "role_assignments", ["scope", "scope_id"], unique=False)
+    op.create_table(
+        "server_actions",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("server_id", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("subject_id", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("message", sa.Text(), nullable=True),
+        sa.Column("event", sa.Text(), nullable=True),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.Column("result", sa.Text(), nullable=True),
+        sa.Column("details", sa.Text(), nullable=True),
+        sa.CheckConstraint("result IN ('Success', 'Error')", name=op.f("ck_server_actions_result")),
+        sa.CheckConstraint("(finished_at IS NULL) = (result IS NULL)", name=op.f("ck_server_actions_finished")),
+        sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_server_actions_server_id_servers")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_server_actions")),
+    )
+    op.create_index(
+        "ix_server_actions_server_id_request_id", "server_actions", ["server_id", "request_id"], unique=False
+    )
+    op.create_index("ix_server_actions_subject_id", "server_actions", ["subject_id"], unique=False)
+    op.create_index(
+        "ix_server_actions_unfinished",
+        "server_actions",
+        ["started_at"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
+    )
+    op.create_table(
+        "volumes",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("size_gib", sa.Integer(), nullable=False),
+        sa.Column("volume_type_id", sa.Text(), nullable=False),
+        sa.Column("backend", sa.Text(), nullable=False),
+        sa.Column("format", sa.Text(), nullable=False),
+        sa.Column("availability_zone", sa.Text(), nullable=False),
+        sa.Column("metadata", sa.Text(), nullable=False),
+        sa.Column("bootable", sa.Boolean(), nullable=False),
+        sa.Column("readonly", sa.Boolean(), nullable=False),
+        sa.Column("readonly_asked", sa.Boolean(), nullable=False),
+        sa.Column("multiattach", sa.Boolean(), nullable=False),
+        sa.Column("snapshot_id", sa.Text(), nullable=True),
+        sa.Column("source_volume_id", sa.Text(), nullable=True),
+        sa.Column("image_metadata", sa.Text(), nullable=True),
+        sa.Column("made", sa.Boolean(), nullable=False),
+        sa.Column("fault", sa.Text(), nullable=True),
+        sa.Column("mask", sa.Text(), nullable=True),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("group_id", sa.Text(), nullable=True),
+        sa.Column("transfer_id", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.Column("live", sa.Integer(), nullable=True),
+        sa.CheckConstraint("NOT multiattach OR format = 'raw'", name=op.f("ck_volumes_shared_is_raw")),
+        sa.CheckConstraint("format IN ('raw', 'qcow2')", name=op.f("ck_volumes_format")),
+        sa.CheckConstraint(
+            "(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_volumes_live")
+        ),
+        sa.CheckConstraint("size_gib > 0", name=op.f("ck_volumes_size")),
+        sa.CheckConstraint("transfer_id IS NULL OR live IS NOT NULL", name=op.f("ck_volumes_transfer_of_live")),
+        sa.ForeignKeyConstraint(["group_id"], ["groups.id"], name=op.f("fk_volumes_group_id_groups")),
+        sa.ForeignKeyConstraint(
+            ["transfer_id", "id"],
+            ["transfers.id", "transfers.volume_id"],
+            name=op.f("fk_volumes_transfer_id_id_transfers"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["volume_type_id"], ["volume_types.id"], name=op.f("fk_volumes_volume_type_id_volume_types")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_volumes")),
+        sa.UniqueConstraint("id", "live", "multiattach", name=op.f("uq_volumes_id_live_multiattach")),
+        sa.UniqueConstraint("id", "live", name=op.f("uq_volumes_id_live")),
+    )
+    op.create_index(
+        "ix_volumes_backend_size_gib",
+        "volumes",
+        ["backend", "size_gib"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "ix_volumes_group_id",
+        "volumes",
+        ["group_id"],
+        unique=False,
+        sqlite_where=sa.text("group_id IS NOT NULL"),
+        postgresql_where=sa.text("group_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_volumes_project_id_created_at",
+        "volumes",
+        ["project_id", "created_at"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "ix_volumes_transfer_id",
+        "volumes",
+        ["transfer_id"],
+        unique=False,
+        sqlite_where=sa.text("transfer_id IS NOT NULL"),
+        postgresql_where=sa.text("transfer_id IS NOT NULL"),
     )
     op.create_table(
         "claims",
@@ -486,56 +607,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("finished_at IS NULL"),
     )
     op.create_table(
-        "role_assignments",
-        sa.Column("user_id", sa.Text(), nullable=False),
-        sa.Column("scope", sa.Text(), nullable=False),
-        sa.Column("scope_id", sa.Text(), nullable=False),
-        sa.Column("role_id", sa.Text(), nullable=False),
-        sa.CheckConstraint("scope IN ('project', 'domain', 'system')", name=op.f("ck_role_assignments_scope")),
-        sa.ForeignKeyConstraint(
-            ["role_id"], ["roles.id"], name=op.f("fk_role_assignments_role_id_roles"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["users.id"], name=op.f("fk_role_assignments_user_id_users"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("user_id", "scope", "scope_id", "role_id", name=op.f("pk_role_assignments")),
-    )
-    op.create_index(op.f("ix_role_assignments_role_id"), "role_assignments", ["role_id"], unique=False)
-    op.create_index("ix_role_assignments_scope", "role_assignments", ["scope", "scope_id"], unique=False)
-    op.create_table(
-        "server_actions",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("server_id", sa.Text(), nullable=False),
-        sa.Column("request_id", sa.Text(), nullable=False),
-        sa.Column("subject_id", sa.Text(), nullable=False),
-        sa.Column("action", sa.Text(), nullable=False),
-        sa.Column("user_id", sa.Text(), nullable=False),
-        sa.Column("project_id", sa.Text(), nullable=False),
-        sa.Column("started_at", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", sa.BigInteger(), nullable=True),
-        sa.Column("message", sa.Text(), nullable=True),
-        sa.Column("event", sa.Text(), nullable=True),
-        sa.Column("finished_at", sa.BigInteger(), nullable=True),
-        sa.Column("result", sa.Text(), nullable=True),
-        sa.Column("details", sa.Text(), nullable=True),
-        sa.CheckConstraint("result IN ('Success', 'Error')", name=op.f("ck_server_actions_result")),
-        sa.CheckConstraint("(finished_at IS NULL) = (result IS NULL)", name=op.f("ck_server_actions_finished")),
-        sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_server_actions_server_id_servers")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_server_actions")),
-    )
-    op.create_index(
-        "ix_server_actions_server_id_request_id", "server_actions", ["server_id", "request_id"], unique=False
-    )
-    op.create_index("ix_server_actions_subject_id", "server_actions", ["subject_id"], unique=False)
-    op.create_index(
-        "ix_server_actions_unfinished",
-        "server_actions",
-        ["started_at"],
-        unique=False,
-        sqlite_where=sa.text("finished_at IS NULL"),
-        postgresql_where=sa.text("finished_at IS NULL"),
-    )
-    op.create_table(
         "snapshots",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("volume_id", sa.Text(), nullable=False),
@@ -560,9 +631,20 @@ def upgrade() -> None:
             "(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_snapshots_live")
         ),
         sa.CheckConstraint("size_gib > 0", name=op.f("ck_snapshots_size")),
+        sa.ForeignKeyConstraint(
+            ["group_snapshot_id"], ["group_snapshots.id"], name=op.f("fk_snapshots_group_snapshot_id_group_snapshots")
+        ),
         sa.ForeignKeyConstraint(["volume_id", "live"], ["volumes.id", "volumes.live"], name="fk_snapshots_volume"),
         sa.ForeignKeyConstraint(["volume_id"], ["volumes.id"], name=op.f("fk_snapshots_volume_id_volumes")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_snapshots")),
+    )
+    op.create_index(
+        "ix_snapshots_group_snapshot_id",
+        "snapshots",
+        ["group_snapshot_id"],
+        unique=False,
+        sqlite_where=sa.text("group_snapshot_id IS NOT NULL"),
+        postgresql_where=sa.text("group_snapshot_id IS NOT NULL"),
     )
     op.create_index(
         "ix_snapshots_project_id_created_at",
@@ -580,6 +662,33 @@ def upgrade() -> None:
         sqlite_where=sa.text("live = 1"),
         postgresql_where=sa.text("live = 1"),
     )
+    op.create_table(
+        "tokens",
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("scope_id", sa.Text(), nullable=True),
+        sa.Column("methods", sa.Text(), nullable=False),
+        sa.Column("roles", sa.Text(), nullable=False),
+        sa.Column("application_credential_id", sa.Text(), nullable=True),
+        sa.Column("audit_ids", sa.Text(), nullable=False),
+        sa.Column("issued_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("(scope = 'unscoped') = (scope_id IS NULL)", name=op.f("ck_tokens_scope_id")),
+        sa.CheckConstraint("scope IN ('project', 'domain', 'system', 'unscoped')", name=op.f("ck_tokens_scope")),
+        sa.ForeignKeyConstraint(
+            ["application_credential_id"],
+            ["application_credentials.id"],
+            name=op.f("fk_tokens_application_credential_id_application_credentials"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_tokens_user_id_users"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("hash", name=op.f("pk_tokens")),
+    )
+    op.create_index(op.f("ix_tokens_application_credential_id"), "tokens", ["application_credential_id"], unique=False)
+    op.create_index(op.f("ix_tokens_expires_at"), "tokens", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_tokens_scope_id"), "tokens", ["scope_id"], unique=False)
+    op.create_index(op.f("ix_tokens_user_id"), "tokens", ["user_id"], unique=False)
     op.create_table(
         "attachments",
         sa.Column("id", sa.Text(), nullable=False),
@@ -646,33 +755,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("live = 1"),
         postgresql_where=sa.text("live = 1"),
     )
-    op.create_table(
-        "tokens",
-        sa.Column("hash", sa.Text(), nullable=False),
-        sa.Column("user_id", sa.Text(), nullable=False),
-        sa.Column("scope", sa.Text(), nullable=False),
-        sa.Column("scope_id", sa.Text(), nullable=True),
-        sa.Column("methods", sa.Text(), nullable=False),
-        sa.Column("roles", sa.Text(), nullable=False),
-        sa.Column("application_credential_id", sa.Text(), nullable=True),
-        sa.Column("audit_ids", sa.Text(), nullable=False),
-        sa.Column("issued_at", sa.BigInteger(), nullable=False),
-        sa.Column("expires_at", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("(scope = 'unscoped') = (scope_id IS NULL)", name=op.f("ck_tokens_scope_id")),
-        sa.CheckConstraint("scope IN ('project', 'domain', 'system', 'unscoped')", name=op.f("ck_tokens_scope")),
-        sa.ForeignKeyConstraint(
-            ["application_credential_id"],
-            ["application_credentials.id"],
-            name=op.f("fk_tokens_application_credential_id_application_credentials"),
-            ondelete="CASCADE",
-        ),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_tokens_user_id_users"), ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("hash", name=op.f("pk_tokens")),
-    )
-    op.create_index(op.f("ix_tokens_application_credential_id"), "tokens", ["application_credential_id"], unique=False)
-    op.create_index(op.f("ix_tokens_expires_at"), "tokens", ["expires_at"], unique=False)
-    op.create_index(op.f("ix_tokens_scope_id"), "tokens", ["scope_id"], unique=False)
-    op.create_index(op.f("ix_tokens_user_id"), "tokens", ["user_id"], unique=False)
     op.create_table(
         "paths",
         sa.Column("id", sa.Text(), nullable=False),

@@ -1,0 +1,1 @@
+"""Types of groups and their specs."""
