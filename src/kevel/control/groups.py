@@ -18,6 +18,7 @@ from kevel.store.group_snapshots import has_group_snapshots
 from kevel.store.groups import Group, GroupView
 from kevel.store.journal import Entry, append
 from kevel.store.pages import Listed
+from kevel.store.quotas import check_room_for
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import Page, VolumeView, view_volume, view_volumes
 from kevel.store.volumes import begin_delete, change_volume, find_volume
@@ -107,6 +108,7 @@ def _create(tx: Tx, actor: Actor, new: NewGroup, availability_zone: str, *, grou
         availability_zone=availability_zone,
         created_at=at,
     )
+    check_room_for(tx, actor.project_id, {"groups": 1})
     rows.insert_group(tx, group)
     note_group(tx, actor, group_id, "group", "none", "made", at)
     return group

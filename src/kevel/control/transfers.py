@@ -13,6 +13,7 @@ from kevel.domain.model import Actor
 from kevel.store import transfers as rows
 from kevel.store.journal import Entry, append
 from kevel.store.pages import Listed
+from kevel.store.quotas import check_room_for
 from kevel.store.transactions import Tx
 from kevel.store.transfers import Transfer
 from kevel.store.volume_lists import Page, VolumeView, view_volume
@@ -107,6 +108,8 @@ def _accept(tx: Tx, actor: Actor, transfer_id: str, key: str, at: int) -> Transf
     view = _view(tx, transfer)
     if view.status != "awaiting-transfer":
         raise Invalid(f"Invalid volume: volume {view.volume.id} is {view.status}; it cannot be handed over now.")
+    if actor.project_id != view.volume.project_id:
+        _check_room(tx, actor, transfer, view)
     change_volume(
         tx, view.volume.id, transfer_id=None, project_id=actor.project_id, user_id=actor.user_id, updated_at=at
     )
@@ -114,6 +117,19 @@ def _accept(tx: Tx, actor: Actor, transfer_id: str, key: str, at: int) -> Transf
         rows.move_snapshots(tx, view.volume.id, project_id=actor.project_id, user_id=actor.user_id, at=at)
     _note(tx, view, actor, "offered", "accepted", at)
     return transfer
+
+
+def _check_room(tx: Tx, actor: Actor, transfer: Transfer, view: VolumeView) -> None:
+    """The project that takes the volume may have it, with what comes along. Raises OverLimit."""
+    volume = view.volume
+    sizes = [] if transfer.no_snapshots else rows.snapshot_sizes(tx, volume.id)
+    demand = {
+        "per_volume_gigabytes": volume.size_gib,
+        "volumes": 1,
+        "snapshots": len(sizes),
+        "gigabytes": volume.size_gib + sum(sizes),
+    }
+    check_room_for(tx, actor.project_id, demand, volume_type_id=volume.volume_type_id)
 
 
 def _delete(tx: Tx, actor: Actor, transfer_id: str, at: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, update
 
 from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.model import Actor, Volume
@@ -81,6 +81,7 @@ _VOLUMES = (
     .where(volumes.c.group_id == bindparam("of_group"), volumes.c.live == LIVE)
     .order_by(volumes.c.created_at, volumes.c.id)
 )
+_COUNT = select(func.count()).select_from(groups).where(groups.c.project_id == bindparam("of_project"), IS_THERE)
 _INSERT = insert(groups)
 
 
@@ -127,6 +128,11 @@ def check_member(view: GroupView, volume_type_id: str) -> None:
         )
     if len(view.volume_ids) >= GROUP_VOLUMES_MAX:
         raise Invalid(f"Invalid group: group {group.id} has {GROUP_VOLUMES_MAX} volumes, and takes no more.")
+
+
+def count_groups(tx: Tx, project_id: str) -> int:
+    """Number of the project's groups."""
+    return int(tx.execute(_COUNT, {"of_project": project_id}).scalar_one())
 
 
 def list_groups(

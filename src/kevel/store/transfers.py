@@ -63,6 +63,7 @@ _UNREADY = (
     )
     .limit(1)
 )
+_SNAPSHOT_SIZES = select(snapshots.c.size_gib).where(*_SNAPSHOTS)
 _MOVE_SNAPSHOTS = (
     update(snapshots)
     .where(*_SNAPSHOTS)
@@ -85,6 +86,11 @@ def unready_snapshot(tx: Tx, volume_id: str) -> str | None:
     """Id of a snapshot of the volume that is not available."""
     snapshot_id: str | None = tx.execute(_UNREADY, {"of_volume": volume_id}).scalar()
     return snapshot_id
+
+
+def snapshot_sizes(tx: Tx, volume_id: str) -> list[int]:
+    """The sizes of the volume's snapshots, in GiB."""
+    return [int(size) for size in tx.execute(_SNAPSHOT_SIZES, {"of_volume": volume_id}).scalars()]
 
 
 def move_snapshots(tx: Tx, volume_id: str, *, project_id: str, user_id: str, at: int) -> None:

@@ -256,3 +256,12 @@ async def test_a_reset_puts_a_word_over_a_groups_status_and_makes_nothing_so(wor
     await remove(world, group_id, volumes=True)
     message(await world.call("POST", path, {"reset_status": {"status": "available"}}, caller="admin"), 400)
     assert (await world.get(f"/groups/{group_id}", "group"))["status"] == "deleting"
+
+
+async def test_a_project_has_no_more_groups_than_its_quota(world: World) -> None:
+    quota = {"quota_set": {"groups": 1}}
+    assert (await world.call("PUT", f"/os-quota-sets/{PROJECTS['member']}", quota, caller="admin")).status_code == 200
+    group_id = await make_group(world)
+    assert "groups" in message(await ask_group(world), 413)
+    await remove(world, group_id)
+    await make_group(world)

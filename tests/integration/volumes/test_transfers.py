@@ -249,3 +249,17 @@ async def test_a_volume_is_not_offered_with_a_snapshot_that_is_not_available(wor
     assert "snapshot s" in message(answer, 400)
     assert await world.status(volume_id) == "available"
     await offer(world, volume_id, no_snapshots=True)
+
+
+@pytest.mark.parametrize("resource", ["volumes", "gigabytes", "snapshots", "per_volume_gigabytes"])
+async def test_who_has_no_room_for_a_volume_does_not_get_it(world: World, resource: str) -> None:
+    volume_id = await world.make()
+    await world.runtime.store.write(insert_snapshot, volume_id, "s", made=True)
+    transfer = await offer(world, volume_id)
+    quota = {"quota_set": {resource: 0}}
+    assert (await world.call("PUT", f"/os-quota-sets/{PROJECTS['other']}", quota, caller="admin")).status_code == 200
+    assert resource in message(await take(world, transfer), 413)
+    assert await world.status(volume_id) == "awaiting-transfer"
+    quota = {"quota_set": {resource: 2}}
+    assert (await world.call("PUT", f"/os-quota-sets/{PROJECTS['other']}", quota, caller="admin")).status_code == 200
+    assert (await take(world, transfer)).status_code == 202

@@ -6,9 +6,9 @@ from typing import Final
 
 from kevel.api.operations import VERSIONS_PATH, Api, ErrorStyle, Policy, Version
 from kevel.api.volume import attachments, bodies, messages, replies, service, types, volumes
-from kevel.api.volume.quotas.operations import QUOTAS
 from kevel.api.volume.group_types.operations import GROUP_TYPES
 from kevel.api.volume.groups.operations import GROUPS
+from kevel.api.volume.quotas.operations import QUOTAS
 from kevel.api.volume.rows import PAGE_QUERY, act, admin, public, read, write
 from kevel.api.volume.transfers.operations import TRANSFERS
 
