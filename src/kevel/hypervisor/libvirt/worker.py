@@ -27,9 +27,9 @@ import msgspec
 from kevel.domain.errors import KevelError, SetupError, StepNever, StepRetry, StepUnknown
 from kevel.hypervisor.base import Event, EventKind, HostFacts
 from kevel.hypervisor.libvirt import wire
-from kevel.hypervisor.libvirt.dead_starts import clear_dead_starts
 from kevel.hypervisor.libvirt.domain_xml import ALIAS_PREFIX, NAME_PREFIX
 from kevel.hypervisor.libvirt.session import Session
+from kevel.hypervisor.libvirt.state_files import mend_state_files
 from kevel.runtime import failpoints
 
 EMBED_SCHEME = "qemu:///embed"
@@ -170,8 +170,8 @@ def open_session(settings: wire.Settings, line: Line) -> tuple[Session, HostFact
             raise SetupError("QEMU is not installed: install the package qemu-system-x86.")
         root = data_dir / "libvirt"
         prepare_embedded(root)
-        for name in clear_dead_starts(root):
-            sys.stderr.write(f"{name}: its start died with the process that made it; it is shut off\n")
+        for line_told in mend_state_files(root):
+            sys.stderr.write(f"{line_told}\n")
         uri = f"{EMBED_SCHEME}?root={root}"
     libvirt.registerErrorHandler(lambda _context, _error: None, None)  # else each error is printed to stderr as well
     start_event_loop()
