@@ -291,3 +291,21 @@ async def test_a_start_that_died_before_its_process_was_recorded_does_not_block_
     assert (await rig.look(server_id)).power is PowerState.SHUTOFF
     await rig.hypervisor.start_server(server_id)
     assert (await rig.look(server_id)).power is PowerState.RUNNING
+
+
+async def test_a_disk_that_went_while_libvirt_was_dead_is_found_even_if_its_list_of_devices_lacks_it(
+    guest: Guest,
+) -> None:
+    disk = guest.rig.make_disk()
+    await guest.hypervisor.plug_disk(guest.server_id, disk)
+    await guest.hypervisor.close()
+    with Monitor(guest.rig.directory) as monitor:
+        monitor("device_del", id=disk.alias)
+    # The list was made anew, for another disk, between the guest's answer and libvirt's death.
+    state = guest.rig.directory / "libvirt" / "run" / "qemu" / f"{name_domain(guest.server_id)}.xml"
+    kept = state.read_text()
+    assert kept.count(f"<device alias='{disk.alias}'/>") == 1
+    state.write_text(kept.replace(f"<device alias='{disk.alias}'/>", ""))
+    await guest.rig.reopen()
+    assert (await guest.rig.look(guest.server_id)).live == ()
+    assert await guest.hypervisor.unplug_disk(guest.server_id, disk.alias)

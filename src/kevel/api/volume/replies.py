@@ -54,7 +54,7 @@ class Volume(Answer, kw_only=True):
     consistencygroup_id: None
     multiattach: bool
     attachments: list[VolumeAttachment]
-    tenant_id: str = field(name="os-vol-tenant-attr:tenant_id")
+    tenant_id: str | UnsetType = field(name="os-vol-tenant-attr:tenant_id", default=UNSET)
     group_id: str | UnsetType | None = UNSET
     provider_id: UnsetType | None = UNSET
     shared_targets: bool | UnsetType = UNSET

@@ -43,6 +43,16 @@ class VolumeShower:
 
     def detail(self, view: VolumeView) -> dict[str, Any]:
         """All that the caller may see of it."""
+        shown = self.changed(view)
+        shown["os-vol-tenant-attr:tenant_id"] = view.volume.project_id
+        if self._admin:
+            shown["os-vol-host-attr:host"] = self._address(view.volume)
+            shown["os-vol-mig-status-attr:migstat"] = None
+            shown["os-vol-mig-status-attr:name_id"] = None
+        return shown
+
+    def changed(self, view: VolumeView) -> dict[str, Any]:
+        """The answer to creating and updating, in which Cinder leaves its extensions' attributes out."""
         volume = view.volume
         attached = view.attached if view.attachments else []
         metadata = volume.metadata
@@ -69,7 +79,6 @@ class VolumeShower:
             "consistencygroup_id": None,
             "multiattach": volume.multiattach,
             "attachments": [self._attachment(one) for one in attached],
-            "os-vol-tenant-attr:tenant_id": volume.project_id,
             **self._extra,
         }
         if self._shows_group:
@@ -78,9 +87,6 @@ class VolumeShower:
             shown["volume_type_id"] = volume.volume_type_id
         if self._admin:
             shown["migration_status"] = None
-            shown["os-vol-host-attr:host"] = self._address(volume)
-            shown["os-vol-mig-status-attr:migstat"] = None
-            shown["os-vol-mig-status-attr:name_id"] = None
         return shown
 
     def _links(self, volume_id: str) -> list[dict[str, str]]:

@@ -49,7 +49,7 @@ async def create_volume(call: Call) -> Reply:
         group_id=fields.group_id or None,
     )
     view = await call.services.volumes.create(call.actor, new)
-    return Reply(body={"volume": VolumeShower(call).detail(view)})
+    return Reply(body={"volume": VolumeShower(call).changed(view)})
 
 
 async def list_volumes(call: Call) -> Reply:
@@ -95,7 +95,7 @@ async def update_volume(call: Call) -> Reply:
     if not changes and call.version >= Version(3, 53):
         raise Invalid("Invalid input for volume: it has to have at least one of name, description and metadata.")
     view = await call.services.volumes.update(call.actor, call.path["volume_id"], changes)
-    return Reply(body={"volume": VolumeShower(call).detail(view)})
+    return Reply(body={"volume": VolumeShower(call).changed(view)})
 
 
 def _read_changes(fields: VolumeChanges) -> dict[str, Any]:
