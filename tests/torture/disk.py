@@ -13,6 +13,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ NO_FLUSH: Final = 2
 #: journal writes nothing by its own clock for a while.
 OPTIONS: Final = "loop,noauto_da_alloc,commit=60,nodiscard"
 FILL_CHUNK_BYTES: Final = 1 << 20
+UNMOUNT_S: Final = 20.0
 
 
 class PlainDisk:
@@ -69,8 +71,20 @@ class LossyDisk:
             os.close(fd)
 
     def restore_power(self) -> None:
-        """Mount it again, which replays its journal. Every process that used it must be gone."""
-        run("umount", str(self.root))
+        """Mount it again, which replays its journal. Every process that used it must have been killed.
+
+        A killed process holds its files a moment longer.
+        """
+        deadline = time.monotonic() + UNMOUNT_S
+        while True:
+            try:
+                run("umount", str(self.root))
+            except subprocess.CalledProcessError as refused:
+                if "busy" not in refused.stderr or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                break
         self._mount()
 
     def fill(self) -> None:
