@@ -1,19 +1,57 @@
-"""Hold every answer of an API against its table: the type of the reply, the status codes of success and of errors."""
+"""Hold every answer of an API against its table: the type of the reply, the status codes of success and of errors.
+
+What each test was answered is noted as well: `tests/answered.py` says which rows of the tables have no test.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
+from kevel.api.dispatch import ApiApp
 from kevel.api.openapi import error_codes
-from kevel.api.operations import Api, Call, Handler, Operation, Reply
+from kevel.api.operations import Api, Call, Caller, Handler, Operation, Reply, Version
+from kevel.control.services import Services
 from kevel.domain.errors import CallerError
+
+#: By API, operation and status: the tests that were answered so.
+_ANSWERED: dict[tuple[str, str, int], set[str]] = defaultdict(set)
 
 
 class Undocumented(AssertionError):
     """An answer that the table does not know."""
+
+
+def answered() -> Iterator[dict[str, Any]]:
+    """What the tests of this process were answered so far."""
+    for (api, operation, status), tests in sorted(_ANSWERED.items()):
+        yield {"api": api, "operation": operation, "status": status, "tests": sorted(tests)}
+
+
+class CheckedApp(ApiApp):
+    """An API whose answers are held against its table, and noted."""
+
+    def __init__(self, api: Api, services: Services) -> None:
+        super().__init__(checked(api), services)
+
+    async def _identify(self, request: Request, operation: Operation, request_id: str) -> Caller:
+        request.state.operation = operation.name
+        return await super()._identify(request, operation, request_id)
+
+    async def _answer(self, request: Request, version: Version, request_id: str, headers: dict[str, str]) -> Response:
+        response = await super()._answer(request, version, request_id, headers)
+        operation = getattr(request.state, "operation", None)
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
+        if operation is not None and test:
+            _ANSWERED[self.api.name, operation, response.status_code].add(test)
+        return response
 
 
 def checked(api: Api) -> Api:

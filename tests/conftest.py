@@ -1,8 +1,17 @@
-"""For all tests: log in plain lines, as Kevel does. The default renderer takes a second to paint one traceback."""
+"""For all tests: log in plain lines, as Kevel does. The default renderer takes a second to paint one traceback.
+
+What the tests were answered is written to the file that KEVEL_ANSWERED names: see `tests/answered.py`.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+
 import structlog
+
+from tests.answers import answered
 
 structlog.configure(
     processors=[
@@ -11,3 +20,9 @@ structlog.configure(
         structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
     ]
 )
+
+
+def pytest_sessionfinish() -> None:
+    """Leave what the APIs answered to the tests of this run."""
+    if name := os.environ.get("KEVEL_ANSWERED"):
+        Path(name).write_text(json.dumps(list(answered())), encoding="utf-8")

@@ -20,7 +20,7 @@ from kevel.runtime.ports import SystemClock, SystemIds, ThreadExecutor
 from kevel.store.ballast import Ballast
 from kevel.store.migrate import upgrade_schema
 from kevel.store.sqlite import SqliteStore, make_engine
-from tests.answers import checked
+from tests.answers import CheckedApp
 
 PROJECTS = {"reader": "11" * 16, "member": "11" * 16, "other": "22" * 16, "admin": "33" * 16}
 
@@ -66,7 +66,7 @@ async def open_runtime(data: Path) -> AsyncIterator[Runtime]:
 def make_app(api: Api, runtime: Runtime, **services: Any) -> ApiApp:
     """The API with these services and no others; it fails when it answers what its table does not say."""
     known = SimpleNamespace(runtime=runtime, identity=KnownTokens(), **services)
-    return ApiApp(checked(api), cast("Services", known))
+    return CheckedApp(api, cast("Services", known))
 
 
 def make_client(app: ApiApp, caller: str, **headers: str) -> httpx.AsyncClient:

@@ -14,11 +14,10 @@ from typing import Any, cast
 import pytest
 import uvicorn
 
-from kevel.api.dispatch import ApiApp
 from kevel.api.identity import API
 from kevel.control.services import Services
 from kevel.runtime.ports import SystemClock
-from tests.answers import checked
+from tests.answers import CheckedApp
 from tests.integration.identity.world import MovedClock, open_identity
 
 OPENSTACK = Path(sys.executable).with_name("openstack")
@@ -81,7 +80,7 @@ class Served:
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async with open_identity(tmp_path, cast("MovedClock", SystemClock())) as (identity, _):
         services = cast("Services", SimpleNamespace(identity=identity, runtime=identity._runtime))
-        app = ApiApp(checked(API), services)
+        app = CheckedApp(API, services)
         config = uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="warning")
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import httpx
 
-from kevel.api.dispatch import ApiApp
 from kevel.api.identity import API
 from kevel.control.identity import CACHED_TOKENS_MAX, Identity
 from kevel.control.passwords import PasswordCost
@@ -20,7 +19,7 @@ from kevel.runtime.ports import SystemIds, ThreadExecutor
 from kevel.store.ballast import Ballast
 from kevel.store.migrate import upgrade_schema
 from kevel.store.sqlite import SqliteStore, make_engine
-from tests.answers import checked
+from tests.answers import CheckedApp
 
 ORIGIN = "http://192.0.2.1:8774"
 SECOND_US = 1_000_000
@@ -136,7 +135,7 @@ async def open_world(directory: Path, *, cached_tokens_max: int = CACHED_TOKENS_
     clock = MovedClock()
     async with open_identity(directory, clock, cached_tokens_max=cached_tokens_max) as (identity, store):
         services = cast("Services", SimpleNamespace(identity=identity, runtime=identity._runtime))
-        transport = httpx.ASGITransport(ApiApp(checked(API), services))
+        transport = httpx.ASGITransport(CheckedApp(API, services))
         async with httpx.AsyncClient(transport=transport, base_url="http://kevel.test") as http:
             world = World(identity, store, clock, http)
             world.admin_password = await identity.bootstrap(ORIGIN) or ""
