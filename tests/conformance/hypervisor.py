@@ -15,9 +15,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kevel.domain.errors import StepNever
+from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 from kevel.hypervisor.base import (
+    CopySpec,
+    CopyView,
     DiskSpec,
     DomainSpec,
     Event,
@@ -130,6 +132,22 @@ class Rig:
         view = await self.hypervisor.observe_server(server_id)
         assert view is not None
         return view
+
+    def make_copy(self, disk: DiskSpec) -> CopySpec:
+        """A copy of that disk into a fresh file."""
+        copy_id = str(uuid.uuid4())
+        target = self.directory / f"copy-{copy_id}"
+        target.touch()
+        return CopySpec(copy_id=copy_id, alias=disk.alias, serial=disk.serial, target_path=str(target))
+
+    async def copy(self, server_id: str, copy: CopySpec) -> CopyView | None:
+        """Take steps until the copy is done."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                view = await self.hypervisor.copy_disk(server_id, copy)
+                if view is None or view.done:
+                    return view
+                await asyncio.sleep(LOOK_AGAIN_S)
 
     async def unplug(self, server_id: str, alias: str) -> None:
         """Ask until the disk is gone."""
@@ -497,10 +515,117 @@ class HypervisorKit:
             with pytest.raises(StepNever):
                 await rig.hypervisor.tune_disk(server_id, f"ua-{uuid.uuid4()}", TUNE)
 
+    # Copying
+
+    async def test_a_copy_of_a_plugged_disk_is_equal_to_it_and_keeps_its_holes(self, rig: Rig) -> None:
+        disk = rig.make_disk(size_bytes=16 * MIB)
+        write_stamps(disk)
+        server_id = await rig.start(disk)
+        copy = rig.make_copy(disk)
+        view = await rig.copy(server_id, copy)
+        assert view is not None
+        assert view.done_bytes == view.total_bytes == 16 * MIB
+        target = Path(copy.target_path)
+        assert target.read_bytes() == Path(disk.source_path).read_bytes()
+        assert target.stat().st_blocks * 512 < 4 * MIB
+        after = await rig.look(server_id)
+        assert after.copies == ()
+        assert list_aliases(after) == ({disk.alias}, {disk.alias})
+
+    async def test_a_copy_that_was_begun_is_seen_and_ended_and_ending_it_again_is_harmless(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        copy = rig.make_copy(disk)
+        view = await rig.hypervisor.copy_disk(server_id, copy)
+        assert view is not None
+        assert not view.done
+        assert (await rig.look(server_id)).copies == (copy.copy_id,)
+        for _ in range(2):
+            await rig.hypervisor.end_copy(server_id, copy.copy_id)
+            assert (await rig.look(server_id)).copies == ()
+        again = await rig.copy(server_id, rig.make_copy(disk))
+        assert again is not None
+
+    async def test_a_copy_goes_on_under_a_driver_that_was_opened_anew(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        write_stamps(disk)
+        server_id = await rig.start(disk)
+        copy = rig.make_copy(disk)
+        await rig.hypervisor.copy_disk(server_id, copy)
+        await rig.reopen()
+        assert (await rig.look(server_id)).copies == (copy.copy_id,)
+        assert await rig.copy(server_id, copy) is not None
+        assert Path(copy.target_path).read_bytes() == Path(disk.source_path).read_bytes()
+
+    async def test_other_disks_come_and_go_during_a_copy(self, rig: Rig) -> None:
+        first, second, third = rig.make_disk(), rig.make_disk(), rig.make_disk()
+        write_stamps(first)
+        server_id = await rig.start(first, second)
+        copy = rig.make_copy(first)
+        await rig.hypervisor.copy_disk(server_id, copy)
+        await rig.hypervisor.plug_disk(server_id, third)
+        await rig.hypervisor.power_off(server_id)
+        assert await rig.hypervisor.copy_disk(server_id, copy) is None
+        assert list_aliases(await rig.look(server_id)) == (set(), {first.alias, second.alias, third.alias})
+
+    async def test_unplugging_a_disk_ends_its_copy_and_nothing_is_left_of_either(self, rig: Rig) -> None:
+        disk, other = rig.make_disk(), rig.make_disk()
+        server_id = await rig.start(disk, other)
+        copy = rig.make_copy(disk)
+        await rig.hypervisor.copy_disk(server_id, copy)
+        await rig.unplug(server_id, disk.alias)
+        view = await rig.look(server_id)
+        assert list_aliases(view) == ({other.alias}, {other.alias})
+        assert (view.orphans, view.copies) == ((), ())
+        assert await rig.hypervisor.copy_disk(server_id, copy) is None
+        await rig.hypervisor.plug_disk(server_id, disk)
+        assert await rig.copy(server_id, rig.make_copy(disk)) is not None
+
+    async def test_there_is_nothing_to_copy_where_no_running_guest_has_the_disk(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        copy = rig.make_copy(disk)
+        for server_id in (await rig.start(), await rig.define(disk), str(uuid.uuid4())):
+            assert await rig.hypervisor.copy_disk(server_id, copy) is None
+            await rig.hypervisor.end_copy(server_id, copy.copy_id)
+
+    async def test_a_copy_under_the_alias_of_another_volume_is_refused(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        copy = msgspec.structs.replace(rig.make_copy(disk), serial=str(uuid.uuid4()))
+        with pytest.raises(StepNever):
+            await rig.hypervisor.copy_disk(server_id, copy)
+
+    async def test_two_copies_of_one_disk_wait_for_each_other(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        first, second = rig.make_copy(disk), rig.make_copy(disk)
+        await rig.hypervisor.copy_disk(server_id, first)
+        with pytest.raises(StepRetry):
+            await rig.hypervisor.copy_disk(server_id, second)
+        assert await rig.copy(server_id, first) is not None
+        assert await rig.copy(server_id, second) is not None
+
+    async def test_a_copy_without_a_target_is_refused_and_leaves_nothing(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        copy = rig.make_copy(disk)
+        Path(copy.target_path).unlink()
+        with pytest.raises(StepNever):
+            await rig.copy(server_id, copy)
+        assert (await rig.look(server_id)).copies == ()
+
     async def test_resizing_a_disk_that_a_running_server_has_not_is_refused(self, rig: Rig) -> None:
         server_id = await rig.start()
         with pytest.raises(StepNever):
             await rig.hypervisor.resize_disk(server_id, f"ua-{uuid.uuid4()}", 8 * MIB)
+
+
+def write_stamps(disk: DiskSpec) -> None:
+    """Data at the disk's beginning and at its end, and a hole between."""
+    with Path(disk.source_path).open("r+b") as file:
+        file.write(b"first stamp")
+        file.seek(disk.size_bytes - MIB)
+        file.write(b"last stamp".ljust(4096, b"."))
 
 
 def list_tunes(view: ServerView, alias: str) -> tuple[DiskTune | None, DiskTune | None]:

@@ -14,7 +14,7 @@ import msgspec
 from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Rung
 from kevel.domain.tuning import DiskTune
-from kevel.hypervisor.base import DiskSpec, DomainSpec, Event, HostFacts, ServerView
+from kevel.hypervisor.base import CopySpec, CopyView, DiskSpec, DomainSpec, Event, HostFacts, ServerView
 from kevel.hypervisor.sim import SimHypervisor
 from kevel.storage.base import (
     Capacity,
@@ -56,7 +56,7 @@ class HostTruth:
 
     def __init__(self, name: str, backend: SimBackend) -> None:
         self.name = name
-        self.hypervisor = SimHypervisor()
+        self.hypervisor = SimHypervisor(copy_contents=backend.copy_contents)
         self.connector = SimConnector(backend)
         #: It has been without power: guests may run before their volumes are connected anew.
         self.lost_power = False
@@ -286,6 +286,12 @@ class SimDriver:
 
     async def tune_disk(self, server_id: str, alias: str, tune: DiskTune) -> None:
         await self._call("tune_disk", lambda: self._truth.tune_disk(server_id, alias, tune))
+
+    async def copy_disk(self, server_id: str, copy: CopySpec) -> CopyView | None:
+        return await self._call("copy_disk", lambda: self._truth.copy_disk(server_id, copy))
+
+    async def end_copy(self, server_id: str, copy_id: str) -> None:
+        await self._call("end_copy", lambda: self._truth.end_copy(server_id, copy_id))
 
 
 class SimPool:

@@ -95,6 +95,27 @@ class DiskView(msgspec.Struct, frozen=True, kw_only=True):
     tune: DiskTune = NO_LIMITS
 
 
+class CopySpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy of a plugged disk, to be made while its guest runs."""
+
+    #: Lower-case letters, digits and dashes; never used for another copy.
+    copy_id: str
+    #: The disk, and the volume that it has to be.
+    alias: str
+    serial: str
+    #: Absolute path of a raw file of zeros, which becomes as large as the guest's disk.
+    target_path: str
+
+
+class CopyView(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a copy is."""
+
+    #: The target is whole, on stable storage, and nobody has it open any more.
+    done: bool
+    done_bytes: int
+    total_bytes: int
+
+
 class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     """What is really there of one server."""
 
@@ -108,6 +129,8 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     persistent: tuple[DiskView, ...]
     #: Aliases of disks whose block nodes exist without a device (left by a call that died), or node names.
     orphans: tuple[str, ...] = ()
+    #: Ids of the copies of its disks that are under way.
+    copies: tuple[str, ...] = ()
     #: For a domain that does not run: why ("shutdown", "crashed", "destroyed", "failed", ...).
     stop_reason: str = ""
 
@@ -228,5 +251,22 @@ class Hypervisor(Protocol):
         """Put these limits on the disk, in the definition and in the running guest, and no others.
 
         Raises StepNever when neither has the disk.
+        """
+        ...
+
+    async def copy_disk(self, server_id: str, copy: CopySpec) -> CopyView | None:
+        """Take one step of a copy; None: no running guest has the disk, so there is nothing to copy here.
+
+        The copy is of one point in time, its end, and raw; holes stay holes. The guest goes on meanwhile; its file
+        systems are frozen for that instant if an agent in it answers, and a target that cannot be written harms
+        only the copy. After `done` the same call begins anew. A failure that may pass leaves nothing and raises
+        StepRetry; StepNever: there is no space, or the target is not there.
+        """
+        ...
+
+    async def end_copy(self, server_id: str, copy_id: str) -> None:
+        """Stop a copy, if there is one; return when nobody has its target open any more.
+
+        `unplug_disk` ends the copies of its disk by itself.
         """
         ...

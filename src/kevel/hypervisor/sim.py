@@ -5,6 +5,7 @@ Its guests can be told how to behave, by extra specs of the flavor:
     sim:plug     refuse | slow:SECONDS | lie     (lie: says the disk is in, though it is not)
     sim:unplug   refuse | slow:SECONDS | lie     (lie: announces the removal, and keeps the disk)
     sim:shutdown refuse                          (ignores a request to shut down or reboot)
+    sim:copy     refuse | slow:SECONDS           (copies of its disks)
 
 Guests outlive a clean stop of Kevel (they are written to `sim.json`), and die with a killed one, as guests do on a host
 that loses power.
@@ -13,6 +14,8 @@ that loses power.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -21,6 +24,8 @@ import msgspec
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import (
+    CopySpec,
+    CopyView,
     DiskSpec,
     DiskView,
     DomainSpec,
@@ -33,8 +38,16 @@ from kevel.hypervisor.base import (
 
 #: Like the units of a virtio-scsi bus; small enough to be reached in a test.
 VOLUMES_MAX = 255
+COPY_BYTES = 1 << 20
 HOST_VCPUS = 64
 HOST_MEMORY_MIB = 262_144
+
+
+class SimCopy(msgspec.Struct, kw_only=True):
+    """A copy of a disk that is under way."""
+
+    spec: CopySpec
+    begun_at: float
 
 
 class SimServer(msgspec.Struct, kw_only=True):
@@ -46,6 +59,7 @@ class SimServer(msgspec.Struct, kw_only=True):
     stop_reason: str = ""
     live: dict[str, DiskSpec] = {}
     persistent: dict[str, DiskSpec] = {}
+    copies: dict[str, SimCopy] = {}
 
     def trait(self, name: str) -> tuple[str, float]:
         """How the guest behaves: the word, and seconds for "slow"."""
@@ -54,10 +68,16 @@ class SimServer(msgspec.Struct, kw_only=True):
 
 
 class SimHypervisor:
-    """`kevel.hypervisor.base.Hypervisor`, simulated. `state_path` None: nothing outlives the object."""
+    """`kevel.hypervisor.base.Hypervisor`, simulated. `state_path` None: nothing outlives the object.
 
-    def __init__(self, state_path: Path | None = None) -> None:
+    `copy_contents` copies from one path to another; None: between files, where there are any.
+    """
+
+    def __init__(
+        self, state_path: Path | None = None, *, copy_contents: Callable[[str, str], None] | None = None
+    ) -> None:
         self._state_path = state_path
+        self._copy_contents = copy_contents
         self._tempers: dict[str, dict[str, str]] = {}
         #: The ground truth, for tests to compare with.
         self.servers: dict[str, SimServer] = {}
@@ -178,6 +198,37 @@ class SimHypervisor:
             if alias in disks:
                 disks[alias] = msgspec.structs.replace(disks[alias], tune=tune)
 
+    async def copy_disk(self, server_id: str, copy: CopySpec) -> CopyView | None:
+        server = self.servers.get(server_id)
+        disk = None if server is None or server.power is not PowerState.RUNNING else server.live.get(copy.alias)
+        if server is None or disk is None:
+            return None
+        if disk.serial != copy.serial:
+            raise StepNever("Another volume is plugged under this attachment.")
+        word, seconds = server.trait("copy")
+        if word == "refuse":
+            raise StepNever("The simulated guest's disks cannot be copied.")
+        now = asyncio.get_running_loop().time()
+        if copy.copy_id not in server.copies:
+            if any(other.spec.alias == copy.alias for other in server.copies.values()):
+                raise StepRetry("Another copy of this disk is under way.")
+            server.copies[copy.copy_id] = SimCopy(spec=copy, begun_at=now)
+            return CopyView(done=False, done_bytes=0, total_bytes=disk.size_bytes)
+        if word == "slow" and now - server.copies[copy.copy_id].begun_at < seconds:
+            return CopyView(done=False, done_bytes=disk.size_bytes // 2, total_bytes=disk.size_bytes)
+        try:
+            if self._copy_contents is not None:
+                self._copy_contents(disk.source_path, copy.target_path)
+            else:
+                await asyncio.to_thread(copy_file, Path(disk.source_path), Path(copy.target_path))
+        finally:
+            server.copies.pop(copy.copy_id, None)
+        return CopyView(done=True, done_bytes=disk.size_bytes, total_bytes=disk.size_bytes)
+
+    async def end_copy(self, server_id: str, copy_id: str) -> None:
+        if server_id in self.servers:
+            self.servers[server_id].copies.pop(copy_id, None)
+
     def temper(self, server_id: str, traits: Mapping[str, str]) -> None:
         """Make a guest behave so, whatever its flavor says; for tests."""
         self._tempers[server_id] = dict(traits)
@@ -209,12 +260,13 @@ class SimHypervisor:
         server = self.servers.get(server_id)
         if server is None or server.power is PowerState.SHUTOFF:
             return
-        server.power, server.stop_reason, server.live = PowerState.SHUTOFF, why, {}
+        server.power, server.stop_reason, server.live, server.copies = PowerState.SHUTOFF, why, {}, {}
         self._tell(EventKind.LIFECYCLE, server_id)
 
     def _let_go(self, server_id: str, alias: str) -> None:
         server = self.servers.get(server_id)
         if server is not None and server.live.pop(alias, None) is not None:
+            server.copies = {name: one for name, one in server.copies.items() if one.spec.alias != alias}
             self._tell(EventKind.DISK_REMOVED, server_id, alias)
 
     def _tell(self, kind: EventKind, server_id: str, alias: str = "") -> None:
@@ -239,8 +291,34 @@ def _view(server: SimServer) -> ServerView:
         boot_id=str(server.boots) if runs else "",
         live=tuple(_disk_view(disk) for disk in server.live.values()),
         persistent=tuple(_disk_view(disk) for disk in server.persistent.values()),
+        copies=tuple(sorted(server.copies)),
         stop_reason=server.stop_reason,
     )
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's data, if there is one, into another that is there, hole for hole. Raises StepNever."""
+    if not source.exists():
+        return
+    try:
+        with source.open("rb") as reader, target.open("r+b") as writer:
+            size = os.fstat(reader.fileno()).st_size
+            writer.truncate(size)
+            at = 0
+            while at < size:
+                try:
+                    at = os.lseek(reader.fileno(), at, os.SEEK_DATA)
+                except OSError as error:
+                    if error.errno == errno.ENXIO:  # nothing but a hole is left
+                        break
+                    raise
+                end = os.lseek(reader.fileno(), at, os.SEEK_HOLE)
+                os.lseek(writer.fileno(), at, os.SEEK_SET)
+                while at < end:
+                    at += os.sendfile(writer.fileno(), reader.fileno(), at, min(end - at, COPY_BYTES))
+            os.fsync(writer.fileno())
+    except OSError as error:
+        raise StepNever("The disk's copy cannot be written.") from error
 
 
 def _disk_view(disk: DiskSpec) -> DiskView:

@@ -49,6 +49,8 @@ HYPERVISOR_EFFECTS: Final = (
     "unplug_disk",
     "resize_disk",
     "tune_disk",
+    "copy_disk",
+    "end_copy",
 )
 #: In front of a hypervisor's effect: the point lies in the driver's own child process, around the call to libvirt.
 CHILD: Final = "child."

@@ -139,6 +139,13 @@ class SimBackend:
         elif _id(target) not in there:
             raise StepNever(f"What was to become {_id(target)} is not there.")
 
+    def copy_contents(self, source_path: str, target_path: str) -> None:
+        """What a hypervisor does that copies a plugged volume into a target; for simulated ones. Raises StepNever."""
+        source, target = (path.partition("-")[2] for path in (source_path, target_path))
+        if target not in self.targets:
+            raise StepNever("The target of the copy is not there.")
+        self.targets[target] = self.contents.get(source, b"")
+
     def _forget(self, file: PoolFile) -> None:
         self.contents.pop(_id(file), None)
         self.targets.pop(_id(file), None)

@@ -1,6 +1,6 @@
-"""Take a disk out of one of a domain's two truths, behind the driver's back.
+"""Take a disk out of one of a domain's two truths, behind the driver's back; or freeze the guest's file systems.
 
-python -m tests.system.libvirt.tamper DATA_DIR SERVER_ID ALIAS live|config
+python -m tests.system.libvirt.tamper DATA_DIR SERVER_ID ALIAS live|config|freeze
 """
 
 from __future__ import annotations
@@ -22,12 +22,30 @@ def main() -> None:
     data_dir, server_id, alias, where = sys.argv[1:]
     connection, _ = open_here(Path(data_dir))
     domain = connection.lookupByUUIDString(server_id)
+    if where == "freeze":
+        freeze(domain)
+        return
     live = where == "live"
     domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE if live else libvirt.VIR_DOMAIN_AFFECT_CONFIG)
     deadline = time.monotonic() + LIMIT_S
     while alias in domain.XMLDesc(0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE):
         assert time.monotonic() < deadline, f"{alias} is still there"
         time.sleep(0.05)
+
+
+def freeze(domain: libvirt.virDomain) -> None:
+    """Have the guest's agent freeze it; libvirt takes a moment to find the agent."""
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            frozen = domain.fsFreeze()
+        except libvirt.libvirtError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            assert frozen > 0
+            return
 
 
 if __name__ == "__main__":

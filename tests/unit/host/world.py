@@ -27,6 +27,7 @@ from kevel.domain.model import GIB, BootKind, ServerGoal, ServerRung
 from kevel.domain.tuning import DiskTune
 from kevel.host.agent import Agent
 from kevel.host.state import HostConfig, HostState
+from kevel.hypervisor.base import CopySpec, CopyView
 from kevel.hypervisor.sim import SimHypervisor
 from kevel.runtime.ports import SystemClock, SystemIds
 from kevel.storage.base import ConnectionInfo, LocalDisk, VolumeFile
@@ -306,6 +307,14 @@ class WatchedHypervisor(SimHypervisor):
     async def tune_disk(self, server_id: str, alias: str, tune: DiskTune) -> None:
         await self._note("tune_disk")
         await super().tune_disk(server_id, alias, tune)
+
+    async def copy_disk(self, server_id: str, copy: CopySpec) -> CopyView | None:
+        await self._note("copy_disk")
+        return await super().copy_disk(server_id, copy)
+
+    async def end_copy(self, server_id: str, copy_id: str) -> None:
+        await self._note("end_copy")
+        await super().end_copy(server_id, copy_id)
 
     def live(self, alias: str = ALIAS) -> bool:
         return "server" in self.servers and alias in self.servers["server"].live

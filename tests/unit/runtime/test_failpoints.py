@@ -68,7 +68,7 @@ def test_every_effect_of_the_ports_has_points() -> None:
 
 
 def test_the_driver_tells_its_child_the_ports_own_names() -> None:
-    acts = {wire.Define: 2, wire.Plug: 2, wire.Unplug: 2, wire.Resize: 3, wire.Tune: 3}
+    acts = {wire.Define: 2, wire.Plug: 2, wire.Unplug: 2, wire.Resize: 3, wire.Tune: 3, wire.Copy: 2, wire.EndCopy: 2}
     singles = (wire.Start, wire.AskShutdown, wire.AskReboot, wire.PowerOff, wire.Undefine)
     made = {wire.name_act(kind(*(("",) * count))) for kind, count in (*acts.items(), *((one, 1) for one in singles))}
     assert made == set(failpoints.HYPERVISOR_EFFECTS)

@@ -21,6 +21,8 @@ from kevel.domain.errors import StepRetry
 from kevel.hypervisor.libvirt.domain_xml import ALIAS_PREFIX, DomainView, Unreadable, parse_domain_xml
 
 #: libvirt's names for the nodes of disks; other nodes (firmware) are named differently.
+#: In front of the names of the nodes of copies' targets, and of the filters that copying puts above a disk's node.
+COPY_PREFIX = "kc-"
 NODE_NAME = re.compile(r"^libvirt-(\d{1,18})-", re.ASCII)
 #: How long an act waits for QEMU's monitor when something else holds it, before it says "later".
 MONITOR_WAIT_S = 2.0
@@ -96,6 +98,8 @@ class DiskLook(NamedTuple):
     orphans: tuple[str, ...]
     #: The disks' format nodes by number.
     formats: dict[int, FormatNode]
+    #: Nodes that belong to copies.
+    copying: tuple[str, ...]
 
 
 def wait_for_monitor(domain: libvirt.virDomain, subject: str) -> None:
@@ -175,9 +179,9 @@ def _look_once(domain: libvirt.virDomain) -> DiskLook:
     devices = ask_monitor(domain, "qom-list", list[Item], path="/machine/peripheral") if orphans else ()
     ghosts = {item.name for item in devices if item.name.startswith(ALIAS_PREFIX)} - xml.disks.keys()
     # A format node uses its storage node, which cannot be removed before it.
-    return DiskLook(
-        xml, _find_nodes(domain, ghosts), tuple(sorted(orphans, key=lambda name: name.endswith("-storage"))), formats
-    )
+    orphans.sort(key=lambda name: name.endswith("-storage"))
+    copying = tuple(node.node_name for node in nodes if node.node_name.startswith(COPY_PREFIX))
+    return DiskLook(xml, _find_nodes(domain, ghosts), tuple(orphans), formats, copying)
 
 
 def _find_nodes(domain: libvirt.virDomain, ghosts: set[str]) -> dict[str, int]:
@@ -214,10 +218,10 @@ def clear_leftovers(domain: libvirt.virDomain, look: DiskLook, alias: str) -> Di
     it, like any disk, so this may have to be called again; its nodes go after it.
     """
     if alias in look.ghosts:
-        _ask_quietly(domain, "device_del", id=alias)
+        ask_quietly(domain, "device_del", id=alias)
     elif look.orphans:
         for node in look.orphans:
-            _ask_quietly(domain, "blockdev-del", **{"node-name": node})
+            ask_quietly(domain, "blockdev-del", **{"node-name": node})
         return look_at_disks(domain)
     return look
 
@@ -238,7 +242,7 @@ def _number(node: str) -> int:
     return int(match[1]) if match is not None else 0
 
 
-def _ask_quietly(domain: libvirt.virDomain, command: str, **arguments: object) -> None:
+def ask_quietly(domain: libvirt.virDomain, command: str, **arguments: object) -> None:
     """Ask for a removal whose effect is looked at afterwards: a refusal (in use, gone, already asked) tells no more."""
     try:
         ask_monitor(domain, command, **arguments)

@@ -13,7 +13,7 @@ import structlog
 
 from kevel.domain.errors import KevelError, SetupError, StepRetry
 from kevel.domain.tuning import DiskTune
-from kevel.hypervisor.base import DiskSpec, DomainSpec, Event, EventKind, HostFacts, ServerView
+from kevel.hypervisor.base import CopySpec, CopyView, DiskSpec, DomainSpec, Event, EventKind, HostFacts, ServerView
 from kevel.hypervisor.libvirt import wire
 from kevel.hypervisor.libvirt.child import Child, start_child
 
@@ -129,6 +129,14 @@ class LibvirtHypervisor:
     async def tune_disk(self, server_id: str, alias: str, tune: DiskTune) -> None:
         """See the port."""
         await self._call(wire.Tune(server_id, alias, tune))
+
+    async def copy_disk(self, server_id: str, copy: CopySpec) -> CopyView | None:
+        """See the port."""
+        return msgspec.msgpack.decode(await self._call(wire.Copy(server_id, copy)), type=CopyView | None)
+
+    async def end_copy(self, server_id: str, copy_id: str) -> None:
+        """See the port."""
+        await self._call(wire.EndCopy(server_id, copy_id))
 
     async def _call(self, act: wire.ServerAct, limit_s: float | None = None) -> msgspec.Raw:
         """Do an act when it is its turn on the server.

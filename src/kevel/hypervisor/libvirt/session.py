@@ -15,7 +15,17 @@ import msgspec
 
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.tuning import DiskTune
-from kevel.hypervisor.base import DiskSpec, DiskView, DomainSpec, HostFacts, PowerState, ServerView, VolumeBus
+from kevel.hypervisor.base import (
+    CopySpec,
+    CopyView,
+    DiskSpec,
+    DiskView,
+    DomainSpec,
+    HostFacts,
+    PowerState,
+    ServerView,
+    VolumeBus,
+)
 from kevel.hypervisor.libvirt import root_disk
 from kevel.hypervisor.libvirt.blocks import (
     DiskLook,
@@ -28,6 +38,7 @@ from kevel.hypervisor.libvirt.blocks import (
     wait_for_end,
     wait_for_monitor,
 )
+from kevel.hypervisor.libvirt.copies import clear_unused_nodes, copy_once, end_copies_of, end_copy
 from kevel.hypervisor.libvirt.domain_xml import (
     NAME_PREFIX,
     SCSI_VOLUMES_MAX,
@@ -41,6 +52,7 @@ from kevel.hypervisor.libvirt.domain_xml import (
     take_volume_elements,
 )
 from kevel.hypervisor.libvirt.errors import is_device_missing, is_process_gone, translate_error
+from kevel.hypervisor.libvirt.quiesce import Quiescer
 
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
@@ -82,6 +94,8 @@ class Session:
         self._cleared: set[tuple[str, int]] = set()
         self._cache_modes: dict[Path, str] = {}
         self._lock = threading.Lock()
+        self._quiescer = Quiescer(servers_dir, self._find)
+        self._quiescer.resume()
 
     def describe_host(self) -> HostFacts:
         """What this host is."""
@@ -123,6 +137,7 @@ class Session:
                     domain.resume()
                 return
             root_disk.trim_console_log(self._find_dir(server_id) / "console.log")
+            self._quiescer.forget(server_id)
             self._connection.createXML(mark_boot(domain.XMLDesc(INACTIVE), uuid.uuid4().hex))
 
     def ask_shutdown(self, server_id: str) -> None:
@@ -201,7 +216,9 @@ class Session:
             try:
                 if domain.isActive():
                     wait_for_monitor(domain, f"Server {server_id}")
-                    return _view(domain, server_id, look_at_disks(domain))
+                    look = look_at_disks(domain)
+                    copies = clear_unused_nodes(domain, look.copying) if look.copying else ()
+                    return msgspec.structs.replace(_view(domain, server_id, look), copies=copies)
             except libvirt.libvirtError as error:
                 if not is_process_gone(error) or not wait_for_end(domain):
                     raise
@@ -273,7 +290,10 @@ class Session:
         if alias in parse_domain_xml(domain.XMLDesc(0)).disks:
             ask_removal(domain, alias, subject)
             return False
-        return is_gone(clear_leftovers(domain, look_at_disks(domain), alias), alias)
+        look = look_at_disks(domain)
+        if look.copying:  # a copy's job would keep the nodes of the disk that the guest has lost
+            end_copies_of(domain, alias, subject)
+        return is_gone(clear_leftovers(domain, look, alias), alias)
 
     def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
         """See the port."""
@@ -311,6 +331,28 @@ class Session:
                 domain.setBlockIoTune(live.target, limits, LIVE)
             if found is not None and found.tune != tune:
                 domain.setBlockIoTune(found.target, limits, CONFIG)
+
+    def copy_disk(self, server_id: str, copy: CopySpec) -> CopyView | None:
+        """See the port."""
+        subject = f"Server {server_id}, volume {copy.serial}"
+        direct = self._choose_cache(Path(copy.target_path)) == root_disk.CACHE_DIRECT
+        with _translating(subject):
+            domain = self._find(server_id)
+            if domain is None or not domain.isActive():
+                return None
+            wait_for_monitor(domain, subject)
+            frozen = self._quiescer.frozen(domain, server_id)
+            return copy_once(domain, copy, frozen, subject, direct=direct)
+
+    def end_copy(self, server_id: str, copy_id: str) -> None:
+        """See the port."""
+        subject = f"Server {server_id}, copy {copy_id}"
+        with _translating(subject):
+            domain = self._find(server_id)
+            if domain is None or not domain.isActive():
+                return
+            wait_for_monitor(domain, subject)
+            end_copy(domain, copy_id, subject)
 
     def _clear_once(self, domain: libvirt.virDomain, server_id: str, alias: str, subject: str) -> None:
         start = (server_id, domain.ID())

@@ -11,7 +11,7 @@ import msgspec
 
 from kevel.domain.errors import SetupError
 from kevel.domain.tuning import DiskTune
-from kevel.hypervisor.base import DiskSpec, DomainSpec, Event
+from kevel.hypervisor.base import CopySpec, DiskSpec, DomainSpec, Event
 
 #: Longer frames mean that the two sides do not understand each other. A census of 10,000 servers is about 10 MB.
 FRAME_BYTES_MAX = 64 << 20
@@ -115,12 +115,40 @@ class Tune(Act, frozen=True, tag="tune_disk"):
     tune: DiskTune
 
 
+class Copy(Act, frozen=True, tag="copy_disk"):
+    """copy_disk."""
+
+    server_id: str
+    copy: CopySpec
+
+
+class EndCopy(Act, frozen=True, tag="end_copy"):
+    """end_copy."""
+
+    server_id: str
+    copy_id: str
+
+
 def name_act(act: Act) -> str:
     """The port's name of the call."""
     return str(act.__struct_config__.tag)
 
 
-ServerAct = Define | Start | AskShutdown | AskReboot | PowerOff | Undefine | Observe | Plug | Unplug | Resize | Tune
+ServerAct = (
+    Define
+    | Start
+    | AskShutdown
+    | AskReboot
+    | PowerOff
+    | Undefine
+    | Observe
+    | Plug
+    | Unplug
+    | Resize
+    | Tune
+    | Copy
+    | EndCopy
+)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -121,34 +121,11 @@ def serve_request(session: Session, line: Line, request: wire.Request) -> None:
     line.send(reply)
 
 
-def do_act(session: Session, act: wire.ServerAct | wire.ObserveAll) -> object:  # noqa: C901 - one case an act
-    """Call the session's method for an act."""
-    match act:
-        case wire.Define(spec=spec):
-            session.define_server(spec)
-        case wire.Start(server_id=server_id):
-            session.start_server(server_id)
-        case wire.AskShutdown(server_id=server_id):
-            session.ask_shutdown(server_id)
-        case wire.AskReboot(server_id=server_id):
-            session.ask_reboot(server_id)
-        case wire.PowerOff(server_id=server_id):
-            session.power_off(server_id)
-        case wire.Undefine(server_id=server_id):
-            session.undefine_server(server_id)
-        case wire.Observe(server_id=server_id):
-            return session.observe_server(server_id)
-        case wire.ObserveAll():
-            return session.observe_all()
-        case wire.Plug(server_id=server_id, disk=disk):
-            session.plug_disk(server_id, disk)
-        case wire.Unplug(server_id=server_id, alias=alias):
-            return session.unplug_disk(server_id, alias)
-        case wire.Resize(server_id=server_id, alias=alias, size_bytes=size_bytes):
-            session.resize_disk(server_id, alias, size_bytes)
-        case wire.Tune(server_id=server_id, alias=alias, tune=tune):
-            session.tune_disk(server_id, alias, tune)
-    return None
+def do_act(session: Session, act: wire.ServerAct | wire.ObserveAll) -> object:
+    """Call the session's method for an act: it has the act's name and takes its fields."""
+    arguments = (act.spec,) if isinstance(act, wire.Define) else msgspec.structs.astuple(act)
+    method: Callable[..., object] = getattr(session, wire.name_act(act))
+    return method(*arguments)
 
 
 def describe_failure(number: int, error: Exception) -> wire.Reply:
