@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy.exc import OperationalError
 
 from kevel.control.hosts import POLL_WAIT_S, Hosts
-from kevel.domain.assignments import Assignments, HostCensus, PathReport, ServerReport
+from kevel.domain.assignments import Assignments, CopyReport, HostCensus, PathReport, ServerReport
 from kevel.domain.errors import KevelError, Unavailable
 from tests.simulation.faults import Fault, Faults, Kind
 from tests.simulation.loop import SimLoop
@@ -98,6 +98,10 @@ class SimLink:
         servers = msgspec.json.decode(msgspec.json.encode(servers), type=tuple[ServerReport, ...])
         paths = msgspec.json.decode(msgspec.json.encode(paths), type=tuple[PathReport, ...])
         await self._call("report", lambda hosts: hosts.report(host, epoch, servers, paths))
+
+    async def report_copy(self, host: str, epoch: int, report: CopyReport) -> None:
+        report = msgspec.json.decode(msgspec.json.encode(report), type=CopyReport)
+        await self._call("report of a copy", lambda hosts: hosts.report_copy(host, epoch, report))
 
     async def take_census(self, host: str, epoch: int, census: HostCensus) -> None:
         census = msgspec.json.decode(msgspec.json.encode(census), type=HostCensus)

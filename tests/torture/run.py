@@ -40,10 +40,12 @@ PASSES_MAX: Final = {"commit": 40, "answer": 20, "connect_volume": 6, "plug_disk
 PASSES: Final = 3
 #: Acts that a back end of local files never needs on their own (the rung is passed in a record), and those that the
 #: users here ask for nothing that needs.
-ASKED_BY_NOBODY: Final = ("tune_disk", "copy_disk", "end_copy")
+ASKED_BY_NOBODY: Final = tuple(
+    f"{place}{effect}" for place in ("", failpoints.CHILD) for effect in ("tune_disk", "copy_disk", "end_copy")
+)
 UNREACHABLE: Final = tuple(
     f"{effect}.{moment}"
-    for effect in ("export_volume", "revoke_export", *ASKED_BY_NOBODY, *(f"{failpoints.CHILD}{effect}" for effect in ASKED_BY_NOBODY))
+    for effect in ("export_volume", "revoke_export", *ASKED_BY_NOBODY)
     for moment in ("begin", "done")
 )
 KEVEL, START, WORKER, GUEST, POWER, FULL = "kevel", "start", "worker", "guest", "power", "full"

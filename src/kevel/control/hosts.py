@@ -11,13 +11,14 @@ import structlog
 from kevel.control.alarms import raise_alarms
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
-from kevel.domain.assignments import Assignments, HostCensus, PathReport, ServerReport
+from kevel.domain.assignments import Assignments, CopyReport, HostCensus, PathReport, ServerReport
 from kevel.domain.errors import Fenced
 from kevel.domain.ladder import Rung
 from kevel.domain.limits import Limits
 from kevel.storage.base import Backend
 from kevel.store.assignments import changes_for_host
 from kevel.store.censuses import judge_census, record_census
+from kevel.store.copies import apply_copy_report
 from kevel.store.hosts import Host, current_epoch, list_hosts, register_host, touch_host
 from kevel.store.path_reports import apply_path_report
 from kevel.store.server_rows import apply_server_report
@@ -116,6 +117,16 @@ class Hosts:
             )
             if not taken:
                 log.info("outdated report", path=path.path_id, epoch=epoch)
+
+    async def report_copy(self, host: str, epoch: int, report: CopyReport) -> None:
+        """Record what the agent saw of a copy; outdated, it changes nothing. Raises Fenced as `report` does."""
+        await self._runtime.store.write(self._apply_copy, host, epoch, report, self._runtime.clock.now_us())
+
+    def _apply_copy(self, tx: Tx, host: str, epoch: int, report: CopyReport, at: int) -> None:
+        if current_epoch(tx, host) != epoch:
+            raise Fenced
+        if not apply_copy_report(tx, host, epoch, report, at=at):
+            log.info("outdated report", copy=report.copy_id, epoch=epoch)
 
     async def take_census(self, host: str, epoch: int, census: HostCensus) -> None:
         """Hold what is really on a host against the records: findings are kept, and new ones raise an alarm (L3)."""

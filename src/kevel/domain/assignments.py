@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from kevel.domain.copies import CopyState
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
 from kevel.domain.tuning import NO_LIMITS, DiskTune
@@ -64,6 +65,28 @@ class PathAssignment(msgspec.Struct, frozen=True, kw_only=True):
         return f"ua-{self.attachment_id}"
 
 
+class CopyAssignment(msgspec.Struct, frozen=True, kw_only=True):
+    """An order of this host: copy what one path has plugged into a file."""
+
+    id: str
+    path_id: str
+    generation: int
+    server_id: str
+    attachment_id: str
+    volume_id: str
+    target_path: str
+    state: CopyState
+    #: The agent has something to do for it.
+    live: bool
+    revision: int
+    deadline_at: int
+
+    @property
+    def alias(self) -> str:
+        """The key of the disk in the guest's domain."""
+        return f"ua-{self.attachment_id}"
+
+
 class Assignments(msgspec.Struct, frozen=True, kw_only=True):
     """What changed for a host since the version that it had asked about."""
 
@@ -72,6 +95,7 @@ class Assignments(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     servers: tuple[ServerAssignment, ...]
     paths: tuple[PathAssignment, ...]
+    copies: tuple[CopyAssignment, ...] = ()
     #: The newest census that somebody waits for: the agent takes one at once, and reports it under this number.
     census_wanted: int = 0
 
@@ -97,6 +121,18 @@ class PathReport(msgspec.Struct, frozen=True, kw_only=True):
     plugged_bytes: int | None = None
     took_us: int | None = None
     failure: Failure | None = None
+
+
+class CopyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent saw of a copy. Outdated ones (revision, epoch) change nothing."""
+
+    copy_id: str
+    revision: int
+    #: WANTED: it is under way.
+    state: CopyState
+    done_bytes: int
+    total_bytes: int
+    reason: Reason | None = None
 
 
 class ServerReport(msgspec.Struct, frozen=True, kw_only=True):

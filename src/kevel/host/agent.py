@@ -15,6 +15,7 @@ import structlog
 from kevel.domain.assignments import Assignments, DiskSight, HostCensus, PathAssignment, ServerSight, Stranger
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.model import ServerRung
+from kevel.host.copy_looks import CopyLooks
 from kevel.host.path_looks import PathLooks
 from kevel.host.server_looks import ServerLooks
 from kevel.host.state import HostState
@@ -46,6 +47,7 @@ class Agent:
         self._server_looks = ServerLooks(state)
         self._servers = Reconciler("host-server", self._server_looks.look, ids, parallel_max=LOOKS_MAX)
         self._paths = Reconciler("host-path", PathLooks(state).look, ids, parallel_max=LOOKS_MAX)
+        self._copies = Reconciler("host-copy", CopyLooks(state).look, ids, parallel_max=LOOKS_MAX)
         self._facts: dict[str, Any] = {}
         self._poll: asyncio.Task[None] | None = None
         self._census: asyncio.Task[None] | None = None
@@ -79,6 +81,7 @@ class Agent:
                 await asyncio.gather(task, return_exceptions=True)
         await self._servers.close()
         await self._paths.close()
+        await self._copies.close()
         await self._state.effects.drain(DRAIN_S)
         await self._state.hypervisor.close()
 
@@ -158,6 +161,20 @@ class Agent:
             # A report that failed is made again by its look's own backoff: reading the same again is no news.
             if not (same and server.id in unsure):
                 self._wake(server.id)
+
+        self._take_copies(found, whole=whole)
+
+    def _take_copies(self, found: Assignments, *, whole: bool) -> None:
+        state = self._state
+        over = {copy.id for copy in found.copies if not copy.live}
+        if whole:
+            over |= set(state.copies).difference(copy.id for copy in found.copies)
+        for copy_id in over:
+            state.forget_copy(copy_id)
+        for copy in found.copies:
+            if copy.live:
+                state.copies[copy.id] = copy
+                self._copies.wake(copy.id)
 
     async def _census_forever(self) -> None:
         """Compare what is assigned with what is there, now and then and when asked: what differs is looked at (L3)."""

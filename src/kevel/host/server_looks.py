@@ -154,6 +154,9 @@ class ServerLooks:
         """A server that should run and may not: tell what became of its guest."""
         view = await self._observe(server)
         if view is not None and view.runs:
+            for copy_id in set(view.copies).difference(self._state.copies):
+                # Nobody's order (any more): it would keep its target open for ever.
+                await self._effect(server, self._state.hypervisor.end_copy(server.id, copy_id))
             return
         if view is None:
             code, message, rung = "domain_gone", "The hypervisor no longer knows this server.", ServerRung.PLACED

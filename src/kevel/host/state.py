@@ -12,6 +12,8 @@ import msgspec
 
 from kevel.domain.assignments import (
     Assignments,
+    CopyAssignment,
+    CopyReport,
     HostCensus,
     PathAssignment,
     PathReport,
@@ -35,6 +37,8 @@ class ControlPlane(Protocol):
     async def report(
         self, host: str, epoch: int, servers: tuple[ServerReport, ...], paths: tuple[PathReport, ...]
     ) -> None: ...
+
+    async def report_copy(self, host: str, epoch: int, report: CopyReport) -> None: ...
 
     async def take_census(self, host: str, epoch: int, census: HostCensus) -> None: ...
 
@@ -71,7 +75,8 @@ class HostState:
         self.servers: dict[str, ServerAssignment] = {}
         self.paths: dict[str, PathAssignment] = {}
         self.paths_of: defaultdict[str, set[str]] = defaultdict(set)
-        #: The newest revision that has been reported on, by path or server: an older snapshot is not acted on again.
+        self.copies: dict[str, CopyAssignment] = {}
+        #: The newest revision that has been reported on, by path, server or copy: what is older is not acted on again.
         self.reported: dict[str, int] = {}
         #: Aliases of disks that an event says are gone: looked at without asking the guest again.
         self.removed: set[str] = set()
@@ -97,6 +102,11 @@ class HostState:
         """The path's assignment, unless it is older than what has been reported."""
         path = self.paths.get(path_id)
         return None if path is None or path.revision <= self.reported.get(path_id, 0) else path
+
+    def current_copy(self, copy_id: str) -> CopyAssignment | None:
+        """The copy's order, unless it is older than what has been reported."""
+        copy = self.copies.get(copy_id)
+        return None if copy is None or copy.revision <= self.reported.get(copy_id, 0) else copy
 
     async def report_server(self, report: ServerReport, *, moved: bool) -> None:
         """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one.
@@ -126,6 +136,17 @@ class HostState:
         known = self.paths.get(report.path_id)
         if known is not None and known.revision == report.revision:
             del self.paths[report.path_id]
+
+    async def report_copy(self, report: CopyReport, *, ended: bool) -> None:
+        """The same for a copy."""
+        await self.control.report_copy(self.config.name, self.epoch, report)
+        if ended:
+            self.reported[report.copy_id] = report.revision
+
+    def forget_copy(self, copy_id: str) -> None:
+        """The order is over."""
+        self.copies.pop(copy_id, None)
+        self.reported.pop(copy_id, None)
 
     def forget_path(self, path_id: str) -> None:
         """The path is not this host's any more."""

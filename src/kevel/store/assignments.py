@@ -10,6 +10,7 @@ from sqlalchemy import Row, bindparam, or_, select
 from kevel.domain.assignments import Assignments, PathAssignment, ServerAssignment
 from kevel.domain.ladder import Rung
 from kevel.domain.model import GIB, ServerGoal
+from kevel.store.copies import copies_for_host
 from kevel.store.schema.attachments import attachments, paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.servers import hosts, servers
@@ -85,6 +86,7 @@ def changes_for_host(
         epoch=epoch,
         servers=tuple(_server(row) for row in tx.execute(_SERVERS, values)),
         paths=tuple(_path(row, open_info, effect_free) for row in tx.execute(_PATHS, values)),
+        copies=copies_for_host(tx, host, since),
         census_wanted=census_wanted or 0,
     )
 

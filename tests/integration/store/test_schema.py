@@ -200,6 +200,24 @@ WORLD: dict[str, dict[str, object]] = {
         "live": 1,
         "host_version": 1,
     },
+    "copies": {
+        "id": "copy",
+        "path_id": "path",
+        "generation": 1,
+        "host": "here",
+        "subject": "snapshot",
+        "subject_id": "snapshot",
+        "target_path": "/target",
+        "state": "wanted",
+        "revision": 1,
+        "done_bytes": 0,
+        "total_bytes": 0,
+        "created_at": 1,
+        "deadline_at": 9,
+        "changed_at": 1,
+        "live": 1,
+        "host_version": 1,
+    },
     "journal": {
         "at": 1,
         "subject": "path",
@@ -343,8 +361,39 @@ QUOTA_CASES = [
     ),
 ]
 
+COPY_CASES = [
+    Case(
+        "ck_copies_state",
+        "a copy is wanted, done, failed or dropped",
+        ("UPDATE copies SET state = 'forgotten'",),
+        ("UPDATE copies SET state = 'dropped'",),
+    ),
+    Case(
+        "ck_copies_reason",
+        "what failed says why, and only that",
+        (
+            "UPDATE copies SET state = 'failed', live = NULL",
+            "UPDATE copies SET reason = '{}'",
+        ),
+        ("UPDATE copies SET state = 'failed', live = NULL, reason = '{}'",),
+    ),
+    Case(
+        "ck_copies_live",
+        "a copy that has ended asks nothing of its host",
+        ("UPDATE copies SET state = 'done'", "UPDATE copies SET live = 2"),
+        ("UPDATE copies SET state = 'done', live = NULL",),
+    ),
+    Case(
+        "ck_copies_wanted_is_live",
+        "what is wanted is its host's to make",
+        ("UPDATE copies SET live = NULL",),
+        ("UPDATE copies SET state = 'dropped', live = NULL", "UPDATE copies SET state = 'dropped'"),
+    ),
+]
+
 CASES = [
     *QUOTA_CASES,
+    *COPY_CASES,
     Case(
         "one_holder",
         "S1: a volume that is not shared has one live claim",

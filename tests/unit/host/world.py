@@ -14,12 +14,15 @@ import msgspec
 
 from kevel.domain.assignments import (
     Assignments,
+    CopyAssignment,
+    CopyReport,
     HostCensus,
     PathAssignment,
     PathReport,
     ServerAssignment,
     ServerReport,
 )
+from kevel.domain.copies import CopyState
 from kevel.domain.errors import Fenced
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.limits import Limits
@@ -102,6 +105,8 @@ class FakeControl:
     def __init__(self) -> None:
         self.servers: dict[str, ServerAssignment] = {}
         self.paths: dict[str, PathAssignment] = {}
+        self.copies: dict[str, CopyAssignment] = {}
+        self.copy_reports: list[CopyReport] = []
         self.path_reports: list[PathReport] = []
         self.server_reports: list[ServerReport] = []
         self.censuses: list[HostCensus] = []
@@ -131,6 +136,9 @@ class FakeControl:
             epoch=self.epoch,
             servers=tuple(one for one in self.servers.values() if self._stamps[one.id] > since),
             paths=tuple(one for one in self.paths.values() if self._stamps[one.id] > since),
+            copies=tuple(
+                one for one in self.copies.values() if self._stamps[one.id] > since and (one.live or since > 0)
+            ),
             census_wanted=self.census_wanted,
         )
 
@@ -153,6 +161,17 @@ class FakeControl:
         if self.lose_answer_next:
             self.lose_answer_next -= 1
             raise ConnectionError("the answer was lost")
+
+    async def report_copy(self, host: str, epoch: int, report: CopyReport) -> None:
+        if epoch != self.epoch:
+            raise Fenced
+        if self.lose_next:
+            self.lose_next -= 1
+            raise ConnectionError("the report was lost")
+        self.copy_reports.append(report)
+        known = self.copies[report.copy_id]
+        if report.revision == known.revision and report.state is not CopyState.WANTED:
+            self.put(msgspec.structs.replace(known, state=report.state, revision=known.revision + 1, live=False))
 
     def _take_server(self, report: ServerReport) -> None:
         self.server_reports.append(report)
@@ -192,12 +211,14 @@ class FakeControl:
         self._version += 1
         self._news.set()
 
-    def put(self, row: ServerAssignment | PathAssignment) -> None:
+    def put(self, row: ServerAssignment | PathAssignment | CopyAssignment) -> None:
         """Enter or change a row; the agent's poll brings it."""
         self._version += 1
         self._stamps[row.id] = self._version
         if isinstance(row, ServerAssignment):
             self.servers[row.id] = row
+        elif isinstance(row, CopyAssignment):
+            self.copies[row.id] = row
         else:
             self.paths[row.id] = row
         self._news.set()

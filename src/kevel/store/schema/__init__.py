@@ -2,6 +2,7 @@
 
 from kevel.store.schema import (
     attachments,
+    copies,
     findings,
     groups,
     identity,
@@ -16,6 +17,7 @@ from kevel.store.schema.base import metadata
 
 __all__ = [
     "attachments",
+    "copies",
     "findings",
     "groups",
     "identity",

@@ -800,3 +800,34 @@ def upgrade() -> None:
         sqlite_where=sa.text("live = 1"),
         postgresql_where=sa.text("live = 1"),
     )
+    op.create_table(
+        "copies",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("path_id", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("subject_id", sa.Text(), nullable=False),
+        sa.Column("target_path", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("done_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("total_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("deadline_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("live", sa.Integer(), nullable=True),
+        sa.Column("host_version", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name=op.f("ck_copies_reason")),
+        sa.CheckConstraint("live IS NOT NULL OR state != 'wanted'", name=op.f("ck_copies_wanted_is_live")),
+        sa.CheckConstraint(
+            "live IS NULL OR (live = 1 AND state IN ('wanted', 'dropped'))", name=op.f("ck_copies_live")
+        ),
+        sa.CheckConstraint("state IN ('wanted', 'done', 'failed', 'dropped')", name=op.f("ck_copies_state")),
+        sa.ForeignKeyConstraint(["host"], ["hosts.name"], name=op.f("fk_copies_host_hosts")),
+        sa.ForeignKeyConstraint(["path_id"], ["paths.id"], name=op.f("fk_copies_path_id_paths")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_copies")),
+    )
+    op.create_index("ix_copies_host_version", "copies", ["host", "host_version"], unique=False)
+    op.create_index("ix_copies_subject_id", "copies", ["subject_id"], unique=False)
