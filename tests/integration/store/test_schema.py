@@ -298,7 +298,7 @@ RELEASE_CLAIM = CLOSE + "UPDATE claims SET released_at = 5, live = NULL;"
 REVIVE_SNAPSHOT = "UPDATE snapshots SET live = 1, deleted_at = NULL;"
 SHARE = (
     RELEASE_CLAIM
-    + "DELETE FROM paths; DELETE FROM attachments; DELETE FROM claims; UPDATE volumes SET multiattach = 1;"
+    + "DELETE FROM copies; DELETE FROM paths; DELETE FROM attachments; DELETE FROM claims; UPDATE volumes SET multiattach = 1;"
 )
 
 
@@ -365,7 +365,7 @@ COPY_CASES = [
     Case(
         "ck_copies_state",
         "a copy is wanted, done, failed or dropped",
-        ("UPDATE copies SET state = 'forgotten'",),
+        ("UPDATE copies SET state = 'forgotten', live = NULL",),
         ("UPDATE copies SET state = 'dropped'",),
     ),
     Case(
