@@ -298,7 +298,8 @@ RELEASE_CLAIM = CLOSE + "UPDATE claims SET released_at = 5, live = NULL;"
 REVIVE_SNAPSHOT = "UPDATE snapshots SET live = 1, deleted_at = NULL;"
 SHARE = (
     RELEASE_CLAIM
-    + "DELETE FROM copies; DELETE FROM paths; DELETE FROM attachments; DELETE FROM claims; UPDATE volumes SET multiattach = 1;"
+    + "DELETE FROM copies; DELETE FROM paths; DELETE FROM attachments; DELETE FROM claims;"
+    + "UPDATE volumes SET multiattach = 1;"
 )
 
 
