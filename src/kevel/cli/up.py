@@ -29,12 +29,14 @@ from kevel.control.groups import Groups
 from kevel.control.identity import Identity
 from kevel.control.images import Images
 from kevel.control.messages import Messages
+from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.servers import Servers
 from kevel.control.services import Services
 from kevel.control.transfers import Transfers
+from kevel.control.type_encryptions import TypeEncryptions
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volumes import Volumes
 from kevel.domain.errors import SetupError
@@ -170,6 +172,8 @@ async def running(
             quotas=Quotas(runtime, config.quotas),
             group_types=GroupTypes(runtime),
             groups=Groups(runtime, limits, availability_zone=config.availability_zone),
+            qos=Qos(runtime),
+            type_encryptions=TypeEncryptions(runtime),
             comparison=engine.workers.comparison,
             explaining=engine.workers.explaining,
         )

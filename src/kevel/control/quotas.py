@@ -17,7 +17,7 @@ from kevel.domain.quotas import (
 )
 from kevel.store import quotas as rows
 from kevel.store.transactions import Tx
-from kevel.store.volume_types import list_types
+from kevel.store.volume_types import list_visible_types
 
 
 class Quotas:
@@ -73,10 +73,9 @@ def _check_class(name: str) -> None:
 def _keys(tx: Tx, actor: Actor) -> dict[str, QuotaKey]:
     """What is limited, by its name; the types among it are those that the actor may see."""
     keys = {resource: QuotaKey(resource) for resource in RESOURCES}
-    for volume_type in list_types(tx):
-        if volume_type.is_public or actor.is_admin:
-            for resource in TYPED_RESOURCES:
-                keys[f"{resource}_{volume_type.name}"] = QuotaKey(resource, volume_type.id)
+    for volume_type in list_visible_types(tx, actor):
+        for resource in TYPED_RESOURCES:
+            keys[f"{resource}_{volume_type.name}"] = QuotaKey(resource, volume_type.id)
     return keys
 
 

@@ -14,10 +14,12 @@ from kevel.control.hosts import Hosts
 from kevel.control.identity import Identity
 from kevel.control.images import Images
 from kevel.control.messages import Messages
+from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
 from kevel.control.servers import Servers
 from kevel.control.transfers import Transfers
+from kevel.control.type_encryptions import TypeEncryptions
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volumes import Volumes
 
@@ -40,5 +42,7 @@ class Services:
     quotas: Quotas
     group_types: GroupTypes
     groups: Groups
+    qos: Qos
+    type_encryptions: TypeEncryptions
     comparison: Comparison
     explaining: Explaining

@@ -13,6 +13,7 @@ from kevel.domain.errors import Forbidden, Invalid, NotFound, OverLimit, StepErr
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB, MIB, Actor, OperationKind, Subject, Volume
 from kevel.domain.status import volume_status
+from kevel.domain.type_specs import check_size, check_zone
 from kevel.storage.base import Backend, Capacity
 from kevel.store import volume_lists as lists
 from kevel.store.groups import check_group_takes
@@ -21,13 +22,14 @@ from kevel.store.operations import begin_operation
 from kevel.store.quotas import check_room_for
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import Page, Summary, VolumeFilter, VolumePage, VolumeView, view_volume
-from kevel.store.volume_types import VolumeType
+from kevel.store.volume_types import VolumeType, load_encryption, load_type
 from kevel.store.volumes import (
     begin_delete,
     change_volume,
     find_volume,
     insert_volume,
     provisioned_gib,
+    tell_hosts,
     volume_operation,
 )
 
@@ -213,6 +215,10 @@ def _create(
     tx: Tx, actor: Actor, new: NewVolume, room: _Room, *, volume_id: str, availability_zone: str, at: int
 ) -> VolumeView:
     volume_type = resolve_type(tx, new.type_ref, actor)
+    check_size(volume_type.name, volume_type.extra_specs, new.size_gib)
+    check_zone(volume_type.name, volume_type.extra_specs, new.availability_zone or availability_zone)
+    if load_encryption(tx, volume_type.id) is not None:
+        raise Invalid(f"Volumes of the type {volume_type.name} are to be encrypted, and Kevel encrypts no volumes yet.")
     _check_backend(volume_type, room.backend)
     if new.availability_zone not in (None, availability_zone):
         raise Invalid(
@@ -346,6 +352,9 @@ def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: _Room, *,
             f"Invalid volume: volume {volume_id} is a qcow2 file and in use; such a volume can be extended when it is "
             "detached."
         )
+    volume_type = load_type(tx, volume.volume_type_id)
+    if volume_type is not None:
+        check_size(volume_type.name, volume_type.extra_specs, size_gib)
     demand = {"gigabytes": size_gib - volume.size_gib, "per_volume_gigabytes": size_gib}
     check_room_for(tx, volume.project_id, demand, volume_type_id=volume.volume_type_id)
     _check_room(tx, room, size_gib - volume.size_gib)
@@ -407,6 +416,9 @@ def _retype(tx: Tx, actor: Actor, volume_id: str, type_ref: str, *, backend: str
     if volume_type.id == view.volume.volume_type_id:
         raise Invalid(f"Invalid input received: volume {volume_id} has the type {volume_type.name} already.")
     _check_backend(volume_type, backend)
+    check_size(volume_type.name, volume_type.extra_specs, view.volume.size_gib)
+    if any(load_encryption(tx, type_id) is not None for type_id in (volume_type.id, view.volume.volume_type_id)):
+        raise Invalid(f"Invalid volume: volume {volume_id} would have to be encrypted or decrypted by its retype.")
     demand = {"volumes": 1, "gigabytes": view.volume.size_gib}
     check_room_for(tx, view.volume.project_id, demand, volume_type_id=volume_type.id, of_type_only=True)
     if volume_type.multiattach != view.volume.multiattach:
@@ -415,6 +427,8 @@ def _retype(tx: Tx, actor: Actor, volume_id: str, type_ref: str, *, backend: str
         if volume_type.multiattach and view.volume.format != "raw":
             raise Invalid(f"Invalid volume: volume {volume_id} is a {view.volume.format} file and cannot be shared.")
     change_volume(tx, volume_id, volume_type_id=volume_type.id, multiattach=volume_type.multiattach, updated_at=at)
+    # What the type limits reaches the guests that have the volume.
+    tell_hosts(tx, volume_id)
 
 
 def _reset_status(

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
-from sqlalchemy import Row, bindparam, or_, select
+from sqlalchemy import Row, and_, bindparam, or_, select
 
 from kevel.domain.assignments import Assignments, PathAssignment, ServerAssignment
 from kevel.domain.ladder import Rung
 from kevel.domain.model import GIB, ServerGoal
+from kevel.domain.tuning import tune_from_specs
 from kevel.store.copies import copies_for_host
+from kevel.store.qos_specs import FRONT_END
 from kevel.store.schema.attachments import attachments, paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.servers import hosts, servers
-from kevel.store.schema.volumes import volumes
+from kevel.store.schema.volume_types import qos_specs
+from kevel.store.schema.volumes import volume_types, volumes
 from kevel.store.transactions import Tx
 
 #: Opens a path's sealed connection_info; pure.
@@ -46,10 +49,13 @@ _PATHS = (
         volumes.c.readonly,
         volumes.c.multiattach,
         volumes.c.backend,
+        qos_specs.c.specs.label("limits"),
     )
     .join(attachments, attachments.c.id == paths.c.attachment_id)
     .join(servers, servers.c.id == paths.c.server_id)
     .join(volumes, volumes.c.id == paths.c.volume_id)
+    .join(volume_types, volume_types.c.id == volumes.c.volume_type_id)
+    .outerjoin(qos_specs, and_(qos_specs.c.id == volume_types.c.qos_specs_id, qos_specs.c.consumer.in_(FRONT_END)))
     .where(paths.c.host == bindparam("of_host"), paths.c.host_version > bindparam("since"))
     .where(or_(paths.c.live == LIVE, bindparam("since") > 0))
 )
@@ -134,5 +140,6 @@ def _path(row: Row[Any], open_info: OpenInfo, effect_free: Mapping[str, Containe
         unit=row.unit,
         read_only=row.readonly,
         shareable=row.multiattach,
+        tune=tune_from_specs(row.limits or {}, row.size_gib),
         effect_free=tuple(rung for rung in Rung if rung in free),
     )

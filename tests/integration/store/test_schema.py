@@ -61,7 +61,6 @@ WORLD: dict[str, dict[str, object]] = {
         "volume_type_id": "",
         "upper_limit": 1,
     },
-    "volume_types": {"id": "type", "name": "plain", "is_public": 1, "extra_specs": "{}", "created_at": 1},
     "group_types": {"id": "kind", "name": "plain", "is_public": 1, "group_specs": "{}", "created_at": 1},
     "groups": {
         "id": "group",
@@ -77,6 +76,25 @@ WORLD: dict[str, dict[str, object]] = {
         "group_id": "group",
         "project_id": "project",
         "user_id": "user",
+        "created_at": 1,
+    },
+    "qos_specs": {"id": "qos", "name": "gold", "consumer": "front-end", "specs": "{}", "created_at": 1},
+    "volume_types": {
+        "id": "type",
+        "name": "plain",
+        "is_public": 1,
+        "extra_specs": "{}",
+        "qos_specs_id": "qos",
+        "created_at": 1,
+    },
+    "type_access": {"volume_type_id": "type", "project_id": "project"},
+    "default_types": {"volume_type_id": "type", "project_id": "project"},
+    "type_encryptions": {
+        "volume_type_id": "type",
+        "id": "encryption",
+        "provider": "luks",
+        "control_location": "front-end",
+        "key_size": 256,
         "created_at": 1,
     },
     "transfers": {
@@ -392,7 +410,35 @@ COPY_CASES = [
     ),
 ]
 
+TYPE_CASES = [
+    Case(
+        "one_qos_specs_of_that_name",
+        "QoS specs have one name",
+        (copy("qos_specs", id="other"),),
+        (copy("qos_specs", id="other", name="other"),),
+    ),
+    Case(
+        "ck_qos_specs_consumer",
+        "somebody keeps to them",
+        ("UPDATE qos_specs SET consumer = 'nobody'",),
+        ("UPDATE qos_specs SET consumer = 'both'", "UPDATE qos_specs SET consumer = 'back-end'"),
+    ),
+    Case(
+        "ck_type_encryptions_control_location",
+        "it is known who encrypts",
+        ("UPDATE type_encryptions SET control_location = 'both'",),
+        ("UPDATE type_encryptions SET control_location = 'back-end'",),
+    ),
+    Case(
+        "ck_type_encryptions_key_size",
+        "a key has a size, or none was said",
+        ("UPDATE type_encryptions SET key_size = -1",),
+        ("UPDATE type_encryptions SET key_size = NULL",),
+    ),
+]
+
 CASES = [
+    *TYPE_CASES,
     *QUOTA_CASES,
     *COPY_CASES,
     Case(

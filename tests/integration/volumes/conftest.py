@@ -16,10 +16,12 @@ from kevel.control.attachments import Attachments
 from kevel.control.group_types import GroupTypes
 from kevel.control.groups import Groups
 from kevel.control.messages import Messages
+from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.transfers import Transfers
+from kevel.control.type_encryptions import TypeEncryptions
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volume_worker import VolumeWorker
 from kevel.control.volumes import Volumes
@@ -82,6 +84,8 @@ class World:
             quotas=Quotas(runtime, QuotaDefaults()),
             group_types=GroupTypes(runtime),
             groups=Groups(runtime, limits, availability_zone="nova"),
+            qos=Qos(runtime),
+            type_encryptions=TypeEncryptions(runtime),
         )
         self.clients: dict[str, httpx.AsyncClient] = {}
 

@@ -149,38 +149,3 @@ class ResetStatus(msgspec.Struct, frozen=True, kw_only=True):
     """os-reset_status."""
 
     reset: Statuses = msgspec.field(name="os-reset_status")
-
-
-class NewTypeFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A volume type as it is asked for."""
-
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-    description: Text | None = None
-    is_public: Bool | None = msgspec.field(default=None, name="os-volume-type-access:is_public")
-    extra_specs: dict[Key, Text] | None = None
-
-
-class CreateType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """POST /types."""
-
-    volume_type: NewTypeFields
-
-
-class TypeChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What PUT may change."""
-
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
-    description: Text | msgspec.UnsetType | None = msgspec.UNSET
-    is_public: Bool | None = None
-
-
-class UpdateType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """PUT /types/{id}."""
-
-    volume_type: TypeChanges
-
-
-class PutSpecs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """POST /types/{id}/extra_specs."""
-
-    extra_specs: Annotated[dict[Key, Text], msgspec.Meta(min_length=1)]

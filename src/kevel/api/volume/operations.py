@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from kevel.api.operations import VERSIONS_PATH, Api, ErrorStyle, Policy, Version
-from kevel.api.volume import attachments, bodies, messages, replies, service, types, volumes
+from kevel.api.volume import attachments, bodies, messages, replies, service, volumes
 from kevel.api.volume.group_types.operations import GROUP_TYPES
 from kevel.api.volume.groups.operations import GROUPS
+from kevel.api.volume.qos.operations import QOS
 from kevel.api.volume.quotas.operations import QUOTAS
 from kevel.api.volume.rows import PAGE_QUERY, act, admin, public, read, write
 from kevel.api.volume.transfers.operations import TRANSFERS
+from kevel.api.volume.types.operations import TYPES
 
 LIST_QUERY: Final = (
     *PAGE_QUERY,
@@ -329,97 +331,6 @@ MESSAGES: Final = (
     ),
 )
 
-TYPES: Final = (
-    read(
-        name="listTypes",
-        reply=replies.TYPES,
-        query_names=("is_public", "name", *PAGE_QUERY),
-        new_id="/volume_types/0/id",
-        path="/types",
-        handler=types.list_types,
-        errors=(400, 404),
-    ),
-    read(name="showDefaultType", reply=replies.TYPE, path="/types/default", handler=types.show_default_type),
-    read(name="showType", reply=replies.TYPE, path="/types/{type_id}", handler=types.show_one, errors=(404,)),
-    admin(
-        name="createType",
-        reply=replies.TYPE,
-        new_id="/volume_type/id",
-        method="POST",
-        path="/types",
-        handler=types.create_type,
-        errors=(400, 409),
-        body=bodies.CreateType,
-    ),
-    admin(
-        name="updateType",
-        reply=replies.TYPE,
-        method="PUT",
-        path="/types/{type_id}",
-        handler=types.update_type,
-        errors=(400, 404, 409),
-        body=bodies.UpdateType,
-    ),
-    admin(
-        name="deleteType",
-        reply=None,
-        method="DELETE",
-        path="/types/{type_id}",
-        handler=types.delete_type,
-        success=202,
-        errors=(400, 404),
-    ),
-    admin(
-        name="listTypeAccess",
-        reply=replies.ACCESS,
-        method="GET",
-        path="/types/{type_id}/os-volume-type-access",
-        handler=types.list_access,
-        errors=(404,),
-    ),
-    read(
-        name="listSpecs",
-        reply=replies.SPECS,
-        path="/types/{type_id}/extra_specs",
-        handler=types.list_specs,
-        errors=(404,),
-    ),
-    admin(
-        name="addSpecs",
-        reply=replies.SPECS,
-        method="POST",
-        path="/types/{type_id}/extra_specs",
-        handler=types.add_specs,
-        errors=(400, 404),
-        body=bodies.PutSpecs,
-    ),
-    read(
-        name="showSpec",
-        reply=dict[str, str],
-        path="/types/{type_id}/extra_specs/{key}",
-        handler=types.show_spec,
-        errors=(404,),
-    ),
-    admin(
-        name="putSpec",
-        reply=dict[str, str],
-        method="PUT",
-        path="/types/{type_id}/extra_specs/{key}",
-        handler=types.put_spec,
-        errors=(400, 404),
-        body=dict[bodies.Key, bodies.Text],
-    ),
-    admin(
-        name="removeSpec",
-        reply=None,
-        method="DELETE",
-        path="/types/{type_id}/extra_specs/{key}",
-        handler=types.remove_spec,
-        success=202,
-        errors=(404,),
-    ),
-)
-
 API: Final = Api(
     name="volume",
     prefix="/volume/v3",
@@ -434,6 +345,7 @@ API: Final = Api(
         *GROUP_TYPES,
         *GROUPS,
         *QUOTAS,
+        *QOS,
     ),
     error_style=ErrorStyle.COMPUTE,
     versions=(service.VERSION_LOWEST, service.VERSION_HIGHEST),

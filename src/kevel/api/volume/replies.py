@@ -94,18 +94,6 @@ class Attachment(AttachmentSummary, kw_only=True):
     connection_info: dict[str, Any]
 
 
-class VolumeType(Answer, kw_only=True):
-    """A volume type."""
-
-    id: str
-    name: str
-    description: str | None
-    is_public: bool
-    access_is_public: bool = field(name="os-volume-type-access:is_public")
-    extra_specs: dict[str, str]
-    qos_specs_id: UnsetType | None = UNSET
-
-
 class Message(Answer, kw_only=True):
     """Why an accepted request failed."""
 
@@ -192,7 +180,3 @@ ATTACHMENT_DETAILS: Final = name_list("attachments", Attachment)
 ATTACHMENT: Final = name_answer("attachment", Attachment)
 MESSAGES: Final = name_list("messages", Message)
 MESSAGE: Final = name_answer("message", Message)
-TYPES: Final = name_list("volume_types", VolumeType)
-TYPE: Final = name_answer("volume_type", VolumeType)
-SPECS: Final = name_answer("extra_specs", dict[str, str])
-ACCESS: Final = name_answer("volume_type_access", list[Any])

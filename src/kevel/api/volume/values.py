@@ -62,8 +62,8 @@ def read_number(query: dict[str, str], name: str) -> int | None:
     return int(text)
 
 
-def read_metadata(text: str) -> dict[str, str]:
-    """The metadata filter: JSON, or the Python text of a dictionary, which clients send. Raises Invalid."""
+def read_metadata(text: str, name: str = "metadata") -> dict[str, str]:
+    """A filter by pairs: JSON, or the Python text of a dictionary, which clients send. Raises Invalid."""
     value: Any = None
     if len(text) <= FILTER_CHARACTERS_MAX:
         try:
@@ -71,7 +71,7 @@ def read_metadata(text: str) -> dict[str, str]:
         except (msgspec.DecodeError, RecursionError):
             value = _read_literal(text)
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise Invalid("Invalid input for metadata: the filter has to be a dictionary of texts.")
+        raise Invalid(f"Invalid input for {name}: the filter has to be a dictionary of texts.")
     return {key: str(one) for key, one in value.items()}
 
 

@@ -1,18 +1,14 @@
-"""How volumes, types and attachments are shown, at each microversion."""
+"""How volumes and attachments are shown, at each microversion."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from kevel.api.operations import Call, Version
 from kevel.api.volume.values import show_time
 from kevel.domain.status import attachment_status
 from kevel.store.attachments import AttachmentView
 from kevel.store.volume_lists import VolumeView
-from kevel.store.volume_types import VolumeType
-
-#: Extra specs that users see; the others are between the operator and the back end.
-_PUBLIC_SPECS: Final = frozenset({"multiattach", "RESKEY:availability_zones", "replication_enabled"})
 
 
 class VolumeShower:
@@ -144,24 +140,3 @@ def show_attachment(view: AttachmentView, *, readonly: bool) -> dict[str, Any]:
         "attach_mode": attach_mode(readonly=readonly),
         "connection_info": {},
     }
-
-
-def show_type(volume_type: VolumeType, *, is_admin: bool) -> dict[str, Any]:
-    """A volume type; what is between operator and back end only to admins."""
-    shown = {
-        "id": volume_type.id,
-        "name": volume_type.name,
-        "description": volume_type.description,
-        "is_public": volume_type.is_public,
-        "os-volume-type-access:is_public": volume_type.is_public,
-        "extra_specs": show_specs(volume_type, is_admin=is_admin),
-    }
-    if is_admin:
-        shown["qos_specs_id"] = None
-    return shown
-
-
-def show_specs(volume_type: VolumeType, *, is_admin: bool) -> dict[str, str]:
-    """The extra specs that the caller may see."""
-    specs = volume_type.extra_specs
-    return specs if is_admin else {key: value for key, value in specs.items() if key in _PUBLIC_SPECS}

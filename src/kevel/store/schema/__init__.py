@@ -11,6 +11,7 @@ from kevel.store.schema import (
     quotas,
     servers,
     transfers,
+    volume_types,
     volumes,
 )
 from kevel.store.schema.base import metadata
@@ -27,5 +28,6 @@ __all__ = [
     "quotas",
     "servers",
     "transfers",
+    "volume_types",
     "volumes",
 ]

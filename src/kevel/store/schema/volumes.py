@@ -36,6 +36,7 @@ volume_types = Table(
     Column("description", Text),
     Column("is_public", Boolean, nullable=False),
     Column("extra_specs", Json(dict[str, str]), nullable=False),
+    Column("qos_specs_id", Text, ForeignKey("qos_specs.id")),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger),
     #: A deleted type stays for the tombstones of its volumes.

@@ -170,6 +170,18 @@ def upgrade() -> None:
     op.create_index("ix_messages_expires_at", "messages", ["expires_at"], unique=False)
     op.create_index("ix_messages_project_id_created_at", "messages", ["project_id", "created_at"], unique=False)
     op.create_table(
+        "qos_specs",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("consumer", sa.Text(), nullable=False),
+        sa.Column("specs", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("consumer IN ('front-end', 'back-end', 'both')", name=op.f("ck_qos_specs_consumer")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_qos_specs")),
+    )
+    op.create_index("one_qos_specs_of_that_name", "qos_specs", ["name"], unique=True)
+    op.create_table(
         "quota_limits",
         sa.Column("owner_kind", sa.Text(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
@@ -231,26 +243,6 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_transfers")),
         sa.UniqueConstraint("id", "volume_id", name=op.f("uq_transfers_id_volume_id")),
-    )
-    op.create_table(
-        "volume_types",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=True),
-        sa.Column("is_public", sa.Boolean(), nullable=False),
-        sa.Column("extra_specs", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", sa.BigInteger(), nullable=True),
-        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_volume_types")),
-    )
-    op.create_index(
-        "one_type_of_that_name",
-        "volume_types",
-        ["name"],
-        unique=True,
-        sqlite_where=sa.text("deleted_at IS NULL"),
-        postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.create_table(
         "endpoints",
@@ -360,6 +352,30 @@ def upgrade() -> None:
         sa.UniqueConstraint("domain_id", "name", name=op.f("uq_users_domain_id_name")),
     )
     op.create_table(
+        "volume_types",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("is_public", sa.Boolean(), nullable=False),
+        sa.Column("extra_specs", sa.Text(), nullable=False),
+        sa.Column("qos_specs_id", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["qos_specs_id"], ["qos_specs.id"], name=op.f("fk_volume_types_qos_specs_id_qos_specs")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_volume_types")),
+    )
+    op.create_index(
+        "one_type_of_that_name",
+        "volume_types",
+        ["name"],
+        unique=True,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_table(
         "application_credentials",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("user_id", sa.Text(), nullable=False),
@@ -385,6 +401,15 @@ def upgrade() -> None:
     )
     op.create_index(
         op.f("ix_application_credentials_project_id"), "application_credentials", ["project_id"], unique=False
+    )
+    op.create_table(
+        "default_types",
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("volume_type_id", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["volume_type_id"], ["volume_types.id"], name=op.f("fk_default_types_volume_type_id_volume_types")
+        ),
+        sa.PrimaryKeyConstraint("project_id", name=op.f("pk_default_types")),
     )
     op.create_table(
         "group_snapshots",
@@ -454,6 +479,35 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("finished_at IS NULL"),
         postgresql_where=sa.text("finished_at IS NULL"),
+    )
+    op.create_table(
+        "type_access",
+        sa.Column("volume_type_id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["volume_type_id"], ["volume_types.id"], name=op.f("fk_type_access_volume_type_id_volume_types")
+        ),
+        sa.PrimaryKeyConstraint("volume_type_id", "project_id", name=op.f("pk_type_access")),
+    )
+    op.create_index("ix_type_access_project_id", "type_access", ["project_id"], unique=False)
+    op.create_table(
+        "type_encryptions",
+        sa.Column("volume_type_id", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("control_location", sa.Text(), nullable=False),
+        sa.Column("cipher", sa.Text(), nullable=True),
+        sa.Column("key_size", sa.Integer(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint(
+            "control_location IN ('front-end', 'back-end')", name=op.f("ck_type_encryptions_control_location")
+        ),
+        sa.CheckConstraint("key_size >= 0", name=op.f("ck_type_encryptions_key_size")),
+        sa.ForeignKeyConstraint(
+            ["volume_type_id"], ["volume_types.id"], name=op.f("fk_type_encryptions_volume_type_id_volume_types")
+        ),
+        sa.PrimaryKeyConstraint("volume_type_id", name=op.f("pk_type_encryptions")),
     )
     op.create_table(
         "volumes",

@@ -1,0 +1,1 @@
+"""Qualities of service that volume types share."""
