@@ -116,7 +116,11 @@ def _configure(
             "max_microversion": "latest",
             "fixed_network_name": "",
         },
-        "compute-feature-enabled": {"volume_multiattach": True, "resize": True, "console_output": True},
+        "compute-feature-enabled": {
+            "volume_multiattach": True,
+            # Kevel sets no password in a guest, and so tells none.
+            "enable_instance_password": False,
+        },
         "volume": {
             "build_interval": 1,
             "build_timeout": 60,

@@ -25,6 +25,7 @@ from kevel.api.operations import (
     Api,
     Call,
     Caller,
+    ErrorStyle,
     Operation,
     Policy,
     Reply,
@@ -144,7 +145,9 @@ class ApiApp:
         return path, None
 
     def _find_rows(self, method: str, path: str, version: Version) -> tuple[list[Operation], Mapping[str, str]]:
-        if len(path) > 1:
+        if path.endswith("/") and len(path) > 1:
+            if self.api.error_style is ErrorStyle.COMPUTE:
+                raise NotFound  # "/volumes/" names a volume without an id, in Nova and Cinder
             path = path.rstrip("/") or "/"
         known = False
         for route, operations in self._routes.get(_shape(path), ()):

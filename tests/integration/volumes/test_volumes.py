@@ -563,3 +563,18 @@ async def test_discovery_needs_no_token(world: World) -> None:
             (version,) = answer.json()["versions"]
             assert (version["version"], version["min_version"], version["status"]) == ("3.71", "3.0", "CURRENT")
             assert version["links"][0]["href"] == "http://kevel.test/volume/v3/"
+
+
+async def test_a_full_page_has_a_link_to_the_next_one_even_if_nothing_follows(world: World, five: list[str]) -> None:
+    full = (await world.call("GET", "/volumes?limit=5")).json()
+    assert len(full["volumes"]) == len(five)
+    (link,) = full["volumes_links"]
+    last = (await world.clients["member"].get(link["href"])).json()
+    assert last == {"volumes": []}
+    assert "volumes_links" not in (await world.call("GET", "/volumes?limit=6")).json()
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_a_volume_without_an_id_is_not_found(world: World, method: str) -> None:
+    body = {"volume": {"name": "other"}} if method == "PUT" else None
+    message(await world.call(method, "/volumes/", body), 404)

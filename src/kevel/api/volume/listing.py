@@ -111,8 +111,11 @@ def cut_page(found: Sequence[T], ids: Sequence[str], page: Page) -> tuple[Sequen
 
 
 def with_links(call: Call, name: str, rows: list[Any], *, page: Page, has_more: bool, last_id: str) -> dict[str, Any]:
-    """The body of a list: the rows, and the link to the next page where there is one."""
+    """The body of a list: the rows, and the link to the next page.
+
+    A full page has the link even if nothing follows, as in Cinder: its clients read on until a page is empty.
+    """
     body: dict[str, Any] = {name: rows}
-    if has_more and rows:
+    if rows and (has_more or len(rows) == page.limit):
         body[f"{name}_links"] = next_links(call, limit=page.limit, last_id=last_id)
     return body
