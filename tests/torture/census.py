@@ -39,7 +39,7 @@ UNFINISHED: Final = (
     ),
     (
         "operation",
-        """SELECT volume_id AS id, kind || ' ' || ifnull(last_error, '') AS why FROM operations
+        """SELECT subject_id AS id, kind || ' ' || ifnull(last_error, '') AS why FROM operations
         WHERE finished_at IS NULL""",
     ),
     ("action", "SELECT subject_id AS id, action AS why FROM server_actions WHERE finished_at IS NULL"),
