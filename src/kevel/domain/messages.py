@@ -14,21 +14,30 @@ KEPT_S: Final = 30 * 24 * 3600
 
 
 class Action(enum.Enum):
-    """What was being done: Cinder's number, and words. The number 100 is Kevel's own: Cinder has none for it."""
+    """What was being done: Cinder's number, and words. Numbers from 100 are Kevel's own: Cinder has none for them."""
 
     ATTACH_VOLUME = ("002", "attach volume")
+    COPY_VOLUME_TO_IMAGE = ("003", "copy volume to image")
     UPDATE_ATTACHMENT = ("004", "update attachment")
+    COPY_IMAGE_TO_VOLUME = ("005", "copy image to volume")
     EXTEND_VOLUME = ("007", "extend volume")
     CREATE_VOLUME = ("008", "create volume from backend storage")
+    CREATE_SNAPSHOT = ("009", "create snapshot")
+    DELETE_SNAPSHOT = ("010", "delete snapshot")
+    REIMAGE_VOLUME = ("016", "reimage volume")
     DELETE_VOLUME = ("100", "delete volume")
+    REVERT_VOLUME = ("101", "revert volume to snapshot")
 
 
 class Detail(enum.Enum):
     """Cinder's number for what went wrong."""
 
     UNKNOWN_ERROR = "001"
+    FAILED_TO_UPLOAD_VOLUME = "004"
     DRIVER_FAILED_EXTEND = "010"
     DRIVER_FAILED_CREATE = "012"
+    SNAPSHOT_CREATE_ERROR = "013"
+    SNAPSHOT_DELETE_ERROR = "016"
     ATTACH_ERROR = "021"
     DETACH_ERROR = "022"
 
@@ -38,17 +47,28 @@ OF_OPERATION: Final = {
     OperationKind.CREATING: (Action.CREATE_VOLUME, Detail.DRIVER_FAILED_CREATE),
     OperationKind.EXTENDING: (Action.EXTEND_VOLUME, Detail.DRIVER_FAILED_EXTEND),
     OperationKind.DELETING: (Action.DELETE_VOLUME, Detail.UNKNOWN_ERROR),
+    OperationKind.DOWNLOADING: (Action.REIMAGE_VOLUME, Detail.UNKNOWN_ERROR),
+    OperationKind.UPLOADING: (Action.COPY_VOLUME_TO_IMAGE, Detail.FAILED_TO_UPLOAD_VOLUME),
+    OperationKind.REVERTING: (Action.REVERT_VOLUME, Detail.UNKNOWN_ERROR),
+}
+
+#: What is said of a failed operation on a snapshot.
+OF_SNAPSHOT: Final = {
+    OperationKind.CREATING: (Action.CREATE_SNAPSHOT, Detail.SNAPSHOT_CREATE_ERROR),
+    OperationKind.DELETING: (Action.DELETE_SNAPSHOT, Detail.SNAPSHOT_DELETE_ERROR),
 }
 
 _WORDS: Final = dict(action.value for action in Action)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One message about a volume."""
+    """One message about a volume, or about a snapshot or another thing that comes of one."""
 
     id: str
     project_id: str
     request_id: str
+    #: "VOLUME", "VOLUME_SNAPSHOT".
+    resource_type: str = "VOLUME"
     resource_uuid: str
     action_id: str
     detail_id: str
@@ -60,7 +80,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def event_id(self) -> str:
         """Cinder's name for the kind of message."""
-        return f"VOLUME_VOLUME_{self.action_id}_{self.detail_id}"
+        return f"VOLUME_{self.resource_type}_{self.action_id}_{self.detail_id}"
 
     @property
     def user_message(self) -> str:

@@ -126,6 +126,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     metadata: dict[str, str]
     group_snapshot_id: str | None = None
+    bootable: bool = False
+    image_metadata: dict[str, str] | None = None
+    progress_said: str | None = None
     #: Set once the back end has made it.
     made: bool = False
     fault: Reason | None = None
@@ -145,6 +148,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     #: The volume that it is about.
     volume_id: str | None
     kind: OperationKind
+    #: What it copies from: a volume's or snapshot's id, or an image's file.
+    reads: str | None = None
+    #: Per cent of its copy that are done.
+    progress: int = 0
     #: What the kind needs: {"size_gib": 2} for extending.
     args: dict[str, Any]
     request_id: str

@@ -15,6 +15,7 @@ from kevel.domain.model import (
     Server,
     ServerGoal,
     ServerRung,
+    Snapshot,
     Volume,
 )
 
@@ -23,6 +24,9 @@ _FAULT_STATUS = {
     f"{OperationKind.CREATING.value}_failed": "error",
     f"{OperationKind.DELETING.value}_failed": "error_deleting",
     f"{OperationKind.EXTENDING.value}_failed": "error_extending",
+    f"{OperationKind.RESTORING_BACKUP.value}_failed": "error_restoring",
+    f"{OperationKind.DOWNLOADING.value}_failed": "error",
+    f"{OperationKind.REVERTING.value}_failed": "error",
 }
 
 _DELETING_FAILED = f"{OperationKind.DELETING.value}_failed"
@@ -95,6 +99,19 @@ def group_status(
     if any(fault is not None for fault in unmade):
         return "error"
     return "creating" if unmade else "available"
+
+
+def snapshot_status(snapshot: Snapshot, operation: Operation | None) -> str:
+    """Cinder's word for a snapshot: mask, then running operation, then fault, then available."""
+    if snapshot.deleted_at is not None:
+        return "deleted"
+    if snapshot.mask is not None:
+        return snapshot.mask
+    if operation is not None and operation.finished_at is None:
+        return operation.kind.value
+    if snapshot.fault is not None:
+        return _FAULT_STATUS.get(snapshot.fault.code, "error")
+    return "available"
 
 
 def vm_state(server: Server) -> str:

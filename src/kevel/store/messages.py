@@ -39,11 +39,12 @@ def add_message(
     cause: str,
     project_id: str,
     request_id: str,
-    volume_id: str,
+    resource_id: str,
     action: Action,
     detail: Detail,
     text: str,
     at: int,
+    resource_type: str = "VOLUME",
 ) -> None:
     """Tell the project's users why the request failed.
 
@@ -54,7 +55,8 @@ def add_message(
         id=str(uuid.uuid5(_NAMESPACE, cause)),
         project_id=project_id,
         request_id=request_id,
-        resource_uuid=volume_id,
+        resource_type=resource_type,
+        resource_uuid=resource_id,
         action_id=action.value[0],
         detail_id=detail.value,
         text=text,

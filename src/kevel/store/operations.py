@@ -27,6 +27,13 @@ _INSERT = insert(operations).returning(operations.c.id)
 _OPEN = update(operations).where(operations.c.id == bindparam("of_operation"), operations.c.finished_at.is_(None))
 _FINISH = _OPEN.values(finished_at=bindparam("new_at"), last_error=bindparam("new_error"))
 _NOTE = _OPEN.values(last_error=bindparam("new_error"))
+_ARGS = _OPEN.values(args=bindparam("new_args"))
+_PROGRESS = _OPEN.values(progress=bindparam("new_progress"))
+_READERS = (
+    select(operations.c.subject, operations.c.subject_id)
+    .where(operations.c.reads == bindparam("of_source"), operations.c.finished_at.is_(None))
+    .limit(1)
+)
 _UNFINISHED = select(operations.c.subject_id).where(
     operations.c.subject == bindparam("of_subject"), operations.c.finished_at.is_(None)
 )
@@ -55,16 +62,20 @@ def begin_operation(
     at: int,
     deadline_at: int,
     args: Mapping[str, Any] | None = None,
+    reads: str | None = None,
 ) -> None:
     """Start exclusive work on the subject; its worker is woken. The index one_operation refuses a second one.
 
-    `volume_id` is the volume that the work is about, whose history it is part of; None: it is about none.
+    `volume_id` is the volume that the work is about, whose history it is part of; None: it is about none. `reads` is
+    what it copies from, which is not deleted meanwhile: a volume's or snapshot's id, or an image's file.
     """
     values = {
         "subject": subject,
         "subject_id": subject_id,
         "volume_id": volume_id,
         "kind": kind,
+        "reads": reads,
+        "progress": 0,
         "args": dict(args or {}),
         "request_id": request_id,
         "created_at": at,
@@ -116,6 +127,22 @@ def give_up_operation(tx: Tx, operation: Operation, *, actor: str, at: int) -> N
     """Close an operation whose subject is deleted instead. Raises StaleWrite when it is closed already."""
     message = f"The {operation.subject.value} was deleted while it was {operation.kind.value}."
     finish_operation(tx, operation, actor=actor, at=at, error=Reason(code="superseded", message=message, at=at))
+
+
+def note_args(tx: Tx, operation: Operation, args: Mapping[str, Any]) -> None:
+    """Keep how the work goes. Raises StaleWrite when the operation is closed already."""
+    if tx.execute(_ARGS, {"of_operation": operation.id, "new_args": dict(args)}).rowcount != 1:
+        raise StaleWrite
+
+
+def note_progress(tx: Tx, operation: Operation, percent: int) -> None:
+    """Keep how much of the copy is done."""
+    tx.execute(_PROGRESS, {"of_operation": operation.id, "new_progress": percent})
+
+
+def is_read(tx: Tx, source: str) -> bool:
+    """Does an unfinished operation copy from that volume, snapshot or image file?"""
+    return bool(tx.execute(_READERS, {"of_source": source}))
 
 
 def note_error(tx: Tx, operation: Operation, error: Reason) -> None:

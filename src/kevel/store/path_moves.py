@@ -354,7 +354,7 @@ def keep_waiting(tx: Tx, attachment: Attachment, reason: Reason, *, at: int) -> 
         cause=f"{attachment.id}/{attachment.goal_revision}/{reason.code}",
         project_id=attachment.project_id,
         request_id=attachment.goal_request_id,
-        volume_id=attachment.volume_id,
+        resource_id=attachment.volume_id,
         action=MessageAction.ATTACH_VOLUME if attaching else MessageAction.UPDATE_ATTACHMENT,
         detail=Detail.ATTACH_ERROR if attaching else Detail.DETACH_ERROR,
         text=reason.message,

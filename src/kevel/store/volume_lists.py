@@ -51,7 +51,8 @@ SORT_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
 }
 SORT_KEYS: Final = frozenset({*SORT_COLUMNS, "status"})
 
-_COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+#: Comparisons of times, by Cinder's words.
+COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "gt": operator.gt,
     "gte": operator.ge,
     "lt": operator.lt,
@@ -59,7 +60,7 @@ _COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "eq": operator.eq,
     "neq": operator.ne,
 }
-COMPARISONS: Final = frozenset(_COMPARE)
+COMPARISONS: Final = frozenset(COMPARE)
 
 
 class VolumeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,7 +241,7 @@ def _narrow(statement: Select[Any], wanted: VolumeFilter) -> Select[Any]:
         )
         statement = statement.where(volumes.c.volume_type_id.in_(types))
     for one in wanted.times:
-        statement = statement.where(_COMPARE[one.comparison](volumes.c[one.column], one.at))
+        statement = statement.where(COMPARE[one.comparison](volumes.c[one.column], one.at))
     return statement
 
 

@@ -36,6 +36,7 @@ WORLD: dict[str, dict[str, object]] = {
         "id": "message",
         "project_id": "project",
         "request_id": "req-1",
+        "resource_type": "VOLUME",
         "resource_uuid": "volume",
         "action_id": "002",
         "detail_id": "021",

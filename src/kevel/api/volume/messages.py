@@ -63,7 +63,7 @@ def show_message(call: Call, message: Message) -> dict[str, Any]:
         "created_at": show_time(message.created_at),
         "guaranteed_until": show_time(message.expires_at),
         "request_id": message.request_id,
-        "resource_type": "VOLUME",
+        "resource_type": message.resource_type,
         "resource_uuid": message.resource_uuid,
         "links": [
             {"rel": "self", "href": address},

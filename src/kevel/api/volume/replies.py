@@ -104,7 +104,7 @@ class Message(Answer, kw_only=True):
     created_at: str
     guaranteed_until: str
     request_id: str
-    resource_type: Literal["VOLUME"]
+    resource_type: str
     resource_uuid: str
     links: list[Link]
 

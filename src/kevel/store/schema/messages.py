@@ -12,6 +12,8 @@ messages = Table(
     Column("id", Text, primary_key=True),
     Column("project_id", Text, nullable=False),
     Column("request_id", Text, nullable=False),
+    #: Cinder's word for what it speaks of, as "VOLUME" or "VOLUME_SNAPSHOT", and its id.
+    Column("resource_type", Text, nullable=False),
     Column("resource_uuid", Text, nullable=False),
     #: Cinder's numbers for what was being done and for what went wrong.
     Column("action_id", Text, nullable=False),

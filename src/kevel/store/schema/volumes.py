@@ -138,6 +138,11 @@ snapshots = Table(
     Column("format", Text, nullable=False),
     Column("metadata", Json(dict[str, str]), nullable=False),
     Column("group_snapshot_id", Text, ForeignKey("group_snapshots.id")),
+    #: As the volume's, for the volumes that are made from it.
+    Column("bootable", Boolean, nullable=False, default=False),
+    Column("image_metadata", Json(dict[str, str] | None)),
+    #: What somebody said of its progress, in Cinder's form ("80%").
+    Column("progress_said", Text),
     Column("made", Boolean, nullable=False),
     Column("fault", Json(Reason | None)),
     Column("mask", Text),
@@ -181,6 +186,10 @@ operations = Table(
     #: The volume that the work is about, whose history it is part of.
     Column("volume_id", Text, ForeignKey("volumes.id")),
     Column("kind", Word(OperationKind), nullable=False),
+    #: What it copies from: the id of a volume or snapshot, or the file of an image. It stays until the copy has ended.
+    Column("reads", Text),
+    #: Per cent of its copy that are done.
+    Column("progress", Integer, nullable=False, default=0),
     Column("args", Json(dict[str, Any]), nullable=False),
     Column("request_id", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -190,6 +199,13 @@ operations = Table(
     CheckConstraint(_one_of("subject", Subject), name="subject"),
     CheckConstraint("subject != 'volume' OR (volume_id IS NOT NULL AND subject_id = volume_id)", name="volume"),
     CheckConstraint(_one_of("kind", OperationKind), name="kind"),
+    CheckConstraint("progress BETWEEN 0 AND 100", name="progress"),
+    Index(
+        "ix_operations_reads",
+        "reads",
+        sqlite_where=text("finished_at IS NULL"),
+        postgresql_where=text("finished_at IS NULL"),
+    ),
     #: At most one operation works on a thing.
     Index(
         "one_operation",
