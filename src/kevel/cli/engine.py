@@ -13,12 +13,14 @@ import structlog
 
 from kevel.control.attachments import Attachments
 from kevel.control.comparison import Comparison
+from kevel.control.copies import Copies
 from kevel.control.deadlines import Deadlines
 from kevel.control.explaining import Explaining
 from kevel.control.hosts import Hosts
 from kevel.control.paths import PathWorker
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
+from kevel.control.snapshot_worker import SnapshotWorker
 from kevel.control.volume_worker import VolumeWorker
 from kevel.domain.limits import Limits
 from kevel.host.agent import Agent
@@ -26,6 +28,7 @@ from kevel.host.state import HostConfig, HostState
 from kevel.hypervisor.base import Hypervisor
 from kevel.runtime.reconciler import Reconciler
 from kevel.storage.base import Backend, Connector
+from kevel.storage.image_files import ImageFiles
 from kevel.store.transactions import Wake
 
 log = structlog.get_logger(__name__)
@@ -44,15 +47,19 @@ class Workers:
         limits: Limits,
         *,
         keep_house: Callable[[], object] = lambda: None,
+        images: ImageFiles | None = None,
     ) -> None:
         self.attachments = Attachments(runtime, backends, sealer, limits)
         self.hosts = Hosts(runtime, backends, sealer, limits)
         self._paths = PathWorker(runtime, backends, sealer, limits)
-        self._volumes = VolumeWorker(runtime, backends)
+        copies = Copies(runtime)
+        self._volumes = VolumeWorker(runtime, backends, copies, images)
+        self._snapshots = SnapshotWorker(runtime, backends, copies)
         self._deadlines = Deadlines(runtime, limits)
         self._looks = {
             "path": Reconciler("path", self._paths.look, runtime.ids, parallel_max=LOOKS_MAX),
             "volume": Reconciler("volume", self._volumes.look, runtime.ids, parallel_max=LOOKS_MAX),
+            "snapshot": Reconciler("snapshot", self._snapshots.look, runtime.ids, parallel_max=LOOKS_MAX),
         }
         self.comparison = Comparison(runtime, backends)
         self.explaining = Explaining(runtime, backends, limits, self._looks["path"].next_look_s)
@@ -92,6 +99,8 @@ class Workers:
                     self._looks["path"].wake(path_id)
                 for volume_id in await self._volumes.unfinished():
                     self._looks["volume"].wake(volume_id)
+                for snapshot_id in await self._snapshots.unfinished():
+                    self._looks["snapshot"].wake(snapshot_id)
                 await self._deadlines.watch()
                 self._keep_house()
             except Exception:
@@ -121,8 +130,9 @@ class Engine:
         sealer: Sealer,
         *,
         keep_house: Callable[[], object] = lambda: None,
+        images: ImageFiles | None = None,
     ) -> None:
-        self.workers = Workers(runtime, backends, sealer, host.limits, keep_house=keep_house)
+        self.workers = Workers(runtime, backends, sealer, host.limits, keep_house=keep_house, images=images)
         state = HostState(host, hypervisor, connectors, self.workers.hosts, runtime.clock)
         self.agent = Agent(state, runtime.ids)
 

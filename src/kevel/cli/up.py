@@ -35,8 +35,10 @@ from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.servers import Servers
 from kevel.control.services import Services
+from kevel.control.snapshots import Snapshots
 from kevel.control.transfers import Transfers
 from kevel.control.type_encryptions import TypeEncryptions
+from kevel.control.volume_contents import VolumeContents
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volumes import Volumes
 from kevel.domain.errors import SetupError
@@ -146,6 +148,7 @@ async def running(
         host = HostConfig(
             name=config.host, availability_zone=config.availability_zone, data_dir=data.root, limits=limits
         )
+        image_files = ImageFiles(data.root)
         engine = Engine(
             runtime,
             {backend.name: backend},
@@ -154,8 +157,9 @@ async def running(
             host,
             Sealer(data.sealing_key()),
             keep_house=ballast.fill,
+            images=image_files,
         )
-        images, flavors = Images(runtime, ImageFiles(data.root), limits), Flavors(runtime)
+        images, flavors = Images(runtime, image_files, limits), Flavors(runtime)
         await images.open()
         services = Services(
             runtime=runtime,
@@ -164,6 +168,8 @@ async def running(
             flavors=flavors,
             servers=Servers(runtime, images, flavors, limits),
             volumes=Volumes(runtime, backend, limits, host=config.host, availability_zone=config.availability_zone),
+            volume_contents=VolumeContents(runtime, image_files, limits),
+            snapshots=Snapshots(runtime, limits),
             volume_types=VolumeTypes(runtime),
             attachments=engine.workers.attachments,
             hosts=engine.workers.hosts,

@@ -231,6 +231,8 @@ class Images:
         """An upload that nobody carries on (its task was cancelled, or its file could not be removed) is undone."""
         image = await self.show(actor, image_id)
         if image.status is ImageStatus.SAVING and image.file is not None and image.file not in self._uploads:
+            if image.file in await self._runtime.store.read(rows.files_of_volumes):
+                raise Conflict(f"Image {image_id} is being made of a volume; it takes no bytes.")
             await self._remove_file(image.file)
 
     async def _abandon(self, file: str, writer: ImageWriter) -> None:

@@ -18,8 +18,10 @@ from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
 from kevel.control.servers import Servers
+from kevel.control.snapshots import Snapshots
 from kevel.control.transfers import Transfers
 from kevel.control.type_encryptions import TypeEncryptions
+from kevel.control.volume_contents import VolumeContents
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volumes import Volumes
 
@@ -34,6 +36,8 @@ class Services:
     flavors: Flavors
     servers: Servers
     volumes: Volumes
+    volume_contents: VolumeContents
+    snapshots: Snapshots
     volume_types: VolumeTypes
     attachments: Attachments
     hosts: Hosts

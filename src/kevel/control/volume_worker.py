@@ -11,18 +11,23 @@ from typing import Final
 
 import structlog
 
+from kevel.control.copies import WAIT_S, Copies, still_at_rest
 from kevel.control.runtime import Runtime
-from kevel.domain.errors import StepError, StepNever
+from kevel.control.volume_copies import VolumeCopies, copies
+from kevel.control.volume_images import drop_image, fill_image
+from kevel.domain.errors import StaleWrite, StepError, StepNever
 from kevel.domain.ladder import Rung
 from kevel.domain.messages import OF_OPERATION
 from kevel.domain.model import GIB, Actor, Operation, OperationKind, Reason, Subject, Volume
 from kevel.runtime import failpoints
-from kevel.runtime.reconciler import DONE, Outcome, Retry
+from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 from kevel.storage.base import Backend, VolumeFile
+from kevel.storage.image_files import ImageFiles, WrittenBytes
 from kevel.store.actions import start_action
 from kevel.store.attachments import open_of_volume
 from kevel.store.messages import add_message
-from kevel.store.operations import finish_operation, note_error, unfinished
+from kevel.store.operations import finish_operation, is_read, note_error, unfinished
+from kevel.store.snapshots import live_snapshots
 from kevel.store.transactions import Tx
 from kevel.store.volumes import (
     change_volume,
@@ -39,9 +44,12 @@ ACTOR: Final = "control"
 class VolumeWorker:
     """Looks at volumes for `kevel.runtime.reconciler`."""
 
-    def __init__(self, runtime: Runtime, backends: Mapping[str, Backend]) -> None:
+    def __init__(
+        self, runtime: Runtime, backends: Mapping[str, Backend], copies: Copies, images: ImageFiles | None = None
+    ) -> None:
         self._runtime = runtime
         self._backends = backends
+        self._copies = VolumeCopies(runtime, copies, images)
 
     async def unfinished(self) -> list[str]:
         """Volumes in the middle of something: looked at after a start and by every sweep."""
@@ -54,11 +62,21 @@ class VolumeWorker:
             return await self._delete_again(volume) if volume.deleted_at is not None else DONE
         started = self._runtime.clock.now_us()
         try:
-            await self._act(volume, operation)
+            again = await self._act(volume, operation)
+            if again is not None and started >= operation.deadline_at:
+                raise StepNever("What the operation waits for has not come about in its time.")
+            written = None
+            if again is None and operation.kind is OperationKind.UPLOADING:
+                written = await self._copies.take_written(operation)
         except StepError as error:
             return await self._note_failure(operation, error)
+        if again is not None:
+            return again
         at = self._runtime.clock.now_us()
-        await self._runtime.store.write(_complete, operation, at, at - started)
+        if written is None:
+            await self._runtime.store.write(_complete, operation, at, at - started)
+        elif not await self._runtime.store.write(_complete_upload, operation, written, at, at - started):
+            await self._copies.drop_written(operation)
         return DONE
 
     async def _delete_again(self, volume: Volume) -> Outcome:
@@ -75,10 +93,12 @@ class VolumeWorker:
             return Retry(error.message)
         return DONE
 
-    async def _act(self, volume: Volume, operation: Operation) -> None:
+    async def _act(self, volume: Volume, operation: Operation) -> Again | None:
         backend = self._backends.get(volume.backend)
         if backend is None:
             raise StepNever(f"The storage back end {volume.backend} is not configured any more.")
+        if copies(operation):
+            return await self._copy(backend, volume, operation)
         size_gib = volume.size_gib
         if operation.kind is OperationKind.EXTENDING:
             size_gib = int(operation.args["size_gib"])
@@ -89,14 +109,26 @@ class VolumeWorker:
         elif operation.kind is OperationKind.EXTENDING:
             with failpoints.around("grow_volume"):
                 await backend.grow_volume(file)
+        elif await self._runtime.store.read(_is_kept, volume.id):
+            return Again(WAIT_S)
         else:
             with failpoints.around("delete_volume"):
                 await backend.delete_volume(file)
+        return None
+
+    async def _copy(self, backend: Backend, volume: Volume, operation: Operation) -> Again | None:
+        if operation.kind is OperationKind.CREATING:
+            return await self._copies.create(backend, volume, operation)
+        if operation.kind is OperationKind.UPLOADING:
+            return await self._copies.upload(backend, volume, operation)
+        return await self._copies.rewrite(backend, volume, operation)
 
     async def _note_failure(self, operation: Operation, error: StepError) -> Outcome:
         at = self._runtime.clock.now_us()
         if isinstance(error, StepNever) or at >= operation.deadline_at:
             await self._runtime.store.write(_fail, operation, error.message, at)
+            if operation.kind is OperationKind.UPLOADING:
+                await self._copies.drop_written(operation)
             return DONE
         if operation.last_error is None or operation.last_error.message != error.message:
             reason = Reason(code=f"{operation.kind.value}_retried", message=error.message, at=at)
@@ -111,14 +143,47 @@ def _see(tx: Tx, volume_id: str) -> tuple[Volume, Operation | None]:
     return volume, volume_operation(tx, volume_id)
 
 
+def _is_kept(tx: Tx, volume_id: str) -> bool:
+    """Something has to end before the volume can go: a copy that is made of it, or the deletion of its snapshots."""
+    return is_read(tx, volume_id) or bool(live_snapshots(tx, volume_id))
+
+
 def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:
+    _check_copy(tx, operation)
     finish_operation(tx, operation, actor=ACTOR, at=at, took_us=took_us)
     if operation.kind is OperationKind.CREATING:
         change_volume(tx, operation.subject_id, made=True, updated_at=at)
+    elif operation.kind is OperationKind.REVERTING:
+        change_volume(tx, operation.subject_id, updated_at=at)
+    elif operation.kind is OperationKind.DOWNLOADING:
+        metadata = dict(operation.args["image_metadata"])
+        change_volume(tx, operation.subject_id, image_metadata=metadata, bootable=True, fault=None, updated_at=at)
     elif operation.kind is OperationKind.EXTENDING:
         _grow(tx, operation, at)
     else:
         change_volume(tx, operation.subject_id, deleted_at=at, updated_at=at, live=None)
+
+
+def _check_copy(tx: Tx, operation: Operation) -> None:
+    """A copy counts if nobody could write in its middle. Raises StaleWrite, and it is made anew."""
+    of_volume: str | None = None
+    if operation.kind in (OperationKind.UPLOADING, OperationKind.REVERTING, OperationKind.DOWNLOADING):
+        of_volume = operation.subject_id
+    elif operation.args.get("source") == "volume":
+        of_volume = operation.reads
+    if of_volume is not None and not still_at_rest(tx, operation, of_volume):
+        raise StaleWrite
+
+
+def _complete_upload(tx: Tx, operation: Operation, written: WrittenBytes, at: int, took_us: int) -> bool:
+    """The image is whole; False: it is gone, and so should be what was written."""
+    _check_copy(tx, operation)
+    kept = fill_image(tx, str(operation.args["image_id"]), str(operation.args["file"]), written, at)
+    error = None
+    if not kept:
+        error = Reason(code="uploading_failed", message="The image was deleted while it was written.", at=at)
+    finish_operation(tx, operation, actor=ACTOR, at=at, took_us=took_us, error=error)
+    return kept
 
 
 def _grow(tx: Tx, operation: Operation, at: int) -> None:
@@ -137,10 +202,16 @@ def _grow(tx: Tx, operation: Operation, at: int) -> None:
 
 
 def _fail(tx: Tx, operation: Operation, message: str, at: int) -> None:
-    """The volume keeps the reason; its status shows it as Cinder's error, error_deleting or error_extending."""
+    """The volume keeps the reason; its status shows it as Cinder's error, error_deleting or error_extending.
+
+    A volume that could only be written out as an image is as good as before.
+    """
     reason = Reason(code=f"{operation.kind.value}_failed", message=message, at=at)
     finish_operation(tx, operation, actor=ACTOR, at=at, error=reason)
-    change_volume(tx, operation.subject_id, fault=reason, updated_at=at)
+    if operation.kind is OperationKind.UPLOADING:
+        drop_image(tx, str(operation.args["image_id"]), str(operation.args["file"]), at)
+    else:
+        change_volume(tx, operation.subject_id, fault=reason, updated_at=at)
     volume = load_volume(tx, operation.subject_id)
     if volume is None:
         raise AssertionError("a volume's row is never deleted")
@@ -150,7 +221,7 @@ def _fail(tx: Tx, operation: Operation, message: str, at: int) -> None:
         cause=f"operation/{operation.id}",
         project_id=volume.project_id,
         request_id=operation.request_id,
-        volume_id=volume.id,
+        resource_id=volume.id,
         action=action,
         detail=detail,
         text=message,

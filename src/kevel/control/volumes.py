@@ -8,8 +8,11 @@ from typing import Any, Final
 import msgspec
 
 from kevel.control.runtime import Runtime
+from kevel.control.snapshots import check_deletable, copy_deadline
+from kevel.control.volume_metadata import check_metadata, put_metadata, remove_metadata
+from kevel.control.volume_sources import find_origin
 from kevel.control.volume_types import resolve_type
-from kevel.domain.errors import Forbidden, Invalid, NotFound, OverLimit, StepError, Unavailable
+from kevel.domain.errors import Forbidden, Invalid, OverLimit, StepError, Unavailable
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB, MIB, Actor, OperationKind, Subject, Volume
 from kevel.domain.status import volume_status
@@ -20,6 +23,7 @@ from kevel.store.groups import check_group_takes
 from kevel.store.journal import Entry, append
 from kevel.store.operations import begin_operation
 from kevel.store.quotas import check_room_for
+from kevel.store.snapshots import begin_delete_snapshot, live_snapshots, view_snapshots
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import Page, Summary, VolumeFilter, VolumePage, VolumeView, view_volume
 from kevel.store.volume_types import VolumeType, load_encryption, load_type
@@ -35,8 +39,6 @@ from kevel.store.volumes import (
 
 #: No volume is made or grown while less than this is free: the store and running guests need room too.
 FREE_BYTES_MIN: Final = 64 * MIB
-#: Items of one volume's metadata.
-METADATA_ITEMS_MAX: Final = 128
 #: The extra spec of a type by which it names the back end of its volumes.
 BACKEND_SPEC: Final = "volume_backend_name"
 #: Words that an admin may put over a volume's status. Each of them blocks; none frees anything.
@@ -47,10 +49,14 @@ _DELETABLE: Final = frozenset({"available", "error", "error_deleting", "error_ex
 class NewVolume(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for."""
 
-    size_gib: int
+    #: None: its source's.
+    size_gib: int | None = None
+    snapshot_id: str | None = None
+    source_volume_id: str | None = None
+    image_id: str | None = None
     name: str = ""
     description: str | None = None
-    #: Id or name of the type; None: the default type.
+    #: Id or name of the type; None: its source's, else the default type.
     type_ref: str | None = None
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     availability_zone: str | None = None
@@ -122,12 +128,16 @@ class Volumes:
         """Change name, description or metadata (which is replaced whole)."""
         return await self._runtime.store.write(_update, actor, volume_id, dict(changes), self._runtime.clock.now_us())
 
-    async def delete(self, actor: Actor, volume_id: str, *, force: bool) -> None:
-        """Start to delete a volume that is attached nowhere; with `force` (admins) whatever its status is."""
+    async def delete(self, actor: Actor, volume_id: str, *, force: bool, cascade: bool = False) -> None:
+        """Start to delete a volume that is attached nowhere; with `force` (admins) whatever its status is.
+
+        `cascade`: and its snapshots, without which one that has any is not deleted.
+        """
         if force and not actor.is_admin:
             raise Forbidden("Policy does not allow a volume to be deleted by force with the roles of this token.")
         at = self._runtime.clock.now_us()
-        await self._runtime.store.write(_delete, actor, volume_id, force=force, at=at, deadline_at=self._deadline(at))
+        how = {"force": force, "cascade": cascade}
+        await self._runtime.store.write(_delete, actor, volume_id, **how, at=at, deadline_at=self._deadline(at))
 
     async def extend(self, actor: Actor, volume_id: str, size_gib: int, *, in_use: bool) -> None:
         """Start to grow a volume; `in_use`: an attached one too."""
@@ -136,15 +146,24 @@ class Volumes:
         await self._runtime.store.write(_extend, actor, volume_id, size_gib, room, in_use=in_use, at=at)
 
     async def put_metadata(
-        self, actor: Actor, volume_id: str, metadata: Mapping[str, str], *, replace: bool
+        self,
+        actor: Actor,
+        volume_id: str,
+        metadata: Mapping[str, str],
+        *,
+        replace: bool,
+        tags: frozenset[str] | None = None,
     ) -> dict[str, str]:
-        """Set metadata items, or replace all of them; the items afterwards."""
-        at = self._runtime.clock.now_us()
-        return await self._runtime.store.write(_put_metadata, actor, volume_id, dict(metadata), replace=replace, at=at)
+        """Set metadata items, or replace all of them; the items afterwards.
+
+        Raises Outdated when the metadata has none of the tags.
+        """
+        at, items = self._runtime.clock.now_us(), dict(metadata)
+        return await self._runtime.store.write(put_metadata, actor, volume_id, items, replace=replace, tags=tags, at=at)
 
     async def remove_metadata(self, actor: Actor, volume_id: str, key: str) -> None:
         """Remove one metadata item; NotFound."""
-        await self._runtime.store.write(_remove_metadata, actor, volume_id, key, self._runtime.clock.now_us())
+        await self._runtime.store.write(remove_metadata, actor, volume_id, key, self._runtime.clock.now_us())
 
     async def set_bootable(self, actor: Actor, volume_id: str, *, bootable: bool) -> None:
         """Say whether a guest can boot from it."""
@@ -195,6 +214,7 @@ class Volumes:
             capacity=capacity,
             overcommit_ratio=self._limits.overcommit_ratio,
             timeout_us=int(self._limits.volume_timeout_s * 1e6),
+            limits=self._limits,
         )
 
     def _deadline(self, at: int) -> int:
@@ -209,13 +229,23 @@ class _Room(msgspec.Struct, frozen=True, kw_only=True):
     capacity: Capacity
     overcommit_ratio: float
     timeout_us: int
+    limits: Limits
 
 
 def _create(
     tx: Tx, actor: Actor, new: NewVolume, room: _Room, *, volume_id: str, availability_zone: str, at: int
 ) -> VolumeView:
-    volume_type = resolve_type(tx, new.type_ref, actor)
-    check_size(volume_type.name, volume_type.extra_specs, new.size_gib)
+    origin = find_origin(
+        tx,
+        actor,
+        size_gib=new.size_gib,
+        snapshot_id=new.snapshot_id,
+        source_volume_id=new.source_volume_id,
+        image_id=new.image_id,
+    )
+    size_gib = origin.size_gib
+    volume_type = resolve_type(tx, new.type_ref or origin.volume_type_id, actor)
+    check_size(volume_type.name, volume_type.extra_specs, size_gib)
     check_zone(volume_type.name, volume_type.extra_specs, new.availability_zone or availability_zone)
     if load_encryption(tx, volume_type.id) is not None:
         raise Invalid(f"Volumes of the type {volume_type.name} are to be encrypted, and Kevel encrypts no volumes yet.")
@@ -224,10 +254,10 @@ def _create(
         raise Invalid(
             f"Availability zone '{new.availability_zone}' is invalid; volumes are made in '{availability_zone}'."
         )
-    _check_metadata(new.metadata)
-    demand = {"volumes": 1, "gigabytes": new.size_gib, "per_volume_gigabytes": new.size_gib}
+    check_metadata(new.metadata)
+    demand = {"volumes": 1, "gigabytes": size_gib, "per_volume_gigabytes": size_gib}
     check_room_for(tx, actor.project_id, demand, volume_type_id=volume_type.id)
-    _check_room(tx, room, new.size_gib)
+    _check_room(tx, room, size_gib)
     if new.group_id is not None:
         check_group_takes(tx, actor, new.group_id, volume_type.id)
     volume = Volume(
@@ -236,14 +266,17 @@ def _create(
         user_id=actor.user_id,
         name=new.name,
         description=new.description,
-        size_gib=new.size_gib,
+        size_gib=size_gib,
         volume_type_id=volume_type.id,
         backend=room.backend,
         # Guests that share a qcow2 file would destroy it.
         format="raw" if volume_type.multiattach else room.volume_format,
         availability_zone=availability_zone,
         metadata=new.metadata,
-        bootable=False,
+        bootable=origin.bootable,
+        snapshot_id=origin.snapshot_id,
+        source_volume_id=origin.source_volume_id,
+        image_metadata=origin.image_metadata,
         readonly=False,
         multiattach=volume_type.multiattach,
         made=False,
@@ -262,10 +295,12 @@ def _create(
         volume_id,
         OperationKind.CREATING,
         volume_id=volume_id,
+        reads=origin.reads,
+        args=origin.args,
         actor="user",
         request_id=actor.request_id,
         at=at,
-        deadline_at=at + room.timeout_us,
+        deadline_at=copy_deadline(room.limits, size_gib, at) if origin.reads is not None else at + room.timeout_us,
     )
     return VolumeView(volume=volume, status=OperationKind.CREATING.value, type_name=volume_type.name, attachments=())
 
@@ -292,11 +327,6 @@ def _check_backend(volume_type: VolumeType, backend: str) -> None:
         raise Invalid(f"The volume type {volume_type.name} asks for the back end {wanted}; there is only {backend}.")
 
 
-def _check_metadata(metadata: Mapping[str, str]) -> None:
-    if len(metadata) > METADATA_ITEMS_MAX:
-        raise OverLimit(f"A volume can have {METADATA_ITEMS_MAX} metadata items; these are {len(metadata)}.")
-
-
 def _get(tx: Tx, actor: Actor, volume_id: str) -> VolumeView:
     return view_volume(tx, find_volume(tx, volume_id, actor))
 
@@ -304,7 +334,7 @@ def _get(tx: Tx, actor: Actor, volume_id: str) -> VolumeView:
 def _update(tx: Tx, actor: Actor, volume_id: str, changes: dict[str, Any], at: int) -> VolumeView:
     find_volume(tx, volume_id, actor)
     if "metadata" in changes:
-        _check_metadata(changes["metadata"])
+        check_metadata(changes["metadata"])
     change_volume(tx, volume_id, **changes, updated_at=at)
     return _get(tx, actor, volume_id)
 
@@ -314,7 +344,7 @@ def _change(tx: Tx, actor: Actor, volume_id: str, changes: dict[str, Any]) -> No
     change_volume(tx, volume_id, **changes)
 
 
-def _delete(tx: Tx, actor: Actor, volume_id: str, *, force: bool, at: int, deadline_at: int) -> None:
+def _delete(tx: Tx, actor: Actor, volume_id: str, *, force: bool, cascade: bool, at: int, deadline_at: int) -> None:
     view = _get(tx, actor, volume_id)
     if view.attachments:
         servers = ", ".join(sorted(str(one.attachment.server_id) for one in view.attachments))
@@ -331,7 +361,27 @@ def _delete(tx: Tx, actor: Actor, volume_id: str, *, force: bool, at: int, deadl
             f"Invalid volume: volume {volume_id} is in group {view.volume.group_id}; delete it with the group, or take "
             "it out of the group first."
         )
+    _delete_snapshots(tx, actor, volume_id, cascade=cascade, at=at, deadline_at=deadline_at)
     begin_delete(tx, view.volume, request_id=actor.request_id, at=at, deadline_at=deadline_at)
+
+
+def _delete_snapshots(tx: Tx, actor: Actor, volume_id: str, *, cascade: bool, at: int, deadline_at: int) -> None:
+    """Start to delete the volume's snapshots, behind which its own deletion waits. Raises Invalid without `cascade`."""
+    snapshots = view_snapshots(tx, live_snapshots(tx, volume_id))
+    if snapshots and not cascade:
+        raise Invalid(
+            f"Invalid volume: volume {volume_id} has {len(snapshots)} snapshots; delete them first, or with it "
+            "(cascade)."
+        )
+    for view in snapshots:
+        if view.status != "deleting":
+            check_deletable(view)
+        if view.snapshot.group_snapshot_id is not None:
+            raise Invalid(
+                f"Invalid volume: snapshot {view.snapshot.id} of volume {volume_id} is part of group snapshot "
+                f"{view.snapshot.group_snapshot_id}; delete that first."
+            )
+        begin_delete_snapshot(tx, view.snapshot, request_id=actor.request_id, at=at, deadline_at=deadline_at)
 
 
 def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: _Room, *, in_use: bool, at: int) -> None:
@@ -377,24 +427,6 @@ def _status_beneath(view: VolumeView) -> str:
     """The status without mask, fault and operation: what is true of the volume's attachments."""
     plain = msgspec.structs.replace(view.volume, mask=None, fault=None)
     return volume_status(plain, None, [(one.attachment, one.paths) for one in view.attachments])
-
-
-def _put_metadata(
-    tx: Tx, actor: Actor, volume_id: str, metadata: dict[str, str], *, replace: bool, at: int
-) -> dict[str, str]:
-    volume = find_volume(tx, volume_id, actor)
-    merged = metadata if replace else volume.metadata | metadata
-    _check_metadata(merged)
-    change_volume(tx, volume_id, metadata=merged, updated_at=at)
-    return merged
-
-
-def _remove_metadata(tx: Tx, actor: Actor, volume_id: str, key: str, at: int) -> None:
-    volume = find_volume(tx, volume_id, actor)
-    if key not in volume.metadata:
-        raise NotFound(f"Volume {volume_id} has no metadata with key {key[:255]}.")
-    left = {name: value for name, value in volume.metadata.items() if name != key}
-    change_volume(tx, volume_id, metadata=left, updated_at=at)
 
 
 def _set_readonly(tx: Tx, actor: Actor, volume_id: str, readonly: bool, at: int) -> None:

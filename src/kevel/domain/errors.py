@@ -7,6 +7,7 @@
     |   |-- Forbidden           403
     |   |-- NotFound            404
     |   |-- Conflict            409
+    |   |-- Outdated            412
     |   |-- OverLimit           413
     |   |-- Unsupported         415
     |   `-- Unavailable         503   (not the caller's fault, but the caller's to repeat)
@@ -67,6 +68,12 @@ class Conflict(CallerError):
     """The resource is in a state that does not allow this."""
 
     status = 409
+
+
+class Outdated(CallerError):
+    """What was to be changed has changed since it was read."""
+
+    status = 412
 
 
 class OverLimit(CallerError):

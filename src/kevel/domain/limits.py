@@ -32,6 +32,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reboot_grace_s: Seconds = 30.0
     #: Creating, growing or deleting a volume.
     volume_timeout_s: Seconds = 600.0
+    #: Added to that for each GiB that is copied.
+    copy_gib_timeout_s: Seconds = 60.0
     #: What a hypervisor call may take before the agent stops waiting for it (the call still counts as under way).
     effect_wait_s: Seconds = 20.0
     #: A hypervisor call that has not ended by then ends with the death of the process that made it.

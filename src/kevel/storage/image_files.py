@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -17,6 +18,8 @@ from kevel.domain.qcow2 import HEAD_BYTES_MAX
 #: An upload stops while this much of the disk is still free: the store and running guests need room too.
 FREE_BYTES_MIN: Final = 64 * 1024**2
 _FOLDER: Final = "images"
+#: Bytes that are hashed at a time.
+_HASH_BYTES: Final = 1024**2
 
 
 class WrittenBytes(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +131,35 @@ class ImageFiles:
     def create_file(self, name: str, size_bytes_max: int) -> ImageWriter:
         """A writer for the file of that name; the first write makes the file."""
         return ImageWriter(self._path(name), size_bytes_max)
+
+    def file_path(self, name: str) -> str:
+        """Where the file of that name is."""
+        return str(self._path(name).absolute())
+
+    def part_path(self, name: str) -> str:
+        """Where somebody else may write what `take_written` then gives that name."""
+        return str(_part(self._path(name)).absolute())
+
+    def take_written(self, name: str) -> WrittenBytes:
+        """Give what was written at `part_path` its name, durably, and hash it. With the name given already, only that.
+
+        Raises NotFound when nothing is there.
+        """
+        target = self._path(name)
+        with suppress(FileNotFoundError):
+            _part(target).rename(target)
+            _sync_folder(target.parent)
+        md5, sha512, head, size = hashlib.md5(usedforsecurity=False), hashlib.sha512(), b"", 0
+        try:
+            with target.open("rb", buffering=0) as file:
+                while block := file.read(_HASH_BYTES):
+                    md5.update(block)
+                    sha512.update(block)
+                    head = head or block[:HEAD_BYTES_MAX]
+                    size += len(block)
+        except FileNotFoundError as error:
+            raise NotFound("The image's bytes are not there any more.") from error
+        return WrittenBytes(size_bytes=size, md5=md5.hexdigest(), sha512=sha512.hexdigest(), head=head)
 
     def open_file(self, name: str) -> int:
         """A descriptor to read the file by; it stays good when the file is removed. Raises NotFound."""

@@ -87,8 +87,6 @@ def look_at_rest(tx: Tx, volume_id: str) -> Rest:
         else:
             at_rest = False
             if row.rung == Rung.PLUGGED and row.server_rung == ServerRung.RUNNING:
-                found = LivePath(
-                    path_id=row.id, generation=row.generation, host=row.host, server_id=row.server_id
-                )
+                found = LivePath(path_id=row.id, generation=row.generation, host=row.host, server_id=row.server_id)
                 live.append(found)
     return Rest(at_rest=at_rest, stamp=" ".join(marks), live=tuple(live), foreign=foreign)

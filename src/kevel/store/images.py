@@ -10,9 +10,11 @@ from sqlalchemy import Text, bindparam, func, insert, or_, select, type_coerce, 
 
 from kevel.domain.errors import Conflict, NotFound
 from kevel.domain.images import Image, ImageStatus, Visibility
-from kevel.domain.model import ServerRung
+from kevel.domain.model import OperationKind, ServerRung
+from kevel.store.operations import is_read
 from kevel.store.schema.images import images
 from kevel.store.schema.servers import servers
+from kevel.store.schema.volumes import operations
 from kevel.store.transactions import Tx, as_struct, row_columns
 
 _COLUMNS = row_columns(images, Image)
@@ -23,6 +25,9 @@ _ANY_ID = select(images.c.id).where(images.c.id == bindparam("of_id"))
 _COUNT = select(func.count()).select_from(images).where(images.c.project_id == bindparam("of_project"), _SEEN)
 _FILES = select(images.c.file).where(images.c.status == ImageStatus.ACTIVE)
 _SERVERS = select(servers.c.image, servers.c.rung).where(servers.c.deleted_at.is_(None))
+_UPLOADS = select(operations.c.args).where(
+    operations.c.finished_at.is_(None), operations.c.kind == OperationKind.UPLOADING
+)
 _UPDATE = update(images).where(images.c.id == bindparam("of_id"))
 
 
@@ -72,7 +77,9 @@ def has_files(tx: Tx, image: Mapping[str, Any]) -> bool:
 
 
 def is_file_in_use(tx: Tx, file: str) -> bool:
-    """Does a server still need the file: it boots from it each time, or has not copied it yet?"""
+    """Does a server still need the file: it boots from it each time, or has not copied it yet; or a volume?"""
+    if is_read(tx, file):
+        return True
     for row in tx.execute(_SERVERS.where(type_coerce(servers.c.image, Text).contains(file))):
         if file in (row.image.get("kernel_file"), row.image.get("ramdisk_file")):
             return True
@@ -99,10 +106,17 @@ def forget_file(tx: Tx, file: str) -> None:
     tx.execute(update(images).where(images.c.file == file, images.c.status == ImageStatus.DELETED).values(file=None))
 
 
+def files_of_volumes(tx: Tx) -> set[str]:
+    """Files of images that are being made of volumes."""
+    return {str(row.args["file"]) for row in tx.execute(_UPLOADS)}
+
+
 def list_doomed_files(tx: Tx) -> list[str]:
     """Files of uploads that never ended and of deleted images."""
     doomed = images.c.status.in_((ImageStatus.SAVING, ImageStatus.DELETED))
-    return list(tx.execute(select(images.c.file).where(doomed, images.c.file.is_not(None))).scalars())
+    files = tx.execute(select(images.c.file).where(doomed, images.c.file.is_not(None))).scalars()
+    kept = files_of_volumes(tx)
+    return [file for file in files if file not in kept]
 
 
 def find_unknown_files(tx: Tx, files: Collection[str]) -> list[str]:

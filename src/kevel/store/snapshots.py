@@ -183,9 +183,7 @@ def list_snapshots(tx: Tx, wanted: SnapshotFilter, page: Page) -> SnapshotPage:
         statement = _order(_narrow(select(*SNAPSHOT_COLUMNS).where(snapshots.c.live == LIVE), wanted), page)
         rows = tx.execute(statement.limit(page.limit + 1).offset(page.offset))
         found = [as_struct(Snapshot, row) for row in rows]
-        return SnapshotPage(
-            views=view_snapshots(tx, found[: page.limit]), has_more=len(found) > page.limit, count=None
-        )
+        return SnapshotPage(views=view_snapshots(tx, found[: page.limit]), has_more=len(found) > page.limit, count=None)
     statement = _order(_narrow(select(snapshots.c.id).where(snapshots.c.live == LIVE), wanted), page)
     ids: list[str] = list(tx.execute(statement).scalars())
     start = 0

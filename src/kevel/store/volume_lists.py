@@ -103,6 +103,12 @@ class VolumeFilter(msgspec.Struct, frozen=True, kw_only=True):
     times: tuple[TimeFilter, ...] = ()
     statuses: frozenset[str] | None = None
     metadata: Mapping[str, str] | None = None
+    image_metadata: Mapping[str, str] | None = None
+
+    @property
+    def is_on_columns(self) -> bool:
+        """Can the database find them all by itself?"""
+        return self.statuses is None and self.metadata is None and self.image_metadata is None
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +169,7 @@ def view_volume(tx: Tx, volume: Volume) -> VolumeView:
 
 def list_volumes(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
     """One page of the live volumes that match. Raises NotFound for a marker that is not among them."""
-    on_columns = wanted.statuses is None and wanted.metadata is None
+    on_columns = wanted.is_on_columns
     if any(key == "status" for key, _ in page.sort):
         views: list[VolumeView] | None = _sorted_views(tx, wanted, page)
     elif on_columns and page.marker is None and not page.with_count:
@@ -253,6 +259,9 @@ def _matching_views(tx: Tx, wanted: VolumeFilter, ids: Sequence[str]) -> Iterato
             if wanted.statuses is not None and view.status not in wanted.statuses:
                 continue
             if wanted.metadata is not None and not wanted.metadata.items() <= view.volume.metadata.items():
+                continue
+            known = view.volume.image_metadata or {}
+            if wanted.image_metadata is not None and not wanted.image_metadata.items() <= known.items():
                 continue
             yield view
 

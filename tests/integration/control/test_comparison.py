@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kevel.control.comparison import Comparison
+from kevel.control.copies import Copies
 from kevel.control.paths import PathWorker
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
@@ -61,7 +62,7 @@ class Stand:
         self.pool = Pool()
         self.comparison = Comparison(runtime, {"sim": self.pool})
         self.paths = PathWorker(runtime, {"sim": self.pool}, Sealer(bytes(64)), Limits())
-        self.volumes = VolumeWorker(runtime, {"sim": self.pool})
+        self.volumes = VolumeWorker(runtime, {"sim": self.pool}, Copies(runtime))
         self.woken: list[Wake] = []
         runtime.store.subscribe(self.woken.extend)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,32 @@ from sqlalchemy import insert
 
 from kevel.api.volume import API
 from kevel.control.attachments import Attachments
+from kevel.control.copies import Copies
 from kevel.control.group_types import GroupTypes
 from kevel.control.groups import Groups
+from kevel.control.images import Images
 from kevel.control.messages import Messages
 from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
+from kevel.control.snapshot_worker import SnapshotWorker
+from kevel.control.snapshots import Snapshots
 from kevel.control.transfers import Transfers
 from kevel.control.type_encryptions import TypeEncryptions
+from kevel.control.volume_contents import VolumeContents
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volume_worker import VolumeWorker
 from kevel.control.volumes import Volumes
 from kevel.domain.assignments import PathReport
+from kevel.domain.errors import StaleWrite
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import Actor, BootKind, ServerGoal, ServerRung
 from kevel.domain.quotas import QuotaDefaults
 from kevel.storage.base import Capacity
 from kevel.storage.directory import DirectoryBackend
+from kevel.storage.image_files import ImageFiles
 from kevel.store.attachments import find_open, live_paths
 from kevel.store.hosts import register_host
 from kevel.store.path_reports import apply_path_report
@@ -41,6 +48,7 @@ from tests.integration.stand import PROJECTS, make_app, make_client, open_runtim
 
 HOST = "host-1"
 GIB = 1 << 30
+MIB = 1 << 20
 LOOKS_MAX = 50
 NAMES = {
     400: "badRequest",
@@ -48,6 +56,7 @@ NAMES = {
     404: "itemNotFound",
     405: "badMethod",
     409: "conflictingRequest",
+    412: "computeFault",
     413: "overLimit",
 }
 
@@ -72,11 +81,17 @@ class World:
         self.volumes = Volumes(runtime, pool, limits, host=HOST, availability_zone="nova")
         self.types = VolumeTypes(runtime)
         self.attachments = Attachments(runtime, {"local": pool}, Sealer(bytes(64)), limits)
-        self.worker = VolumeWorker(runtime, {"local": pool})
+        self.image_files = ImageFiles(root.parent)
+        self.images = Images(runtime, self.image_files, limits)
+        self.copies = Copies(runtime)
+        self.worker = VolumeWorker(runtime, {"local": pool}, self.copies, self.image_files)
+        self.snapshot_worker = SnapshotWorker(runtime, {"local": pool}, self.copies)
         self.app = make_app(
             API,
             runtime,
             volumes=self.volumes,
+            volume_contents=VolumeContents(runtime, self.image_files, limits),
+            snapshots=Snapshots(runtime, limits),
             volume_types=self.types,
             attachments=self.attachments,
             messages=Messages(runtime),
@@ -131,12 +146,69 @@ class World:
     async def settle(self) -> None:
         """Let the worker look until nothing is unfinished that a look can finish now."""
         for _ in range(LOOKS_MAX):
-            keys = await self.worker.unfinished()
-            for key in keys:
-                await self.worker.look(key)
-            if await self.worker.unfinished() in ([], keys):
+            keys = await self.unfinished()
+            for worker, key in keys:
+                await worker.look(key)
+            if await self.unfinished() in ([], keys):
                 return
         raise AssertionError("the worker did not settle")
+
+    async def settle_all(self) -> None:
+        """Let the workers look until nothing is unfinished; a look whose copy does not count is made again."""
+        for _ in range(LOOKS_MAX):
+            with suppress(StaleWrite):
+                for worker, key in await self.unfinished():
+                    await worker.look(key)
+            if not await self.unfinished():
+                return
+        raise AssertionError("the workers did not settle")
+
+    async def unfinished(self) -> list[tuple[VolumeWorker | SnapshotWorker, str]]:
+        """What has an operation that has not ended, with its worker; snapshots first, since volumes wait for them."""
+        found: list[tuple[VolumeWorker | SnapshotWorker, str]] = []
+        for worker in (self.snapshot_worker, self.worker):
+            found += [(worker, key) for key in await worker.unfinished()]
+        return found
+
+    async def make_snapshot(self, volume_id: str, *, caller: str = "member", **fields: Any) -> str:
+        """A snapshot that is there."""
+        answer = await self.ask_snapshot(volume_id, caller=caller, **fields)
+        assert answer.status_code == 202, answer.text
+        await self.settle()
+        snapshot_id: str = answer.json()["snapshot"]["id"]
+        return snapshot_id
+
+    async def ask_snapshot(
+        self, volume_id: str | None, *, caller: str = "member", version: str = "3.71", **fields: Any
+    ) -> httpx.Response:
+        """POST a snapshot."""
+        body = {"snapshot": {"volume_id": volume_id, **fields}}
+        return await self.call("POST", "/snapshots", body, caller=caller, version=version)
+
+    async def snapshot_status(self, snapshot_id: str) -> str:
+        shown = await self.get(f"/snapshots/{snapshot_id}", "snapshot", caller="admin")
+        return str(shown["status"])
+
+    async def make_image(self, start: bytes = b"", *, size_bytes: int = MIB, **values: Any) -> str:
+        """An active raw image of the member's."""
+        actor = Actor(user_id="u", project_id=PROJECTS["member"], request_id="req-image")
+        image = await self.images.create(actor, None, {"disk_format": "raw", "container_format": "bare", **values})
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield start.ljust(size_bytes, b"\0")
+
+        await self.images.upload(actor, image.id, chunks())
+        return image.id
+
+    def write(self, volume_id: str, start: bytes) -> None:
+        """Write the first bytes of a volume, as a guest does."""
+        with (self.root / f"volume-{volume_id}").open("r+b") as file:
+            file.write(start)
+
+    def read(self, volume_id: str, length: int = 8) -> bytes:
+        """The first bytes of a volume."""
+        with (self.root / f"volume-{volume_id}").open("rb") as file:
+            return file.read(length)
 
     async def make_server(self, project: str = "member") -> str:
         """A running server."""
@@ -218,6 +290,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         pool = Pool("local", root, runtime.executor)
         await pool.open()
         made = World(runtime, pool, root)
+        await made.images.open()
         await made.types.bootstrap()
         facts = {"max_volumes": 8}
         at = runtime.clock.now_us()

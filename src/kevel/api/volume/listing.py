@@ -17,8 +17,7 @@ PAGE_ROWS_MAX: Final = 1000
 #: Keys of one sort.
 SORT_KEYS_MAX: Final = 8
 
-#: Filters for what no volume of Kevel's has, with the first microversion that knows them: they match nothing.
-_NOTHING_HAS: Final = {"glance_metadata": Version(3, 4)}
+_IMAGE_METADATA_SINCE: Final = Version(3, 4)
 
 
 def read_query(call: Call) -> dict[str, str]:
@@ -41,10 +40,9 @@ def read_filter(call: Call, query: dict[str, str]) -> VolumeFilter:
     if version >= Version(3, 60):
         times = [read_times(name, query[name]) for name in ("created_at", "updated_at") if name in query]
     ids: tuple[str, ...] | None = (query["id"],) if "id" in query else None
-    if any(name in query and version >= since for name, since in _NOTHING_HAS.items()):
-        ids = ()
     if version >= Version(3, 65) and "consumes_quota" in query and not read_flag(query, "consumes_quota"):
         ids = ()
+    by_image = version >= _IMAGE_METADATA_SINCE and "glance_metadata" in query
     return VolumeFilter(
         project_id=read_scope(call, query),
         ids=ids,
@@ -59,7 +57,8 @@ def read_filter(call: Call, query: dict[str, str]) -> VolumeFilter:
         type_ref=query.get("volume_type", query.get("volume_type_id")),
         times=tuple(one for group in times for one in group),
         statuses=frozenset({query["status"]}) if "status" in query else None,
-        metadata=read_metadata(query["metadata"]) if "metadata" in query else None,
+        metadata=read_metadata(query["metadata"], "metadata") if "metadata" in query else None,
+        image_metadata=read_metadata(query["glance_metadata"], "glance_metadata") if by_image else None,
     )
 
 

@@ -6,11 +6,13 @@ from typing import Final
 
 from kevel.api.operations import VERSIONS_PATH, Api, ErrorStyle, Policy, Version
 from kevel.api.volume import attachments, bodies, messages, replies, service, volumes
+from kevel.api.volume.contents.operations import CONTENTS
 from kevel.api.volume.group_types.operations import GROUP_TYPES
 from kevel.api.volume.groups.operations import GROUPS
 from kevel.api.volume.qos.operations import QOS
 from kevel.api.volume.quotas.operations import QUOTAS
 from kevel.api.volume.rows import PAGE_QUERY, act, admin, public, read, write
+from kevel.api.volume.snapshots.operations import SNAPSHOTS
 from kevel.api.volume.transfers.operations import TRANSFERS
 from kevel.api.volume.types.operations import TYPES
 
@@ -197,7 +199,7 @@ VOLUMES: Final = (
         method="PUT",
         path="/volumes/{volume_id}/metadata",
         handler=volumes.replace_metadata,
-        errors=(400, 404, 413),
+        errors=(400, 404, 412, 413),
         body=bodies.PutMetadata,
     ),
     read(
@@ -213,7 +215,7 @@ VOLUMES: Final = (
         method="PUT",
         path="/volumes/{volume_id}/metadata/{key}",
         handler=volumes.put_metadata_item,
-        errors=(400, 404, 413),
+        errors=(400, 404, 412, 413),
         body=bodies.PutMetadataItem,
     ),
     write(
@@ -341,6 +343,8 @@ API: Final = Api(
         *ATTACHMENTS,
         *MESSAGES,
         *TYPES,
+        *CONTENTS,
+        *SNAPSHOTS,
         *TRANSFERS,
         *GROUP_TYPES,
         *GROUPS,

@@ -43,8 +43,8 @@ class Volume(Answer, kw_only=True):
     name: str
     description: str | None
     volume_type: str | None
-    snapshot_id: None
-    source_volid: None
+    snapshot_id: str | None
+    source_volid: str | None
     metadata: dict[str, str]
     links: list[Link]
     user_id: str
@@ -62,6 +62,7 @@ class Volume(Answer, kw_only=True):
     cluster_name: UnsetType | None = UNSET
     consumes_quota: bool | UnsetType = UNSET
     volume_type_id: str | UnsetType | None = UNSET
+    volume_image_metadata: dict[str, str] | UnsetType = UNSET
     migration_status: UnsetType | None = UNSET
     host: str | UnsetType | None = field(name="os-vol-host-attr:host", default=UNSET)
     migstat: UnsetType | None = field(name="os-vol-mig-status-attr:migstat", default=UNSET)

@@ -64,8 +64,8 @@ class VolumeShower:
             "name": volume.name,
             "description": volume.description,
             "volume_type": view.type_name,
-            "snapshot_id": None,
-            "source_volid": None,
+            "snapshot_id": volume.snapshot_id,
+            "source_volid": volume.source_volume_id,
             "metadata": metadata,
             "links": self._links(volume.id),
             "user_id": volume.user_id,
@@ -79,6 +79,8 @@ class VolumeShower:
         }
         if self._shows_group:
             shown["group_id"] = volume.group_id
+        if volume.image_metadata is not None:
+            shown["volume_image_metadata"] = volume.image_metadata
         if self._shows_type_id:
             shown["volume_type_id"] = volume.volume_type_id
         if self._admin:

@@ -11,36 +11,41 @@ from kevel.api.volume.bodies import VolumeChanges, VolumeFields
 from kevel.api.volume.listing import read_filter, read_page, read_query, with_links
 from kevel.api.volume.values import read_bool, read_flag, read_size_gib
 from kevel.api.volume.views import VolumeShower
+from kevel.control.volume_metadata import metadata_tag
 from kevel.control.volumes import NewVolume
 from kevel.domain.errors import Invalid, NotFound
 
 #: What Cinder makes volumes from and Kevel does not, with the words for it.
 _SOURCES: Final = {
-    "snapshot_id": "snapshots",
-    "source_volid": "other volumes",
-    "image_ref": "images",
-    "image_id": "images",
     "backup_id": "backups",
     "consistencygroup_id": "consistency groups",
 }
 _GROUPS_SINCE: Final = Version(3, 13)
+#: Metadata has tags, by which a change can be refused whose author has not seen the last one.
+_TAGS_SINCE: Final = Version(3, 15)
+#: Tags of one If-Match that are looked at.
+TAGS_MAX: Final = 16
 _MIGRATION_POLICIES: Final = (None, "never", "on-demand")
 
 
 async def create_volume(call: Call) -> Reply:
-    """An empty volume, to be made in the background."""
+    """A volume, empty or of a source, to be made in the background."""
     fields: VolumeFields = call.body.volume
     for name, source in _SOURCES.items():
         if getattr(fields, name):
-            raise Invalid(f"Invalid input for {name}: Kevel makes empty volumes; it does not make them from {source}.")
+            raise Invalid(f"Invalid input for {name}: Kevel does not make volumes from {source}.")
     if fields.group_id and call.version < _GROUPS_SINCE:
         raise Invalid(f"Invalid input for group_id: groups came with microversion {_GROUPS_SINCE}.")
     if fields.multiattach is not None and read_bool(fields.multiattach, "multiattach"):
         raise Invalid(
             "Invalid input for multiattach: choose a volume type that has the extra spec multiattach instead."
         )
+    has_source = bool(fields.snapshot_id or fields.source_volid)
     new = NewVolume(
-        size_gib=read_size_gib(fields.size, "size"),
+        size_gib=None if fields.size is None and has_source else read_size_gib(fields.size, "size"),
+        snapshot_id=fields.snapshot_id or None,
+        source_volume_id=fields.source_volid or None,
+        image_id=fields.image_ref or fields.image_id or None,
         name=_read_text(fields.name, "name") or "",
         description=_read_text(fields.description, "description"),
         type_ref=fields.volume_type or None,
@@ -123,11 +128,11 @@ def _read_text(value: str | None, name: str) -> str | None:
 
 
 async def delete_volume(call: Call) -> Reply:
-    """Delete a volume that is attached nowhere. There are no snapshots that `cascade` could mean."""
+    """Delete a volume that is attached nowhere; with `cascade` its snapshots, too."""
     query = read_query(call)
-    read_flag(query, "cascade")
+    cascade = read_flag(query, "cascade")
     force = read_flag(query, "force") and call.version >= Version(3, 23)
-    await call.services.volumes.delete(call.actor, call.path["volume_id"], force=force)
+    await call.services.volumes.delete(call.actor, call.path["volume_id"], force=force, cascade=cascade)
     return Reply()
 
 
@@ -146,7 +151,9 @@ async def show_encryption(call: Call) -> Reply:
 async def list_metadata(call: Call) -> Reply:
     """The user's metadata of a volume."""
     view = await call.services.volumes.get(call.actor, call.path["volume_id"])
-    return Reply(body={"metadata": view.volume.metadata})
+    metadata = view.volume.metadata
+    headers = {"ETag": f'"{metadata_tag(metadata)}"'} if call.version >= _TAGS_SINCE else {}
+    return Reply(body={"metadata": metadata}, headers=headers)
 
 
 async def add_metadata(call: Call) -> Reply:
@@ -161,8 +168,17 @@ async def replace_metadata(call: Call) -> Reply:
 
 async def _put_metadata(call: Call, items: dict[str, str], *, replace: bool) -> Reply:
     volumes = call.services.volumes
-    metadata = await volumes.put_metadata(call.actor, call.path["volume_id"], items, replace=replace)
+    tags = _read_tags(call) if replace else None
+    metadata = await volumes.put_metadata(call.actor, call.path["volume_id"], items, replace=replace, tags=tags)
     return Reply(body={"metadata": metadata})
+
+
+def _read_tags(call: Call) -> frozenset[str] | None:
+    """The tags of If-Match, one of which the metadata has to have; None: whatever it has."""
+    given = call.request.headers.get("if-match")
+    if given is None or call.version < _TAGS_SINCE or given.strip() == "*":
+        return None
+    return frozenset(tag.strip().removeprefix("W/").strip('"') for tag in given.split(",")[:TAGS_MAX])
 
 
 async def show_metadata_item(call: Call) -> Reply:
@@ -179,7 +195,8 @@ async def put_metadata_item(call: Call) -> Reply:
     key, items = call.path["key"], call.body.meta
     if list(items) != [key]:
         raise Invalid(f"Invalid input for meta: the body has to have one item, with the URL's key {key[:255]}.")
-    await call.services.volumes.put_metadata(call.actor, call.path["volume_id"], items, replace=False)
+    tags = _read_tags(call)
+    await call.services.volumes.put_metadata(call.actor, call.path["volume_id"], items, replace=False, tags=tags)
     return Reply(body={"meta": items})
 
 
