@@ -137,6 +137,7 @@ WORLD: dict[str, dict[str, object]] = {
         "backend": "sim",
         "format": "raw",
         "metadata": "{}",
+        "bootable": 0,
         "made": 1,
         "created_at": 1,
         "deleted_at": 5,
@@ -146,6 +147,7 @@ WORLD: dict[str, dict[str, object]] = {
         "subject_id": "snapshot",
         "volume_id": "volume",
         "kind": "extending",
+        "progress": 0,
         "args": "{}",
         "request_id": "req",
         "created_at": 1,
@@ -738,6 +740,12 @@ CASES = [
         "an operation works on something that has operations",
         (copy("operations", subject="server", subject_id="server", volume_id=None),),
         (copy("operations", subject="backup", subject_id="backup", volume_id=None),),
+    ),
+    Case(
+        "ck_operations_progress",
+        "a copy is done by per cent",
+        ("UPDATE operations SET progress = 101", "UPDATE operations SET progress = -1"),
+        ("UPDATE operations SET progress = 100",),
     ),
     Case(
         "ck_operations_volume",
