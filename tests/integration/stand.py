@@ -22,7 +22,7 @@ from kevel.store.migrate import upgrade_schema
 from kevel.store.sqlite import SqliteStore, make_engine
 from tests.answers import CheckedApp
 
-PROJECTS = {"reader": "11" * 16, "member": "11" * 16, "other": "22" * 16, "admin": "33" * 16}
+PROJECTS = {"reader": "11" * 16, "member": "11" * 16, "other": "22" * 16, "admin": "33" * 16, "service": "44" * 16}
 
 
 class KnownToken(msgspec.Struct, frozen=True):

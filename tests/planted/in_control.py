@@ -216,9 +216,9 @@ def delete_a_volume_that_is_held(planting: Planting) -> None:
 @bug("a name is exported again that was revoked: the path's generation does not count")
 def export_under_the_volumes_own_name(planting: Planting) -> None:
     def make(export: Any) -> Any:
-        def same(volume: Any, path: Any) -> Any:
+        def same(volume: Any, path: Any, **more: Any) -> Any:
             planting.bite()
-            return structs.replace(export(volume, path), path_id=volume.id, generation=1)
+            return structs.replace(export(volume, path, **more), path_id=volume.id, generation=1)
 
         return same
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from kevel.domain.errors import Invalid
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import ServerGoal, ServerRung
-from kevel.store import path_moves, server_rows
+from kevel.store import path_moves, path_rows, server_rows
 from kevel.store.actions import finish_action
 from kevel.store.attachments import load_attachment, load_path, open_of_server
 from kevel.store.batch import Batcher
@@ -22,6 +22,7 @@ from kevel.store.servers import load_server
 from tests.planted.planting import Bug, Planting, bug
 
 MOVES = "kevel.store.path_moves:"
+ROWS = "kevel.store.path_rows:"
 
 
 @bug("facts 1, gap 5: a path's rung is written without a look at the current one; a late report undoes a newer move")
@@ -112,7 +113,7 @@ def trust_a_report_of_an_earlier_life(planting: Planting) -> None:
 @bug("a volume's next path gets the generation of the last one, so late effects of both look alike")
 def reuse_a_generation(planting: Planting) -> None:
     planting.restate(
-        MOVES + "_NEXT_GENERATION",
+        ROWS + "_NEXT_GENERATION",
         lambda statement: (
             update(volumes)
             .where(volumes.c.id == bindparam("of_id"))
@@ -133,8 +134,9 @@ def release_the_claim_when_a_detach_is_asked(planting: Planting) -> None:
         def release(tx: Any, attachment: Any, *, at: int, **more: Any) -> None:
             ask_detach(tx, attachment, at=at, **more)
             planting.bite()
-            values = {"of_volume": attachment.volume_id, "of_holder": attachment.server_id, "new_at": at}
-            tx.execute(path_moves._RELEASE, values)
+            held = update(claims).where(claims.c.volume_id == attachment.volume_id, claims.c.live == 1)
+            held = held.where(claims.c.holder == attachment.server_id)
+            tx.execute(held.values(released_at=at, live=None))
 
         return release
 
@@ -283,7 +285,7 @@ def skip_a_journal_entry(planting: Planting) -> None:
 
         return skip
 
-    planting.replace(MOVES + "_journal_rungs", make)
+    planting.replace(ROWS + "journal_rungs", make)
 
 
 @bug("wake-ups of the control plane are lost, and the sweep that should make up for it finds nothing")
@@ -442,7 +444,8 @@ def open_a_second_path(planting: Planting) -> None:
             assert path is not None
             path = structs.replace(path, id=new.path_id[::-1], generation=path.generation + 1_000_000)
             path = structs.replace(path, rung=Rung.RESERVED, hands=Hands.CONTROL, connection_info=None)
-            tx.execute(path_moves._INSERT_PATH, structs.asdict(path) | {"live": 1, "host_version": 1})
+            more_values = {"live": 1, "agent": path.host, "host_version": 1}
+            tx.execute(path_rows._INSERT_PATH, structs.asdict(path) | more_values)
             tx.wake("path", path.id)
             return attachment
 

@@ -50,6 +50,8 @@ log = structlog.get_logger(__name__)
 BODY_BYTES_MAX: Final = 1024 * 1024
 #: Names by which clients reach us, remembered.
 ORIGINS_MAX: Final = 64
+#: The role that a token in X-Service-Token has to have.
+SERVICE_ROLE: Final = "service"
 _PROJECT: Final = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(/.*)")
 
 
@@ -179,10 +181,21 @@ class ApiApp:
             project_id=token.project_id,
             roles=frozenset(token.roles),
             request_id=request_id,
+            service_user_id=await self._identify_service(request),
         )
         if not caller.may(operation.policy):
             raise Forbidden(f"Policy does not allow {operation.name} to be performed with the roles of this token.")
         return caller
+
+    async def _identify_service(self, request: Request) -> str | None:
+        """Which service calls for the user; a token that is not a service's is refused, as Cinder can be told to."""
+        secret = request.headers.get("x-service-token")
+        if secret is None:
+            return None
+        token = await self._services.identity.find_token(secret)
+        if SERVICE_ROLE not in token.roles:
+            raise Unauthenticated("The token in X-Service-Token is not one of a service.")
+        return token.user_id
 
     async def _read_body(self, request: Request) -> Any:
         """The JSON body, or None if there is none. Raises OverLimit, Unsupported or Invalid."""

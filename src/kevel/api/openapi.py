@@ -104,7 +104,9 @@ def _build(api: Api, version: Version, shapes: _Shapes) -> dict[str, Any]:
 
 
 def error_codes(api: Api, operation: Operation) -> frozenset[int]:
-    """Every error that a request for this operation can meet. A 500 is a bug of Kevel's, and in no document."""
+    """Every error that a request for this operation can meet. A 500 is a bug of Kevel's, and in no document, but where
+    a row says that the storage's failure is told by it.
+    """
     codes = set(operation.errors)
     if api.versions is not None:
         codes |= {400, 406}

@@ -52,6 +52,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     project_id: str | None
     roles: frozenset[str]
     request_id: str
+    #: The service that calls for this user, as its own token (X-Service-Token) proves.
+    service_user_id: str | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -109,6 +111,7 @@ class Call:
             project_id=caller.project,
             request_id=caller.request_id,
             is_admin=caller.is_admin,
+            service_user_id=caller.service_user_id,
         )
 
 

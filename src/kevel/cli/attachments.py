@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kevel.cli.client import ApiClient, ApiError
-from kevel.cli.timeline import timeline_table
+from kevel.cli.timeline import show_consumer, timeline_table
 from kevel.domain.errors import KevelError
 
 #: How long one request of `watch` waits for news; less than the client's own patience.
@@ -74,7 +74,7 @@ def list_attachments(
         table.add_column(name, no_wrap=True)
     for row in rows:
         waits_for = "-" if row["finished"] else row["waits_for"] + (" (overdue)" if row["overdue"] else "")
-        table.add_row(row["id"], row["volume_id"], row["server_id"], row["status"], waits_for, show_age(row["since"]))
+        table.add_row(row["id"], row["volume_id"], show_consumer(row), row["status"], waits_for, show_age(row["since"]))
     # An id is to be copied, and lines are to be searched: none is broken, however narrow the terminal is.
     Console(width=max(console.width, LIST_COLUMNS)).print(table)
 
@@ -113,6 +113,7 @@ def _facts_table(attachment: dict[str, Any]) -> Table:
         "attachment": attachment["id"],
         "volume": attachment["volume_id"],
         "server": attachment["server_id"],
+        "external": None if attachment["external"] is None else show_consumer(attachment),
         "status": attachment["status"],
         "goal": f"{attachment['goal']}, set by {attachment['goal_by']}, request {attachment['goal_request_id']}",
         "deadline": show_time(attachment["deadline_at"]) + (" (overdue)" if attachment["overdue"] else ""),

@@ -16,7 +16,9 @@ from kevel.control.comparison import Comparison
 from kevel.control.copies import Copies
 from kevel.control.deadlines import Deadlines
 from kevel.control.explaining import Explaining
+from kevel.control.external import External
 from kevel.control.hosts import Hosts
+from kevel.control.old_flow import OldFlow
 from kevel.control.paths import PathWorker
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
@@ -50,6 +52,8 @@ class Workers:
         images: ImageFiles | None = None,
     ) -> None:
         self.attachments = Attachments(runtime, backends, sealer, limits)
+        self.external = External(runtime, backends, sealer, limits)
+        self.old_flow = OldFlow(runtime, self.external)
         self.hosts = Hosts(runtime, backends, sealer, limits)
         self._paths = PathWorker(runtime, backends, sealer, limits)
         copies = Copies(runtime)

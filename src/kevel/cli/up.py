@@ -172,6 +172,8 @@ async def running(
             snapshots=Snapshots(runtime, limits),
             volume_types=VolumeTypes(runtime),
             attachments=engine.workers.attachments,
+            external=engine.workers.external,
+            old_flow=engine.workers.old_flow,
             hosts=engine.workers.hosts,
             messages=Messages(runtime),
             transfers=Transfers(runtime),

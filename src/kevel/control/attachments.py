@@ -11,6 +11,7 @@ from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.domain.devices import choose_device, choose_unit, device_prefix
 from kevel.domain.errors import Conflict, Forbidden, Invalid, NotFound, StaleWrite
+from kevel.domain.external import name_consumer
 from kevel.domain.ladder import HANDOVER, Goal
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB, Actor, Path, Server, ServerGoal, Volume
@@ -88,12 +89,12 @@ class Attachments:
         taken = rows.open_of_server(tx, server.id)
         prefix = device_prefix(server.image)
         host = load_host(tx, server.host)
-        unit = choose_unit({one.unit for one in taken}, units_max=int(host.facts["max_volumes"]))
+        units = {one.unit for one in taken if one.unit is not None}
+        unit = choose_unit(units, units_max=int(host.facts["max_volumes"]))
         if unit is None:
             raise Forbidden(f"Server {server.id} has {len(taken)} volumes, the most that its bus can hold.")
-        name = choose_device(
-            request.device, prefix=prefix, taken={one.device for one in taken}, root_device=f"/dev/{prefix}a"
-        )
+        devices = {one.device for one in taken if one.device is not None}
+        name = choose_device(request.device, prefix=prefix, taken=devices, root_device=f"/dev/{prefix}a")
         new = NewAttachment(
             attachment_id=request.attachment_id,
             claim_id=request.claim_id,
@@ -139,20 +140,12 @@ class Attachments:
         """The open attachment of that volume in that server."""
         return await self._runtime.store.read_point(_find, server_id, volume_id, actor)
 
-    async def get(self, actor: Actor, attachment_id: str) -> AttachmentView:
-        """An open attachment by its own id."""
-        return await self._runtime.store.read_point(_get, attachment_id, actor)
 
-    async def list(self, actor: Actor, *, all_projects: bool) -> list[AttachmentView]:
-        """Open attachments of the actor's project, or of all projects for an admin who asks for them."""
-        scope = None if all_projects and actor.is_admin else actor.project_id
-        return await self._runtime.store.read(rows.list_open, project_id=scope)
-
-
-def export_of(volume: Volume, path: Path) -> Export:
-    """The export that a path stands for; its names come from ids."""
+def export_of(volume: Volume, path: Path, *, mode: str | None = None) -> Export:
+    """The export that a path stands for; its names come from ids. `mode` "ro": its consumer may only read."""
+    read_only = volume.readonly or mode == "ro"
     file = VolumeFile(volume_id=volume.id, size_bytes=volume.size_gib * GIB, format=volume.format)
-    return Export(volume=file, path_id=path.id, generation=path.generation, host=path.host, read_only=volume.readonly)
+    return Export(volume=file, path_id=path.id, generation=path.generation, host=path.host, read_only=read_only)
 
 
 def find_server(tx: Tx, server_id: str, actor: Actor) -> Server:
@@ -182,14 +175,14 @@ def check_state(server: Server, actor: Actor, operation: str) -> None:
 def _check_attachable(tx: Tx, volume: Volume, server: Server, actor: Actor) -> None:
     """A volume that is free, or shared and in use elsewhere; else 400, with the holder named."""
     views = rows.open_of_volume(tx, volume.id)
-    holders = [view.attachment.server_id for view in views]
-    if server.id in holders:
+    holders = [name_consumer(view.attachment) for view in views]
+    if any(view.attachment.server_id == server.id for view in views):
         raise Invalid(f"Invalid volume: volume {volume.id} is already attached to instance {server.id}.")
     status = volume_status(volume, volume_operation(tx, volume.id), [(view.attachment, view.paths) for view in views])
     shared = volume.multiattach and status in ("in-use", "attaching", "detaching", "reserved")
     if status == "available" or shared:
         return
-    held = f" It is held by instance {holders[0]}." if holders and holders[0] else ""
+    held = f" It is held by {holders[0]}." if holders else ""
     raise Invalid(f"Invalid volume: volume {volume.id} status must be available, but it is {status}.{held}")
 
 
@@ -222,11 +215,4 @@ def _find(tx: Tx, server_id: str, volume_id: str, actor: Actor) -> AttachmentVie
     attachment = rows.find_open(tx, server_id=server_id, volume_id=volume_id)
     if attachment is None:
         raise NotFound(f"Volume {volume_id} is not attached to instance {server_id}.")
-    return AttachmentView(attachment=attachment, paths=rows.live_paths(tx, attachment.id))
-
-
-def _get(tx: Tx, attachment_id: str, actor: Actor) -> AttachmentView:
-    attachment = rows.load_attachment(tx, attachment_id)
-    if attachment is None or attachment.closed_at is not None or not _may_see(attachment.project_id, actor):
-        raise NotFound(f"Volume attachment {attachment_id} could not be found.")
     return AttachmentView(attachment=attachment, paths=rows.live_paths(tx, attachment.id))

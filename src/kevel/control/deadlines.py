@@ -8,9 +8,10 @@ from kevel.control.runtime import Runtime
 from kevel.domain.errors import StaleWrite
 from kevel.domain.ladder import Goal
 from kevel.domain.limits import Limits
-from kevel.domain.model import Reason, Server, ServerGoal
+from kevel.domain.model import Attachment, Reason, Server, ServerGoal
 from kevel.store.actions import finish_action, overdue_growths
 from kevel.store.attachments import expired, load_attachment
+from kevel.store.external_moves import give_up_export
 from kevel.store.path_moves import give_up, keep_waiting
 from kevel.store.server_rows import expire_server
 from kevel.store.servers import overdue_servers
@@ -22,6 +23,7 @@ GRACE_S: Final = 15.0
 EXPIRED_MAX: Final = 200
 ACTOR: Final = "control"
 CODE: Final = "host_silent"
+STORAGE_CODE: Final = "storage_silent"
 
 
 class Deadlines:
@@ -57,6 +59,9 @@ def _expire(tx: Tx, attachment_id: str, goal_revision: int, at: int, limits: Lim
     attachment = load_attachment(tx, attachment_id)
     if attachment is None or attachment.goal_revision != goal_revision or attachment.closed_at is not None:
         return
+    if attachment.is_external:
+        _expire_external(tx, attachment, at, limits)
+        return
     message = f"The server's host has not answered within the request's deadline; the {attachment.goal.value} state "
     message += "is still pursued and will be reached when it answers."
     reason = Reason(code=CODE, message=message, at=at)
@@ -64,6 +69,20 @@ def _expire(tx: Tx, attachment_id: str, goal_revision: int, at: int, limits: Lim
         give_up(tx, attachment, reason, at=at, actor=ACTOR, deadline_at=at + int(limits.detach_timeout_s * 1e6))
     else:
         keep_waiting(tx, attachment, reason, at=at)
+
+
+def _expire_external(tx: Tx, attachment: Attachment, at: int, limits: Limits) -> None:
+    """What an external attachment waits for is the storage."""
+    message = "The storage has not answered within the request's deadline."
+    if attachment.goal is Goal.DETACHED:
+        message = "The storage has not confirmed within the request's deadline that it shut the consumer out; "
+        message += "that is still pursued."
+    reason = Reason(code=STORAGE_CODE, message=message, at=at)
+    if attachment.goal is Goal.DETACHED:
+        keep_waiting(tx, attachment, reason, at=at)
+        return
+    deadline_at = at + int(limits.detach_timeout_s * 1e6)
+    give_up_export(tx, attachment, reason, actor=ACTOR, at=at, deadline_at=deadline_at, free=False)
 
 
 def _expire_growth(tx: Tx, path_id: str, at: int) -> None:

@@ -109,7 +109,7 @@ class Explaining:
 
     def next_look(self, account: Account) -> NextLook:
         """When it is tried next: exact where the control plane holds it, else the most that it takes."""
-        if account.explanation.is_finished or not account.paths:
+        if account.explanation.waits_for in ("nobody", "client") or not account.paths:
             return NextLook()
         path = account.paths[0].path
         if path.hands is Hands.HOST:

@@ -12,13 +12,14 @@ from kevel.control.attachments import export_of
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.domain.errors import StaleWrite, StepNever, StepRetry, StepUnknown
-from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
+from kevel.domain.ladder import Goal, Hands, Rung, Step, external_target, next_step, target_rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import Attachment, Path, Reason, ServerGoal, Volume
 from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
-from kevel.storage.base import Backend, ConnectionInfo
+from kevel.storage.base import Backend, ConnectionInfo, Export
 from kevel.store.attachments import load_attachment, load_path, paths_in_control
+from kevel.store.external_moves import give_up_export
 from kevel.store.path_moves import give_up, keep_waiting, move_path, note_error
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
@@ -58,8 +59,9 @@ class PathWorker:
         backend = self._backends[sight.volume.backend]
         if path.rung is Rung.RELEASED:
             return await self._revoke_again(sight, backend)
-        target = target_rung(sight.attachment.goal, server_wanted=sight.server_wanted)
-        step = next_step(path.rung, path.hands, target, backend.effect_free)
+        step = next_step(path.rung, path.hands, _target(sight), backend.effect_free)
+        if step is None and sight.attachment.is_external and path.rung is Rung.EXPORTED:
+            return await self._export_again(sight, backend)
         if path.hands is not Hands.CONTROL or step is None:
             return DONE
         started = self._runtime.clock.now_us()
@@ -81,14 +83,29 @@ class PathWorker:
             connection_info=sealed,
             took_us=took_us,
         )
-        return DONE if step.rung is Rung.RELEASED else Again(0)
+        is_there = sight.attachment.is_external and step.rung is Rung.EXPORTED
+        return DONE if step.rung is Rung.RELEASED or is_there else Again(0)
+
+    async def _export_again(self, sight: Sight, backend: Backend) -> Outcome:
+        """An external path at rest is looked at because the storage lacks its export, or somebody asked."""
+        if Rung.EXPORTED in backend.effect_free:
+            return DONE
+        try:
+            await backend.export_volume(_export(sight))
+        except StepNever as error:
+            await self._note(sight, error.message)
+            return DONE
+        except (StepRetry, StepUnknown) as error:
+            await self._note(sight, error.message)
+            return Retry(error.message)
+        return DONE
 
     async def _revoke_again(self, sight: Sight, backend: Backend) -> Outcome:
         """A tombstone is looked at because the storage still lists its export, which a late call may have made."""
         if Rung.EXPORTED in backend.effect_free:
             return DONE
         try:
-            await backend.revoke_export(export_of(sight.volume, sight.path))
+            await backend.revoke_export(_export(sight))
         except StepNever as error:
             log.warning("export left behind", path=sight.path.id, reason=error.message)
         except (StepRetry, StepUnknown) as error:
@@ -96,7 +113,7 @@ class PathWorker:
         return DONE
 
     async def _act(self, step: Step, sight: Sight, backend: Backend) -> ConnectionInfo | None:
-        export = export_of(sight.volume, sight.path)
+        export = _export(sight)
         info: ConnectionInfo | None = None
         for act in step.acts:
             if act == "export_volume":
@@ -110,7 +127,7 @@ class PathWorker:
         return info
 
     async def _refused(self, sight: Sight, message: str) -> Outcome:
-        if sight.attachment.goal is Goal.ATTACHED:
+        if _climbs(sight):
             await self._give_up(sight, "export_refused", message)
             return DONE
         # Only a guest's refusal turns a detach round. Here the disk is gone, and the export's name may be revoked.
@@ -120,8 +137,7 @@ class PathWorker:
         return Retry(message)
 
     async def _try_later(self, sight: Sight, message: str) -> Outcome:
-        attachment = sight.attachment
-        if attachment.goal is Goal.ATTACHED and self._runtime.clock.now_us() > attachment.deadline_at:
+        if _climbs(sight) and self._runtime.clock.now_us() > sight.attachment.deadline_at:
             await self._give_up(sight, "export_timeout", message)
         else:
             await self._note(sight, message)
@@ -133,7 +149,7 @@ class PathWorker:
         if known is not None and known.message == message:
             return
         at = self._runtime.clock.now_us()
-        code = "export_failed" if sight.attachment.goal is Goal.ATTACHED else "revoke_failed"
+        code = "export_failed" if _climbs(sight) else "revoke_failed"
         reason = Reason(code=code, message=message, at=at)
         await self._runtime.store.write(_note_error, sight.path, reason, at)
 
@@ -141,7 +157,27 @@ class PathWorker:
         at = self._runtime.clock.now_us()
         reason = Reason(code=code, message=message, at=at)
         deadline_at = at + int(self._limits.detach_timeout_s * 1e6)
-        await self._runtime.store.write(give_up, sight.attachment, reason, at=at, actor=ACTOR, deadline_at=deadline_at)
+        store, attachment = self._runtime.store, sight.attachment
+        if attachment.is_external:
+            await store.write(
+                give_up_export, attachment, reason, actor=ACTOR, at=at, deadline_at=deadline_at, free=False
+            )
+        else:
+            await store.write(give_up, attachment, reason, at=at, actor=ACTOR, deadline_at=deadline_at)
+
+
+def _target(sight: Sight) -> Rung:
+    if sight.attachment.is_external:
+        return external_target(dropped=sight.path.dropped)
+    return target_rung(sight.attachment.goal, server_wanted=sight.server_wanted)
+
+
+def _climbs(sight: Sight) -> bool:
+    return sight.attachment.goal is Goal.ATTACHED and not sight.path.dropped
+
+
+def _export(sight: Sight) -> Export:
+    return export_of(sight.volume, sight.path, mode=sight.attachment.mode)
 
 
 def _note_error(tx: Tx, seen: Path, reason: Reason, at: int) -> None:

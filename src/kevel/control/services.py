@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kevel.control.attachments import Attachments
 from kevel.control.comparison import Comparison
 from kevel.control.explaining import Explaining
+from kevel.control.external import External
 from kevel.control.flavors import Flavors
 from kevel.control.group_types import GroupTypes
 from kevel.control.groups import Groups
@@ -14,6 +15,7 @@ from kevel.control.hosts import Hosts
 from kevel.control.identity import Identity
 from kevel.control.images import Images
 from kevel.control.messages import Messages
+from kevel.control.old_flow import OldFlow
 from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
@@ -40,6 +42,8 @@ class Services:
     snapshots: Snapshots
     volume_types: VolumeTypes
     attachments: Attachments
+    external: External
+    old_flow: OldFlow
     hosts: Hosts
     messages: Messages
     transfers: Transfers

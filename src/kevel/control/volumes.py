@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from kevel.control.runtime import Runtime
 from kevel.control.snapshots import check_deletable, copy_deadline
+from kevel.control.status_resets import reset_status, status_beneath
 from kevel.control.volume_metadata import check_metadata, put_metadata, remove_metadata
 from kevel.control.volume_sources import find_origin
 from kevel.control.volume_types import resolve_type
 from kevel.domain.errors import Forbidden, Invalid, OverLimit, StepError, Unavailable
+from kevel.domain.external import name_consumer
+from kevel.domain.ladder import HANDOVER
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB, MIB, Actor, OperationKind, Subject, Volume
-from kevel.domain.status import volume_status
 from kevel.domain.type_specs import check_size, check_zone
 from kevel.storage.base import Backend, Capacity
 from kevel.store import volume_lists as lists
 from kevel.store.groups import check_group_takes
-from kevel.store.journal import Entry, append
 from kevel.store.operations import begin_operation
 from kevel.store.quotas import check_room_for
 from kevel.store.snapshots import begin_delete_snapshot, live_snapshots, view_snapshots
@@ -34,15 +35,12 @@ from kevel.store.volumes import (
     insert_volume,
     provisioned_gib,
     tell_hosts,
-    volume_operation,
 )
 
 #: No volume is made or grown while less than this is free: the store and running guests need room too.
 FREE_BYTES_MIN: Final = 64 * MIB
 #: The extra spec of a type by which it names the back end of its volumes.
 BACKEND_SPEC: Final = "volume_backend_name"
-#: Words that an admin may put over a volume's status. Each of them blocks; none frees anything.
-MASKS: Final = frozenset({"creating", "error", "error_deleting", "attaching", "detaching", "maintenance"})
 _DELETABLE: Final = frozenset({"available", "error", "error_deleting", "error_extending"})
 
 
@@ -120,10 +118,6 @@ class Volumes:
         """Number, size and metadata of the volumes that match by their columns."""
         return await self._runtime.store.read(lists.summarize, wanted)
 
-    async def readonly_among(self, volume_ids: Collection[str]) -> frozenset[str]:
-        """Those of the volumes that guests may only read."""
-        return await self._runtime.store.read(lists.readonly_among, volume_ids)
-
     async def update(self, actor: Actor, volume_id: str, changes: Mapping[str, Any]) -> VolumeView:
         """Change name, description or metadata (which is replaced whole)."""
         return await self._runtime.store.write(_update, actor, volume_id, dict(changes), self._runtime.clock.now_us())
@@ -181,10 +175,16 @@ class Volumes:
         await self._runtime.store.write(_retype, actor, volume_id, type_ref, backend=self._backend.name, at=at)
 
     async def reset_status(self, actor: Actor, volume_id: str, status: str | None, attach_status: str | None) -> None:
-        """Put a word over the status, or take word and fault away again where the word asked for is the truth."""
+        """Put a word over the status, or take word and fault away again where the word asked for is the truth.
+
+        The attach status "detached" also ends every external attachment, whoever declared it.
+        """
         at = self._runtime.clock.now_us()
         wanted = {"status": status, "attach_status": attach_status}
-        await self._runtime.store.write(_reset_status, actor, volume_id, **wanted, at=at)
+        free, deadline_at = HANDOVER in self._backend.effect_free, self._deadline(at)
+        await self._runtime.store.write(
+            reset_status, actor, volume_id, **wanted, at=at, free=free, deadline_at=deadline_at
+        )
 
     async def pool(self) -> Pool:
         """The storage pool as it is now."""
@@ -347,9 +347,9 @@ def _change(tx: Tx, actor: Actor, volume_id: str, changes: dict[str, Any]) -> No
 def _delete(tx: Tx, actor: Actor, volume_id: str, *, force: bool, cascade: bool, at: int, deadline_at: int) -> None:
     view = _get(tx, actor, volume_id)
     if view.attachments:
-        servers = ", ".join(sorted(str(one.attachment.server_id) for one in view.attachments))
+        holders = ", ".join(sorted(name_consumer(one.attachment) for one in view.attachments))
         raise Invalid(
-            f"Invalid volume: volume {volume_id} is {view.status}, attached to {servers}; detach it before deleting it."
+            f"Invalid volume: volume {volume_id} is {view.status}, attached to {holders}; detach it before deleting it."
         )
     if view.status not in _DELETABLE and not force:
         raise Invalid(
@@ -388,7 +388,7 @@ def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: _Room, *,
     view = _get(tx, actor, volume_id)
     volume = view.volume
     allowed = ("available", "in-use") if in_use else ("available",)
-    if _status_beneath(view) not in allowed or view.status not in (*allowed, "error_extending"):
+    if status_beneath(view) not in allowed or view.status not in (*allowed, "error_extending"):
         raise Invalid(
             f"Invalid volume: volume {volume_id} is {view.status}; to be extended it has to be {' or '.join(allowed)}."
         )
@@ -423,12 +423,6 @@ def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: _Room, *,
     )
 
 
-def _status_beneath(view: VolumeView) -> str:
-    """The status without mask, fault and operation: what is true of the volume's attachments."""
-    plain = msgspec.structs.replace(view.volume, mask=None, fault=None)
-    return volume_status(plain, None, [(one.attachment, one.paths) for one in view.attachments])
-
-
 def _set_readonly(tx: Tx, actor: Actor, volume_id: str, readonly: bool, at: int) -> None:
     view = _get(tx, actor, volume_id)
     if view.status != "available":
@@ -461,49 +455,3 @@ def _retype(tx: Tx, actor: Actor, volume_id: str, type_ref: str, *, backend: str
     change_volume(tx, volume_id, volume_type_id=volume_type.id, multiattach=volume_type.multiattach, updated_at=at)
     # What the type limits reaches the guests that have the volume.
     tell_hosts(tx, volume_id)
-
-
-def _reset_status(
-    tx: Tx, actor: Actor, volume_id: str, *, status: str | None, attach_status: str | None, at: int
-) -> None:
-    view = _get(tx, actor, volume_id)
-    held = "attached" if view.attachments else "detached"
-    if attach_status not in (None, held):
-        raise Invalid(
-            f"Invalid volume: volume {volume_id} is {held}, and a reset changes no attachment; detach or attach it."
-        )
-    if status is None:
-        return
-    if status in MASKS:
-        mask: str | None = status
-    else:
-        _check_truth(tx, view, status)
-        mask = None
-        change_volume(tx, volume_id, fault=None)
-    change_volume(tx, volume_id, mask=mask, updated_at=at)
-    entry = Entry(
-        at=at,
-        subject="volume",
-        subject_id=volume_id,
-        volume_id=volume_id,
-        what="mask",
-        before=view.status,
-        after=status,
-        revision=view.volume.generation,
-        actor="user",
-        request_id=actor.request_id,
-    )
-    append(tx, entry)
-
-
-def _check_truth(tx: Tx, view: VolumeView, status: str) -> None:
-    """A word that promises something has to be true: a reset takes mask and fault away, and makes nothing so."""
-    if status not in ("available", "in-use"):
-        words = ", ".join(sorted({*MASKS, "available", "in-use"}))
-        raise Invalid(f"Invalid input received: a volume's status can be reset to {words}, not to '{status[:64]}'.")
-    operation = volume_operation(tx, view.volume.id)
-    truth = operation.kind.value if operation is not None else _status_beneath(view)
-    if truth != status:
-        raise Invalid(f"Invalid volume: volume {view.volume.id} is {truth} and cannot be declared {status}.")
-    if not view.volume.made:
-        raise Invalid(f"Invalid volume: volume {view.volume.id} was never made; delete it and create another one.")

@@ -10,6 +10,7 @@
     |   |-- Outdated            412
     |   |-- OverLimit           413
     |   |-- Unsupported         415
+    |   |-- StorageFailed       500   (the storage's fault, and an answer that Cinder's clients expect)
     |   `-- Unavailable         503   (not the caller's fault, but the caller's to repeat)
     |-- StepError               what a guest, a host or storage answered to a step
     |   |-- StepRetry           it may pass: try again, with backoff
@@ -86,6 +87,12 @@ class Unsupported(CallerError):
     """The content type is not supported; use application/json."""
 
     status = 415
+
+
+class StorageFailed(CallerError):
+    """The storage did not do what this request needs."""
+
+    status = 500
 
 
 class Unavailable(CallerError):

@@ -11,8 +11,9 @@ from typing import Final
 import msgspec
 
 from kevel.domain.assignments import DiskSight
-from kevel.domain.ladder import Goal, Hands, Rung, target_rung
-from kevel.domain.model import Attachment, Path, Reason, Server, ServerGoal, ServerRung
+from kevel.domain.external import name_consumer
+from kevel.domain.ladder import Goal, Hands, Rung, external_target, target_rung
+from kevel.domain.model import Attachment, Origin, Path, Reason, Server, ServerGoal, ServerRung, Stage
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +21,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     #: One sentence.
     why: str
-    #: Who has to do something: "nobody", "storage", "host", "server" or "guest".
+    #: Who has to do something: "nobody", "storage", "host", "server", "guest" or "client".
     waits_for: str
     since: int
 
@@ -69,6 +70,8 @@ class Sights(msgspec.Struct, frozen=True, kw_only=True):
 
 def explain(attachment: Attachment, path: Path | None, server: Server | None, *, host_silent: bool) -> Explanation:
     """Why the attachment is where it is. `path` is its unreleased one; None: there is none, and it is closed."""
+    if attachment.is_external and attachment.closed_at is None:
+        return _explain_external(attachment, path)
     if path is None or attachment.closed_at is not None:
         return Explanation(
             why=_closed(attachment), waits_for="nobody", since=attachment.closed_at or attachment.goal_at
@@ -82,12 +85,44 @@ def explain(attachment: Attachment, path: Path | None, server: Server | None, *,
 
 
 def _closed(attachment: Attachment) -> str:
+    if attachment.is_external and attachment.goal_by == "user":
+        return f"{_declared(attachment)} was ended by its client; nothing is left of it."
     if attachment.established:
         return "The volume is detached, and nothing is left of the attachment."
     because = "" if attachment.reason is None else f" ({_first(attachment.reason)})"
     if attachment.goal_by == "rollback" or because:
         return f"The attach failed{because} and was undone; nothing is left of it."
     return "The volume was detached again before it had been attached; nothing is left of it."
+
+
+def _explain_external(attachment: Attachment, path: Path | None) -> Explanation:
+    """Kevel's share is the export; for the rest, its client is taken at its word."""
+    since = attachment.goal_at if path is None else max(attachment.goal_at, path.changed_at)
+    waits_for, why = _external(attachment, path)
+    return Explanation(why=f"{_declared(attachment)} {why}.", waits_for=waits_for, since=since)
+
+
+def _declared(attachment: Attachment) -> str:
+    consumer = name_consumer(attachment) if attachment.instance_id or attachment.consumer_host else "no name yet"
+    api = "the attachments API" if attachment.origin is Origin.ATTACHMENT else "an action of the volume"
+    called = "" if attachment.origin in (None, Origin.ATTACHMENT) else f", {attachment.origin.value}"
+    return f"The external attachment of {consumer}, declared through {api}{called},"
+
+
+def _external(attachment: Attachment, path: Path | None) -> tuple[str, str]:
+    failed = "" if path is None else _failed(path.last_error)
+    if path is not None and path.dropped:
+        return "storage", f"waits for the storage to shut host {path.host or 'of no name'} out{failed}"
+    if path is not None and path.rung is not Rung.EXPORTED:
+        return "storage", f"waits for the storage to let host {path.host or 'of no name'} in{failed}"
+    because = _failed(attachment.reason)
+    if attachment.stage is Stage.ATTACHED:
+        return "nobody", "is attached, as its client says; Kevel plugs nothing for it"
+    if attachment.stage is Stage.DETACHING:
+        return "client", "is being detached, as its client says, and waits for its client to end it"
+    if path is None:
+        return "client", f"has claimed the volume and waits for its client to connect it, or to give it up{because}"
+    return "client", "is let in by the storage and waits for its client to say that it is attached"
 
 
 def _attached(attachment: Attachment, server: Server | None) -> str:
@@ -166,6 +201,8 @@ def describe_layers(
     """Each layer of a path, from the record to the guest."""
     wanted = server is None or server.goal is not ServerGoal.DELETED
     target = target_rung(attachment.goal, server_wanted=wanted)
+    if attachment.is_external:
+        target = external_target(dropped=path.dropped)
     newest = max(answers.values(), key=lambda one: one.at, default=None)
     layers = [
         Layer(
@@ -185,6 +222,9 @@ def describe_layers(
     if layers[1].observed != "not_needed" and sights.export is not None and _newer(sights.export_at, layers[1].at):
         seen = {"observed": _presence(sights.export), "at": sights.export_at, "by": f"storage:{sights.storage}"}
         layers[1] = msgspec.structs.replace(layers[1], **seen, how="census")
+    if attachment.is_external:
+        # What its consumer does with the export, nobody here can see.
+        return tuple(layers[:2])
     return (*layers, *_guest_layers(path, server, target, effect_free, answers, sights))
 
 

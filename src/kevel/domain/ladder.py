@@ -89,6 +89,11 @@ def target_rung(goal: Goal, *, server_wanted: bool) -> Rung:
     return Rung.PLUGGED
 
 
+def external_target(*, dropped: bool) -> Rung:
+    """Where an external attachment's path should stand: the storage lets the consumer in, and Kevel's share ends."""
+    return Rung.RELEASED if dropped else Rung.EXPORTED
+
+
 def next_step(rung: Rung, hands: Hands, target: Rung, effect_free: Container[Rung] = ()) -> Step | None:
     """The holder's next step towards the target; None when it has nothing to do.
 
@@ -121,7 +126,8 @@ def _step_up(rung: Rung, hands: Hands, target: Rung, effect_free: Container[Rung
         reached = move.target
         if reached not in effect_free:
             break
-    after = Hands.HOST if reached >= HANDOVER else Hands.CONTROL
+    # A path that should go no higher than the export has no agent to be handed to.
+    after = Hands.HOST if reached >= HANDOVER and target > HANDOVER else Hands.CONTROL
     return Step(tuple(acts), reached, after)
 
 

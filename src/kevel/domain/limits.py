@@ -20,6 +20,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     attach_timeout_s: Seconds = 120.0
     #: A detach that the guest has not answered by then ends, with the attachment whole.
     detach_timeout_s: Seconds = 60.0
+    #: What the storage gets to let an external consumer in, or to shut it out, before the request is answered.
+    export_wait_s: Seconds = 60.0
     #: How often a silent guest is asked again to let go of a disk.
     unplug_ask_again_s: Seconds = 3.0
     #: How often a disk that was asked to go is looked at, besides events.

@@ -161,8 +161,29 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     last_error: Reason | None
 
 
+class Stage(enum.Enum):
+    """How far the client of an external attachment says that it has come. The values are Cinder's words."""
+
+    #: Claimed through the attachments API, and not connected yet.
+    RESERVED = "reserved"
+    #: Claimed in the old flow, or connected: the client is at work.
+    ATTACHING = "attaching"
+    ATTACHED = "attached"
+    #: The client has begun to detach it (old flow).
+    DETACHING = "detaching"
+
+
+class Origin(enum.Enum):
+    """The call by which an external attachment was declared."""
+
+    ATTACHMENT = "attachment"
+    RESERVE = "os-reserve"
+    CONNECTION = "os-initialize_connection"
+    ATTACH = "os-attach"
+
+
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
-    """A user wants a volume in a server."""
+    """A user wants a volume in a server, or has told us that something else uses it (an external attachment)."""
 
     id: str
     volume_id: str
@@ -176,10 +197,13 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     goal_by: str
     goal_at: int
     deadline_at: int
-    #: True once it was plugged for its request: a failure never gives it away from then on.
+    #: True once it was plugged for its request, or its client has got its answer: a failure never gives it away from
+    #: then on.
     established: bool
-    device: str
-    unit: int
+    #: Of an external one, what its client says; None: nothing.
+    device: str | None
+    #: None: external.
+    unit: int | None
     tag: str | None
     delete_on_termination: bool
     boot_index: int | None
@@ -187,6 +211,21 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     attached_at: int | None
     closed_at: int | None
+    #: None: a server of ours, and Kevel plugs the disk. Else the attachment is external, and the rest of this is known.
+    stage: Stage | None = None
+    origin: Origin | None = None
+    #: What uses the volume, as its client names it: an instance, a host.
+    instance_id: str | None = None
+    consumer_host: str | None = None
+    #: "rw" or "ro"; None: not said.
+    mode: str | None = None
+    #: The service (a real Nova) that declared it for its user: nobody else releases it once it is connected.
+    service_user_id: str | None = None
+
+    @property
+    def is_external(self) -> bool:
+        """Declared by a client for something that is not a server of ours; Kevel plugs nothing for it."""
+        return self.stage is not None
 
 
 class Path(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +246,10 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     plugged_bytes: int | None
     last_error: Reason | None
     changed_at: int
+    #: Of an external attachment's path: by what its consumer connects, as its client gave it.
+    connector: dict[str, Any] | None = None
+    #: Of an external attachment's path: it has to go, whatever the attachment's goal is.
+    dropped: bool = False
 
 
 class ServerExtras(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -263,3 +306,5 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
     project_id: str
     request_id: str
     is_admin: bool = False
+    #: The service that calls for this user, as its own token proves.
+    service_user_id: str | None = None

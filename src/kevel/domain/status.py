@@ -16,6 +16,7 @@ from kevel.domain.model import (
     ServerGoal,
     ServerRung,
     Snapshot,
+    Stage,
     Volume,
 )
 
@@ -59,9 +60,18 @@ def attachment_status(attachment: Attachment, paths: Sequence[Path]) -> str:
         return "detached"
     if attachment.goal is Goal.DETACHED:
         return "detaching"
+    if attachment.stage is not None:
+        return attachment.stage.value
     if is_complete(attachment, paths):
         return "attached"
     return "attaching"
+
+
+def has_volume(attachment: Attachment, paths: Sequence[Path]) -> bool:
+    """Has its consumer the volume, as far as is known? A detach that a client has only begun changes nothing yet."""
+    if attachment.stage is Stage.DETACHING:
+        return attachment.goal is Goal.ATTACHED
+    return attachment_status(attachment, paths) == "attached"
 
 
 def volume_status(

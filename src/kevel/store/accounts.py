@@ -12,12 +12,13 @@ from kevel.domain.assignments import DiskSight
 from kevel.domain.errors import Conflict, NotFound
 from kevel.domain.explain import Explanation, Layer, Sights, collect_answers, describe_layers, explain
 from kevel.domain.findings import FindingKind
-from kevel.domain.ladder import Goal, Hands, Rung
-from kevel.domain.model import Actor, Attachment, Path, Server
+from kevel.domain.ladder import Goal, Rung
+from kevel.domain.model import Actor, Attachment, Path, Server, Stage
 from kevel.store.attachments import ATTACHMENT_COLUMNS, live_paths, load_attachment
 from kevel.store.censuses import HOST_SILENT_S, findings_of, host_subject, load_census, storage_subject
 from kevel.store.hosts import load_host, raise_version
 from kevel.store.journal import Entry, append, lines_of
+from kevel.store.path_rows import stamp_path
 from kevel.store.schema.attachments import attachments, paths
 from kevel.store.schema.servers import servers
 from kevel.store.servers import load_server
@@ -28,7 +29,6 @@ from kevel.store.volumes import load_volume
 LINES_MAX = 10_000
 
 _SEEN = select(paths.c.seen).where(paths.c.id == bindparam("of_id"))
-_STAMP_PATH = update(paths).where(paths.c.id == bindparam("of_id")).values(host_version=bindparam("new_host_version"))
 _STAMP_SERVER = (
     update(servers).where(servers.c.id == bindparam("of_id")).values(host_version=bindparam("new_host_version"))
 )
@@ -79,7 +79,8 @@ def load_account(
     held = live_paths(tx, attachment.id)
     path = held[0] if held else None
     server = None if attachment.server_id is None else load_server(tx, attachment.server_id)
-    silent = path is not None and now - load_host(tx, path.host).seen_at > HOST_SILENT_S * 1e6
+    agent = None if path is None or path.server_id is None else path.host
+    silent = agent is not None and now - load_host(tx, agent).seen_at > HOST_SILENT_S * 1e6
     return Account(
         attachment=attachment,
         paths=tuple(
@@ -148,7 +149,8 @@ def _conditions(wanted: AccountFilter) -> list[ColumnElement[bool]]:
         conditions.append(attachments.c.closed_at.is_(None))
     if wanted.unfinished:
         plugged = exists().where(paths.c.attachment_id == attachments.c.id, paths.c.rung == Rung.PLUGGED)
-        conditions.append(or_(attachments.c.goal == Goal.DETACHED, ~plugged))
+        there = or_(plugged, attachments.c.stage == Stage.ATTACHED)
+        conditions.append(or_(attachments.c.goal == Goal.DETACHED, ~there))
     return conditions
 
 
@@ -161,11 +163,9 @@ def ask_look(tx: Tx, attachment_id: str, actor: Actor, at: int) -> None:
     if attachment.closed_at is not None:
         raise Conflict(f"Attachment {attachment_id} is closed; nothing is left to be looked at.")
     for path in live_paths(tx, attachment.id):
-        tx.execute(_STAMP_PATH, {"of_id": path.id, "new_host_version": raise_version(tx, path.host)})
+        stamp_path(tx, path)
         if path.server_id is not None:
             tx.execute(_STAMP_SERVER, {"of_id": path.server_id, "new_host_version": raise_version(tx, path.host)})
-        if path.hands is Hands.CONTROL:
-            tx.wake("path", path.id)
         append(tx, _retry_entry(path, actor, at))
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 import msgspec
-from sqlalchemy import bindparam, select
+from sqlalchemy import and_, bindparam, or_, select
 
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import Attachment, Path
@@ -47,7 +47,15 @@ _PATHS_OF = select(*PATH_COLUMNS).where(
 _REACHED = select(paths.c.id).where(
     paths.c.attachment_id == attachments.c.id, paths.c.rung == Rung.PLUGGED, attachments.c.goal == Goal.ATTACHED
 )
-_OVERDUE = _OPEN.where(attachments.c.deadline_at < bindparam("before"), ~_REACHED.exists()).limit(bindparam("rows_max"))
+#: A client takes the time that it takes; the storage has a deadline.
+_UNDER_WAY = select(paths.c.id).where(
+    paths.c.attachment_id == attachments.c.id,
+    paths.c.live == LIVE,
+    or_(paths.c.dropped.is_(True), paths.c.rung < Rung.EXPORTED),
+)
+_SETTLED = and_(attachments.c.stage.is_not(None), attachments.c.goal == Goal.ATTACHED, ~_UNDER_WAY.exists())
+_OVERDUE = _OPEN.where(attachments.c.deadline_at < bindparam("before"), ~_REACHED.exists(), ~_SETTLED)
+_OVERDUE = _OVERDUE.limit(bindparam("rows_max"))
 _EXPIRED = _OVERDUE.where(attachments.c.reason.is_(None))
 
 #: SQL variables in one statement; larger collections are read in several.
@@ -132,15 +140,13 @@ def open_of_servers(tx: Tx, server_ids: Collection[str]) -> dict[str, list[Attac
     return grouped
 
 
-def list_open(tx: Tx, *, project_id: str | None) -> list[AttachmentView]:
-    """All open attachments of a project (None: of all), oldest first."""
-    statement = _OPEN if project_id is None else _OPEN.where(attachments.c.project_id == project_id)
-    return with_paths(tx, [as_struct(Attachment, row) for row in tx.execute(statement)])
-
-
 def paths_in_control(tx: Tx) -> list[str]:
-    """Ids of unreleased paths that the control plane holds: what its worker has to look at after a start."""
-    statement = select(paths.c.id).where(paths.c.live == LIVE, paths.c.hands == Hands.CONTROL)
+    """Ids of unreleased paths on which the control plane has something to do: looked at after a start.
+
+    An external path that is exported stays in its hands, and at rest.
+    """
+    moving = or_(paths.c.agent.is_not(None), paths.c.dropped.is_(True), paths.c.rung < Rung.EXPORTED)
+    statement = select(paths.c.id).where(paths.c.live == LIVE, paths.c.hands == Hands.CONTROL, moving)
     return list(tx.execute(statement).scalars())
 
 

@@ -8,11 +8,10 @@ and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import bindparam, exists, select, update
 
 from kevel.domain.errors import StaleWrite
 from kevel.domain.ladder import Goal, Hands, Rung
@@ -22,11 +21,21 @@ from kevel.domain.model import Actor, Attachment, Path, Reason, ServerGoal, Volu
 from kevel.store.actions import finish_action, start_action
 from kevel.store.attachments import live_paths, load_attachment, open_of_volume
 from kevel.store.hosts import raise_version
-from kevel.store.journal import Entry, append
+from kevel.store.journal import append
 from kevel.store.messages import add_message
+from kevel.store.path_rows import (
+    draw_generation,
+    goal_entry,
+    insert_attachment,
+    insert_claim,
+    insert_path,
+    journal_path,
+    journal_rungs,
+    name_user,
+    stamp_path,
+)
 from kevel.store.schema.attachments import attachments, claims, paths
 from kevel.store.schema.base import LIVE
-from kevel.store.schema.volumes import volumes
 from kevel.store.server_rows import close_server_if_left
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
@@ -75,23 +84,18 @@ _ESTABLISH = (
 )
 _CLOSE = update(attachments).where(attachments.c.id == bindparam("of_id"))
 _CLOSE = _CLOSE.values(closed_at=bindparam("new_at"), live=None)
-_RELEASE = update(claims).where(claims.c.volume_id == bindparam("of_volume"), claims.c.holder == bindparam("of_holder"))
-_RELEASE = _RELEASE.where(claims.c.live == LIVE).values(released_at=bindparam("new_at"), live=None)
-_STAMP = update(paths).where(paths.c.id == bindparam("of_id")).values(host_version=bindparam("new_host_version"))
+_CLAIM_OF = select(attachments.c.claim_id).where(attachments.c.id == bindparam("of_attachment")).scalar_subquery()
+#: Whoever else hangs on the claim keeps it.
+_RELEASE = update(claims).where(
+    claims.c.id == _CLAIM_OF,
+    ~exists().where(attachments.c.claim_id == _CLAIM_OF, attachments.c.live == LIVE),
+)
+_RELEASE = _RELEASE.values(released_at=bindparam("new_at"), live=None)
 _ERROR = (
     update(paths)
     .where(paths.c.id == bindparam("of_id"), paths.c.revision == bindparam("was_revision"))
     .values(last_error=bindparam("new_error"))
 )
-_NEXT_GENERATION = (
-    update(volumes)
-    .where(volumes.c.id == bindparam("of_id"))
-    .values(generation=volumes.c.generation + 1)
-    .returning(volumes.c.generation)
-)
-_INSERT_CLAIM = insert(claims)
-_INSERT_ATTACHMENT = insert(attachments)
-_INSERT_PATH = insert(paths)
 
 
 class NewAttachment(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,9 +120,8 @@ def open_attachment(
 
     Raises IntegrityError when somebody else holds the volume (index one_holder); callers look before.
     """
-    generation = int(tx.execute(_NEXT_GENERATION, {"of_id": volume.id}).scalar_one())
-    claim = {"id": new.claim_id, "volume_id": volume.id, "holder": new.server_id, "shared": volume.multiattach}
-    tx.execute(_INSERT_CLAIM, claim | {"live": 1, "claimed_at": at, "released_at": None})
+    generation = draw_generation(tx, volume.id)
+    insert_claim(tx, new.claim_id, volume, new.server_id, at)
     attachment = Attachment(
         id=new.attachment_id,
         volume_id=volume.id,
@@ -141,7 +144,7 @@ def open_attachment(
         attached_at=None,
         closed_at=None,
     )
-    tx.execute(_INSERT_ATTACHMENT, msgspec.structs.asdict(attachment) | {"claim_id": new.claim_id, "live": 1})
+    insert_attachment(tx, attachment, new.claim_id, actor=actor, detail={"device": new.device})
     path = Path(
         id=new.path_id,
         attachment_id=new.attachment_id,
@@ -160,13 +163,8 @@ def open_attachment(
     if seal_export is not None:
         info = seal_export(volume, path)
         path = msgspec.structs.replace(path, rung=Rung.EXPORTED, hands=Hands.HOST, connection_info=info)
-    values = msgspec.structs.asdict(path) | {"live": 1, "host_version": raise_version(tx, new.host)}
-    tx.execute(_INSERT_PATH, values)
-    append(tx, _goal_entry(attachment, "none", actor=_name(actor), at=at, detail={"device": new.device}))
-    _journal_rungs(tx, path, Rung.RELEASED, path.rung, actor=_name(actor), request_id=actor.request_id, at=at)
+    insert_path(tx, path, actor=name_user(actor), request_id=actor.request_id)
     start_action(tx, server_id=new.server_id, subject_id=new.attachment_id, action="attach_volume", actor=actor, at=at)
-    if path.hands is Hands.CONTROL:
-        tx.wake("path", path.id)
     return attachment
 
 
@@ -201,11 +199,9 @@ def set_goal(
     detail: dict[str, Any] = {"by": by}
     if reason is not None:
         detail["reason"] = reason.code
-    append(tx, _goal_entry(moved, attachment.goal.value, actor=actor, at=at, detail=detail))
+    append(tx, goal_entry(moved, attachment.goal.value, actor=actor, at=at, detail=detail))
     for path in live_paths(tx, attachment.id):
-        tx.execute(_STAMP, {"of_id": path.id, "new_host_version": raise_version(tx, path.host)})
-        if path.hands is Hands.CONTROL:
-            tx.wake("path", path.id)
+        stamp_path(tx, path)
 
 
 def ask_detach(tx: Tx, attachment: Attachment, *, actor: Actor, at: int, deadline_at: int) -> None:
@@ -233,7 +229,7 @@ def ask_detach(tx: Tx, attachment: Attachment, *, actor: Actor, at: int, deadlin
         Goal.DETACHED,
         by="user",
         request_id=actor.request_id,
-        actor=_name(actor),
+        actor=name_user(actor),
         at=at,
         deadline_at=deadline_at,
         reason=None,
@@ -274,7 +270,7 @@ def move_path(
         "new_plugged_bytes": plugged_bytes if rung is Rung.PLUGGED else None,
         "new_at": at,
         "new_live": None if rung is Rung.RELEASED else 1,
-        "new_host_version": raise_version(tx, path.host),
+        "new_host_version": 0 if path.server_id is None else raise_version(tx, path.host),
     }
     if tx.execute(_MOVE_PATH, values).rowcount != 1:
         raise StaleWrite
@@ -284,9 +280,9 @@ def move_path(
         what, before, after = "hands", path.hands.value, hands.value
         if hands is path.hands:
             what, before, after = "size", str(path.plugged_bytes), str(plugged_bytes)
-        _journal(tx, moved, what, before, after, actor=actor, request_id=request_id, at=at, took_us=took_us)
+        journal_path(tx, moved, what, before, after, actor=actor, request_id=request_id, at=at, took_us=took_us)
     else:
-        _journal_rungs(tx, moved, path.rung, rung, actor=actor, request_id=request_id, at=at, took_us=took_us)
+        journal_rungs(tx, moved, path.rung, rung, actor=actor, request_id=request_id, at=at, took_us=took_us)
     if hands is Hands.CONTROL and rung is not Rung.RELEASED:
         tx.wake("path", path.id)
     if path.rung is Rung.PLUGGED and rung is not Rung.PLUGGED:
@@ -294,8 +290,10 @@ def move_path(
         finish_action(tx, subject_id=path.id, action="extend_volume", at=at, error=gone)
     if rung is Rung.PLUGGED:
         _settle_plugged(tx, attachment, at)
-    elif rung is Rung.RELEASED:
-        _close_attachment(tx, attachment, at)
+    elif rung is Rung.EXPORTED and attachment.is_external and attachment.goal is Goal.ATTACHED:
+        tx.execute(_ESTABLISH, {"of_id": attachment.id, "new_at": at, "new_reason": None})
+    elif rung is Rung.RELEASED and (attachment.goal is Goal.DETACHED or not attachment.is_external):
+        close_attachment(tx, attachment, at)
 
 
 def _settle_plugged(tx: Tx, attachment: Attachment, at: int) -> None:
@@ -307,10 +305,11 @@ def _settle_plugged(tx: Tx, attachment: Attachment, at: int) -> None:
         finish_action(tx, subject_id=attachment.id, action="attach_volume", at=at)
 
 
-def _close_attachment(tx: Tx, attachment: Attachment, at: int) -> None:
-    """Nothing is left: the attachment closes, its claim goes, and whoever waited for that is told."""
+def close_attachment(tx: Tx, attachment: Attachment, at: int) -> None:
+    """Nothing is left: the attachment closes, its claim goes with the last that hangs on it, and who waited is told."""
     tx.execute(_CLOSE, {"of_id": attachment.id, "new_at": at})
-    tx.execute(_RELEASE, {"of_volume": attachment.volume_id, "of_holder": attachment.server_id, "new_at": at})
+    tx.execute(_RELEASE, {"of_attachment": attachment.id, "new_at": at})
+    tx.wake("attachment", attachment.id)
     finish_action(tx, subject_id=attachment.id, action="detach_volume", at=at)
     if attachment.server_id is None:
         return
@@ -338,7 +337,8 @@ def note_error(
     tx.execute(_ERROR, {"of_id": path.id, "was_revision": path.revision, "new_error": reason})
     detail = {"code": reason.code, "final": final, "goal_revision": goal_revision}
     rung = path.rung.name.lower()
-    _journal(tx, path, "error", rung, rung, actor=actor, request_id=attachment.goal_request_id, at=at, detail=detail)
+    request_id = attachment.goal_request_id
+    journal_path(tx, path, "error", rung, rung, actor=actor, request_id=request_id, at=at, detail=detail)
 
 
 def keep_waiting(tx: Tx, attachment: Attachment, reason: Reason, *, at: int) -> None:
@@ -395,87 +395,3 @@ def give_up(tx: Tx, attachment: Attachment, reason: Reason, *, at: int, actor: s
 def _server_is_wanted(tx: Tx, attachment: Attachment) -> bool:
     server = None if attachment.server_id is None else load_server(tx, attachment.server_id)
     return server is None or server.goal is not ServerGoal.DELETED
-
-
-def _name(actor: Actor) -> str:
-    return f"user:{actor.user_id}"
-
-
-def _goal_entry(attachment: Attachment, before: str, *, actor: str, at: int, detail: dict[str, Any]) -> Entry:
-    return Entry(
-        at=at,
-        subject="attachment",
-        subject_id=attachment.id,
-        what="goal",
-        before=before,
-        after=attachment.goal.value,
-        revision=attachment.goal_revision,
-        actor=actor,
-        request_id=attachment.goal_request_id,
-        volume_id=attachment.volume_id,
-        server_id=attachment.server_id,
-        attachment_id=attachment.id,
-        detail=detail,
-    )
-
-
-def _journal(
-    tx: Tx,
-    path: Path,
-    what: str,
-    before: str,
-    after: str,
-    *,
-    actor: str,
-    request_id: str,
-    at: int,
-    took_us: int | None = None,
-    detail: dict[str, Any] | None = None,
-) -> None:
-    entry = Entry(
-        at=at,
-        subject="path",
-        subject_id=path.id,
-        what=what,
-        before=before,
-        after=after,
-        revision=path.revision,
-        generation=path.generation,
-        actor=actor,
-        request_id=request_id,
-        volume_id=path.volume_id,
-        server_id=path.server_id,
-        attachment_id=path.attachment_id,
-        took_us=took_us,
-        detail=detail,
-    )
-    append(tx, entry)
-
-
-def _journal_rungs(
-    tx: Tx,
-    path: Path,
-    before: Rung,
-    after: Rung,
-    *,
-    actor: str,
-    request_id: str,
-    at: int,
-    took_us: int | None = None,
-) -> None:
-    """One line a rung, also for rungs passed without an effect; the acts' duration stands on the last of them."""
-    step = 1 if after > before else -1
-    crossed = [Rung(number) for number in range(before, after + step, step)]
-    for source, target in pairwise(crossed):
-        _journal(
-            tx,
-            path,
-            "rung",
-            source.name.lower(),
-            target.name.lower(),
-            actor=actor,
-            request_id=request_id,
-            at=at,
-            took_us=took_us if target is after else None,
-            detail={"hands": path.hands.value} if target is after else None,
-        )

@@ -41,10 +41,11 @@ _FRONT_END = (
     .where(volume_types.c.id == bindparam("of_type"), qos_specs.c.consumer.in_(FRONT_END))
 )
 _OF_TYPE = select(volumes.c.id).where(volumes.c.volume_type_id == bindparam("of_type"), volumes.c.live == LIVE)
-_HOSTS = select(paths.c.host).distinct().where(paths.c.volume_id.in_(_OF_TYPE), paths.c.live == LIVE)
+_HOSTS = select(paths.c.agent).distinct().where(paths.c.volume_id.in_(_OF_TYPE), paths.c.live == LIVE)
+_HOSTS = _HOSTS.where(paths.c.agent.is_not(None))
 _STAMP = (
     update(paths)
-    .where(paths.c.volume_id.in_(_OF_TYPE), paths.c.live == LIVE, paths.c.host == bindparam("of_host"))
+    .where(paths.c.volume_id.in_(_OF_TYPE), paths.c.live == LIVE, paths.c.agent == bindparam("of_host"))
     .values(host_version=bindparam("new_host_version"))
 )
 

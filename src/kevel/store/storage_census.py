@@ -11,14 +11,14 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import and_, bindparam, or_, select
 
 from kevel.domain.findings import Finding, FindingKind
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.model import OperationKind, Subject
 from kevel.store.attachments import load_path
 from kevel.store.censuses import record_comparison, storage_census, storage_subject
-from kevel.store.hosts import raise_version
+from kevel.store.path_rows import stamp_path
 from kevel.store.schema.attachments import paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations, volumes
@@ -40,10 +40,10 @@ _DELETING = select(operations.c.subject_id).where(
 _EXPORTED = (
     select(paths.c.id, paths.c.revision, paths.c.generation, paths.c.attachment_id, paths.c.volume_id, paths.c.host)
     .join(volumes, volumes.c.id == paths.c.volume_id)
-    # Those in the control plane's hands are on their way: their exports may be revoked, and the record not yet written.
-    .where(volumes.c.backend == bindparam("of_backend"), paths.c.live == LIVE, paths.c.hands == Hands.HOST)
+    # Others in the control plane's hands are on their way: an export may be revoked, and the record not yet written.
+    .where(volumes.c.backend == bindparam("of_backend"), paths.c.live == LIVE, paths.c.rung >= Rung.EXPORTED)
+    .where(or_(paths.c.hands == Hands.HOST, and_(paths.c.agent.is_(None), paths.c.dropped.is_(False))))
 )
-_STAMP = update(paths).where(paths.c.id == bindparam("of_id")).values(host_version=bindparam("new_host_version"))
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     #: When this was read.
     at: int
     volumes: frozenset[str]
-    #: The revisions of the paths that hosts hold, which are exported.
+    #: The revisions of the paths that hosts and external consumers hold, which are exported.
     exports: Mapping[str, int]
 
 
@@ -128,7 +128,7 @@ def record_storage(tx: Tx, backend: str, listed: Listed, found: Collection[Findi
         elif finding.kind is FindingKind.EXPORT_MISSING:
             path = load_path(tx, finding.key)
             if path is not None:
-                tx.execute(_STAMP, {"of_id": path.id, "new_host_version": raise_version(tx, path.host)})
+                stamp_path(tx, path)
     counted = {"volumes": len(listed.volumes)}
     if listed.exports is not None:
         counted["exports"] = len(listed.exports)

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, select
 
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Operation, Subject, Volume
-from kevel.domain.status import attachment_status, volume_status
+from kevel.domain.status import has_volume, volume_status
 from kevel.store.attachments import AttachmentView, open_of_volumes
 from kevel.store.operations import OPERATION_COLUMNS
 from kevel.store.schema.base import LIVE
@@ -73,8 +73,8 @@ class VolumeView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def attached(self) -> list[AttachmentView]:
-        """The attachments that are complete (S3)."""
-        return [view for view in self.attachments if attachment_status(view.attachment, view.paths) == "attached"]
+        """The attachments that are complete (S3); an external one also while its client has begun to detach it."""
+        return [view for view in self.attachments if has_volume(view.attachment, view.paths)]
 
 
 class TimeFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,10 +33,11 @@ _GROWING = (
         volumes.c.backend == bindparam("of_backend"),
     )
 )
-_HOSTS = select(paths.c.host).distinct().where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == LIVE)
+_HOSTS = select(paths.c.agent).distinct().where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == LIVE)
+_HOSTS = _HOSTS.where(paths.c.agent.is_not(None))
 _STAMP = (
     update(paths)
-    .where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == LIVE, paths.c.host == bindparam("of_host"))
+    .where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == LIVE, paths.c.agent == bindparam("of_host"))
     .values(host_version=bindparam("new_host_version"))
 )
 _DELETE_TIMEOUT_US: Final = int(Limits().volume_timeout_s * 1e6)

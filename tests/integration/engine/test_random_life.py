@@ -22,6 +22,7 @@ from kevel.domain.limits import Limits
 from kevel.domain.model import Actor, BootKind
 from kevel.domain.status import server_status, task_state
 from kevel.hypervisor.sim import SimHypervisor
+from kevel.store.attachments import open_of_volume
 
 LIMITS = Limits(
     attach_timeout_s=1.0,
@@ -133,8 +134,8 @@ async def settle(world: World) -> None:
     """Ask every volume back, and wait until nothing is under way any more."""
     deadline = asyncio.get_running_loop().time() + SETTLE_S
     while True:
-        for views in [await world.kevel.services.attachments.list(world.actor, all_projects=True)]:
-            for view in views:
+        for volume in world.volumes:
+            for view in await world.kevel.services.runtime.store.read(open_of_volume, volume):
                 if view.attachment.server_id is not None:
                     with contextlib.suppress(CallerError):
                         await world.kevel.services.attachments.detach(

@@ -18,6 +18,7 @@ from kevel.hypervisor.sim import SimHypervisor
 from kevel.storage import directory
 from kevel.storage.base import ConnectionInfo, LocalDisk, VolumeFile
 from kevel.storage.volume_files import name_file
+from kevel.store.attachments import open_of_volume
 
 SECRET = "planted-chap-secret"
 ADDRESS = "http://kevel.test"
@@ -99,7 +100,7 @@ async def attach(kevel: Kevel, client: httpx.AsyncClient) -> dict[str, str]:
     assert asked.status_code == 200, asked.text
     assert SECRET not in asked.text
     await until_status(client, f"/volume/v3/volumes/{volume_id}", "volume", "in-use")
-    (view,) = await kevel.services.attachments.list(admin, all_projects=True)
+    (view,) = await kevel.services.runtime.store.read(open_of_volume, volume_id)
     return {"server_id": server_id, "volume_id": volume_id, "attachment_id": view.attachment.id}
 
 

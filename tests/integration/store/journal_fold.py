@@ -11,6 +11,9 @@ from kevel.store.attachments import live_paths, load_attachment
 from kevel.store.journal import Entry, of_attachment
 from kevel.store.transactions import Tx
 
+#: What a client says of an external attachment.
+_TOLD = ("instance_id", "consumer_host", "mode")
+
 
 class PathState(msgspec.Struct, frozen=True, kw_only=True):
     """As much of a path as its journal holds."""
@@ -20,6 +23,7 @@ class PathState(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     generation: int
     error_code: str | None
+    dropped: bool = False
 
 
 class AttachmentState(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +34,9 @@ class AttachmentState(msgspec.Struct, frozen=True, kw_only=True):
     goal_request_id: str
     goal_by: str
     established: bool
-    device: str
+    device: str | None
+    stage: str | None
+    told: dict[str, object]
     paths: dict[str, PathState]
 
 
@@ -43,8 +49,10 @@ def fold(entries: Sequence[Entry]) -> AttachmentState:
         goal_revision=first.revision,
         goal_request_id=first.request_id,
         goal_by="user",
-        established=False,
+        established=(first.detail or {}).get("established", False),
         device=(first.detail or {})["device"],
+        stage=(first.detail or {}).get("stage"),
+        told={name: (first.detail or {}).get(name) for name in _TOLD},
         paths={},
     )
     for entry in rest:
@@ -58,9 +66,22 @@ def fold(entries: Sequence[Entry]) -> AttachmentState:
                 goal_request_id=entry.request_id,
                 goal_by=(entry.detail or {})["by"],
             )
+        elif entry.what == "stage":
+            assert (entry.before, entry.revision) == (state.stage, state.goal_revision)
+            told = entry.detail or {}
+            state = msgspec.structs.replace(
+                state,
+                stage=entry.after,
+                device=told["device"],
+                established=told["established"],
+                told={name: told[name] for name in _TOLD},
+            )
         elif entry.subject == "path":
             path = _fold_path(state.paths.get(entry.subject_id), entry)
-            established = state.established or (path.rung is Rung.PLUGGED and state.goal_by != "rollback")
+            there = path.rung is Rung.PLUGGED and state.goal_by != "rollback"
+            if state.stage is not None:
+                there = path.rung is Rung.EXPORTED and entry.what == "rung" and state.goal is Goal.ATTACHED
+            established = state.established or there
             paths = state.paths | {entry.subject_id: path}
             state = msgspec.structs.replace(state, paths=paths, established=established)
     left = {path_id: path for path_id, path in state.paths.items() if path.rung is not Rung.RELEASED}
@@ -91,6 +112,8 @@ def _fold_path(path: PathState | None, entry: Entry) -> PathState:
     if entry.what == "hands":
         assert entry.before == path.hands.value
         return msgspec.structs.replace(path, hands=Hands(entry.after))
+    if entry.what == "dropped":
+        return msgspec.structs.replace(path, dropped=True)
     assert entry.what == "size", entry
     return path
 
@@ -106,6 +129,8 @@ def read(tx: Tx, attachment_id: str) -> AttachmentState:
         goal_by=attachment.goal_by,
         established=attachment.established,
         device=attachment.device,
+        stage=None if attachment.stage is None else attachment.stage.value,
+        told={name: getattr(attachment, name) for name in _TOLD},
         paths={
             path.id: PathState(
                 rung=path.rung,
@@ -113,6 +138,7 @@ def read(tx: Tx, attachment_id: str) -> AttachmentState:
                 revision=path.revision,
                 generation=path.generation,
                 error_code=None if path.last_error is None else path.last_error.code,
+                dropped=path.dropped,
             )
             for path in live_paths(tx, attachment.id)
         },

@@ -212,6 +212,7 @@ WORLD: dict[str, dict[str, object]] = {
         "volume_id": "volume",
         "server_id": "server",
         "host": "here",
+        "agent": "here",
         "generation": 1,
         "rung": 4,
         "hands": "host",
@@ -220,6 +221,7 @@ WORLD: dict[str, dict[str, object]] = {
         "changed_at": 1,
         "live": 1,
         "host_version": 1,
+        "dropped": 0,
     },
     "copies": {
         "id": "copy",
@@ -316,6 +318,9 @@ WORLD: dict[str, dict[str, object]] = {
 RELEASE_PATH = "UPDATE paths SET rung = 0, hands = 'control', connection_info = NULL, live = NULL;"
 CLOSE = RELEASE_PATH + "UPDATE attachments SET goal = 'detached', closed_at = 5, live = NULL;"
 RELEASE_CLAIM = CLOSE + "UPDATE claims SET released_at = 5, live = NULL;"
+#: What makes the world's attachment an external one.
+DECLARE = "UPDATE attachments SET server_id = NULL, stage = 'reserved', origin = 'attachment'"
+LET_IN = "UPDATE paths SET server_id = NULL, agent = NULL, connector = '{}', hands = 'control', rung = 2"
 REVIVE_SNAPSHOT = "UPDATE snapshots SET live = 1, deleted_at = NULL;"
 SHARE = (
     RELEASE_CLAIM
@@ -440,10 +445,79 @@ TYPE_CASES = [
     ),
 ]
 
+EXTERNAL_CASES = [
+    Case(
+        "ck_attachments_managed",
+        "an attachment is of a server of ours, or external",
+        (
+            "UPDATE attachments SET stage = 'reserved', origin = 'attachment'",
+            "UPDATE attachments SET server_id = NULL",
+        ),
+        (DECLARE,),
+    ),
+    Case(
+        "ck_attachments_place",
+        "in a server of ours a disk has a place",
+        ("UPDATE attachments SET device = NULL", "UPDATE attachments SET unit = NULL"),
+        (DECLARE + ", device = NULL, unit = NULL",),
+    ),
+    Case(
+        "ck_attachments_stage",
+        "a client's stage is one of Cinder's words",
+        (DECLARE + "; UPDATE attachments SET stage = 'parked'",),
+        tuple(
+            DECLARE + f"; UPDATE attachments SET stage = '{stage}'"
+            for stage in ("reserved", "attaching", "attached", "detaching")
+        ),
+    ),
+    Case(
+        "ck_attachments_origin",
+        "an external attachment, and no other, was declared by a call",
+        (
+            "UPDATE attachments SET origin = 'os-attach'",
+            "UPDATE attachments SET server_id = NULL, stage = 'attached'",
+        ),
+    ),
+    Case(
+        "ck_attachments_mode",
+        "a mode is rw or ro",
+        (DECLARE + ", mode = 'wo'",),
+        (DECLARE + ", mode = 'ro'", DECLARE + ", mode = 'rw'"),
+    ),
+    Case(
+        "ck_paths_agent",
+        "a path in a server of ours has its host's agent, and an external one has none",
+        (
+            "UPDATE paths SET agent = NULL, connector = '{}', hands = 'control', rung = 2",
+            "UPDATE paths SET server_id = NULL",
+            "UPDATE paths SET host = 'elsewhere'",
+        ),
+        (LET_IN + ", host = 'elsewhere'",),
+    ),
+    Case(
+        "ck_paths_external_hands",
+        "an external path stays in the control plane's hands",
+        (LET_IN + "; UPDATE paths SET hands = 'host'",),
+        (LET_IN,),
+    ),
+    Case(
+        "ck_paths_connector",
+        "an external path, and no other, has a connector",
+        ("UPDATE paths SET connector = '{}'", LET_IN + "; UPDATE paths SET connector = NULL"),
+    ),
+    Case(
+        "ck_paths_dropped",
+        "a path in a server of ours goes by its attachment's goal alone",
+        ("UPDATE paths SET dropped = 1",),
+        (LET_IN + ", dropped = 1",),
+    ),
+]
+
 CASES = [
     *TYPE_CASES,
     *QUOTA_CASES,
     *COPY_CASES,
+    *EXTERNAL_CASES,
     Case(
         "one_holder",
         "S1: a volume that is not shared has one live claim",
@@ -528,7 +602,12 @@ CASES = [
         "one_attachment_per_claim",
         "a claim has one open attachment",
         (copy("attachments", id="other", unit=2, device="/dev/sdc"),),
-        (CLOSE + copy("attachments", id="other", unit=2, device="/dev/sdc"),),
+        (
+            CLOSE + copy("attachments", id="other", unit=2, device="/dev/sdc"),
+            DECLARE
+            + ";"
+            + copy("attachments", id="other", unit=2, server_id=None, stage="attached", origin="os-attach"),
+        ),
     ),
     Case(
         "one_unit",
@@ -985,7 +1064,7 @@ FOREIGN_KEYS = [
     for table in metadata.sorted_tables
     for constraint in table.foreign_key_constraints
     for column in constraint.columns
-    if column.name not in ("live", "shared")
+    if column.name not in ("live", "shared", "agent")
 ]
 
 
@@ -993,3 +1072,8 @@ FOREIGN_KEYS = [
 def test_a_row_refers_to_rows_that_are_there(world: Connection, table: str, column: str) -> None:
     with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"):
         world.exec_driver_sql(f"UPDATE {table} SET {column} = 'nowhere'")
+
+
+def test_an_agent_is_one_of_a_host_that_is_there(world: Connection) -> None:
+    with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"):
+        world.exec_driver_sql("UPDATE paths SET host = 'nowhere', agent = 'nowhere'")

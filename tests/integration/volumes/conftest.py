@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from sqlalchemy import insert
 from kevel.api.volume import API
 from kevel.control.attachments import Attachments
 from kevel.control.copies import Copies
+from kevel.control.external import External
 from kevel.control.group_types import GroupTypes
 from kevel.control.groups import Groups
 from kevel.control.images import Images
 from kevel.control.messages import Messages
+from kevel.control.old_flow import OldFlow
 from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
@@ -86,6 +88,8 @@ class World:
         self.copies = Copies(runtime)
         self.worker = VolumeWorker(runtime, {"local": pool}, self.copies, self.image_files)
         self.snapshot_worker = SnapshotWorker(runtime, {"local": pool}, self.copies)
+        self.external = External(runtime, {"local": pool}, Sealer(bytes(64)), limits)
+        self.old_flow = OldFlow(runtime, self.external)
         self.app = make_app(
             API,
             runtime,
@@ -94,6 +98,8 @@ class World:
             snapshots=Snapshots(runtime, limits),
             volume_types=self.types,
             attachments=self.attachments,
+            external=self.external,
+            old_flow=self.old_flow,
             messages=Messages(runtime),
             transfers=Transfers(runtime),
             quotas=Quotas(runtime, QuotaDefaults()),
@@ -112,9 +118,11 @@ class World:
         *,
         caller: str = "member",
         version: str | None = "3.71",
+        extra: Mapping[str, str] | None = None,
         **more: Any,
     ) -> httpx.Response:
         headers = {} if version is None else {"OpenStack-API-Version": f"volume {version}"}
+        headers |= extra or {}
         return await self.clients[caller].request(method, path, json=body, headers=headers, **more)
 
     async def get(self, path: str, name: str, **more: Any) -> Any:
@@ -219,11 +227,15 @@ class World:
     async def attach(self, volume_id: str, rung: Rung = Rung.PLUGGED, *, project: str = "member") -> str:
         """Attach the volume to a new server, up to that rung; the server's id."""
         server_id = await self.make_server(project)
-        actor = Actor(user_id="u", project_id=PROJECTS[project], request_id="req-attach")
-        await self.attachments.attach(actor, server_id, volume_id, device=None, tag=None, delete_on_termination=False)
+        await self.try_attach(server_id, volume_id, project=project)
         if rung > Rung.EXPORTED:
             await self.host_moved(server_id, volume_id, rung)
         return server_id
+
+    async def try_attach(self, server_id: str, volume_id: str, *, project: str = "member") -> None:
+        """Attach the volume to that server through the compute API's use case. Raises its errors."""
+        actor = Actor(user_id="u", project_id=PROJECTS[project], request_id="req-attach")
+        await self.attachments.attach(actor, server_id, volume_id, device=None, tag=None, delete_on_termination=False)
 
     async def detach(self, server_id: str, volume_id: str) -> None:
         """Detach it, and let the host let go."""

@@ -83,12 +83,3 @@ async def test_attachments_are_there_from_3_27(world: World, path: str) -> None:
 @pytest.mark.parametrize("attachment_id", [str(uuid.uuid4()), "no-uuid"])
 async def test_an_unknown_attachment_is_not_found(world: World, attachment_id: str) -> None:
     message(await world.call("GET", f"/attachments/{attachment_id}"), 404)
-
-
-async def test_attachments_of_servers_are_not_made_or_ended_here(world: World) -> None:
-    volume_id = await world.make()
-    await world.attach(volume_id)
-    (listed,) = await world.get("/attachments", "attachments")
-    message(await world.call("DELETE", f"/attachments/{listed['id']}"), 405)
-    message(await world.call("POST", "/attachments", {"attachment": {"volume_uuid": volume_id}}), 405)
-    assert await world.status(volume_id) == "in-use"

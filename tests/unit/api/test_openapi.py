@@ -71,7 +71,9 @@ def test_every_error_of_a_row_is_in_the_document_with_the_body_that_is_sent(api:
             (schema,) = shown["content"].values()
             ((name, _),) = schema["schema"]["properties"].items()
             assert schema["schema"]["required"] == [name]
-        assert "500" not in responses
+        # A 500 is in the document only where Cinder's clients know one: the storage's failure to let a host in.
+        beside = [one for one in api.operations if (one.path, one.method) == (row.path, row.method)]
+        assert ("500" not in responses) or any(500 in one.errors for one in beside)
 
 
 @pytest.mark.parametrize("api", APIS, ids=lambda api: api.name)

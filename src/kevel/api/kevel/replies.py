@@ -54,6 +54,15 @@ class PathView(PathSummary, kw_only=True):
     layers: list[LayerView]
 
 
+class External(Answer, kw_only=True):
+    """What a client has declared of something that is not a server of ours."""
+
+    origin: Literal["attachment", "os-reserve", "os-initialize_connection", "os-attach"]
+    instance_id: str | None
+    host: str | None
+    mode: Literal["rw", "ro"] | None
+
+
 class AttachmentSummary(Answer, kw_only=True):
     """An attachment, and why it is where it is."""
 
@@ -61,20 +70,22 @@ class AttachmentSummary(Answer, kw_only=True):
     volume_id: str
     server_id: str | None
     project_id: str
-    status: Literal["attaching", "attached", "detaching", "detached"]
+    status: Literal["reserved", "attaching", "attached", "detaching", "detached"]
     goal: Literal["attached", "detached"]
     goal_by: Literal["user", "rollback", "refusal", "server"]
     goal_at: int
     goal_request_id: str
     deadline_at: int
     established: bool
-    device: str
+    device: str | None
+    #: None: a server of ours. Else the call that declared it, and what its client says.
+    external: External | None
     reason: Why | None
     created_at: int
     attached_at: int | None
     closed_at: int | None
     why: str
-    waits_for: Literal["nobody", "storage", "host", "server", "guest"]
+    waits_for: Literal["nobody", "storage", "host", "server", "guest", "client"]
     since: int
     finished: bool
     overdue: bool

@@ -9,7 +9,7 @@ import msgspec
 from kevel.control.comparison import Examination
 from kevel.control.explaining import NextLook
 from kevel.domain.findings import Finding, describe_finding, describe_remedy, needs_person
-from kevel.domain.model import Path, Reason
+from kevel.domain.model import Attachment, Path, Reason
 from kevel.domain.status import attachment_status
 from kevel.store.accounts import Account
 
@@ -30,6 +30,7 @@ def show_account(account: Account, next_look: NextLook, now: int, *, layers: boo
         "deadline_at": attachment.deadline_at,
         "established": attachment.established,
         "device": attachment.device,
+        "external": _show_external(attachment),
         "reason": _show_reason(attachment.reason),
         "created_at": attachment.created_at,
         "attached_at": attachment.attached_at,
@@ -38,13 +39,24 @@ def show_account(account: Account, next_look: NextLook, now: int, *, layers: boo
         "waits_for": explanation.waits_for,
         "since": explanation.since,
         "finished": explanation.is_finished,
-        "overdue": not explanation.is_finished and now > attachment.deadline_at,
+        "overdue": explanation.waits_for not in ("nobody", "client") and now > attachment.deadline_at,
         "next_try_at": next_look.at,
         "next_try_within_s": next_look.within_s,
         "paths": [
             _show_path(one.path) | ({"layers": msgspec.to_builtins(one.layers)} if layers else {})
             for one in account.paths
         ],
+    }
+
+
+def _show_external(attachment: Attachment) -> dict[str, Any] | None:
+    if attachment.origin is None:
+        return None
+    return {
+        "origin": attachment.origin.value,
+        "instance_id": attachment.instance_id,
+        "host": attachment.consumer_host,
+        "mode": attachment.mode,
     }
 
 

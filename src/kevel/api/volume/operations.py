@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from kevel.api.operations import VERSIONS_PATH, Api, ErrorStyle, Policy, Version
-from kevel.api.volume import attachments, bodies, messages, replies, service, volumes
+from kevel.api.volume import bodies, messages, replies, service, volumes
+from kevel.api.volume.attachments.operations import ATTACHMENTS
 from kevel.api.volume.contents.operations import CONTENTS
 from kevel.api.volume.group_types.operations import GROUP_TYPES
 from kevel.api.volume.groups.operations import GROUPS
+from kevel.api.volume.old_flow.operations import OLD_FLOW
 from kevel.api.volume.qos.operations import QOS
 from kevel.api.volume.quotas.operations import QUOTAS
 from kevel.api.volume.rows import PAGE_QUERY, act, admin, public, read, write
@@ -39,15 +41,6 @@ LIST_QUERY: Final = (
     "group_id",
     "glance_metadata",
     "consumes_quota",
-)
-ATTACHMENTS_QUERY: Final = (
-    *PAGE_QUERY,
-    "all_tenants",
-    "status",
-    "attach_status",
-    "instance_id",
-    "instance_uuid",
-    "volume_id",
 )
 MESSAGES_QUERY: Final = (
     *PAGE_QUERY,
@@ -272,36 +265,6 @@ ACTIONS: Final = (
     ),
 )
 
-ATTACHMENTS: Final = (
-    read(
-        name="listAttachments",
-        reply=replies.ATTACHMENTS,
-        query_names=ATTACHMENTS_QUERY,
-        new_id="/attachments/0/id",
-        path="/attachments",
-        handler=attachments.list_attachments,
-        errors=(400, 404),
-        since=Version(3, 27),
-    ),
-    read(
-        name="listAttachmentDetails",
-        reply=replies.ATTACHMENT_DETAILS,
-        query_names=ATTACHMENTS_QUERY,
-        path="/attachments/detail",
-        handler=attachments.list_details,
-        errors=(400, 404),
-        since=Version(3, 27),
-    ),
-    read(
-        name="showAttachment",
-        reply=replies.ATTACHMENT,
-        path="/attachments/{attachment_id}",
-        handler=attachments.show_one,
-        errors=(404,),
-        since=Version(3, 27),
-    ),
-)
-
 MESSAGES: Final = (
     read(
         name="listMessages",
@@ -340,6 +303,7 @@ API: Final = Api(
         *SERVICE,
         *VOLUMES,
         *ACTIONS,
+        *OLD_FLOW,
         *ATTACHMENTS,
         *MESSAGES,
         *TYPES,

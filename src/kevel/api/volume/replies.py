@@ -25,7 +25,7 @@ class VolumeAttachment(Answer, kw_only=True):
     id: str
     attachment_id: str
     volume_id: str
-    server_id: str
+    server_id: str | None
     host_name: str | None
     device: str | None
     attached_at: str | None
@@ -82,7 +82,7 @@ class AttachmentSummary(Answer, kw_only=True):
 
     id: str
     status: AttachmentStatus
-    instance: str
+    instance: str | None
     volume_id: str
 
 
@@ -91,7 +91,7 @@ class Attachment(AttachmentSummary, kw_only=True):
 
     attached_at: str
     detached_at: str
-    attach_mode: Literal["ro", "rw"]
+    attach_mode: Literal["ro", "rw", "null"]
     connection_info: dict[str, Any]
 
 
@@ -179,5 +179,6 @@ META: Final = name_answer("meta", dict[str, str])
 ATTACHMENTS: Final = name_list("attachments", AttachmentSummary)
 ATTACHMENT_DETAILS: Final = name_list("attachments", Attachment)
 ATTACHMENT: Final = name_answer("attachment", Attachment)
+CONNECTION: Final = name_answer("connection_info", dict[str, Any])
 MESSAGES: Final = name_list("messages", Message)
 MESSAGE: Final = name_answer("message", Message)

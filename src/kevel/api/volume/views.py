@@ -6,7 +6,7 @@ from typing import Any
 
 from kevel.api.operations import Call, Version
 from kevel.api.volume.values import show_time
-from kevel.domain.status import attachment_status
+from kevel.domain.model import Attachment
 from kevel.store.attachments import AttachmentView
 from kevel.store.volume_lists import VolumeView
 
@@ -100,45 +100,25 @@ class VolumeShower:
         if view.volume.readonly_asked:
             flags["readonly"] = str(view.volume.readonly)
         if is_attached:
-            flags["attached_mode"] = attach_mode(readonly=view.volume.readonly)
+            flags["attached_mode"] = attach_mode(view.attached[0].attachment, readonly=view.volume.readonly)
         return flags
 
     def _attachment(self, view: AttachmentView) -> dict[str, Any]:
         attachment = view.attachment
-        host = view.path.host if view.path is not None and self._sees_hosts else None
+        host = attachment.consumer_host if view.path is None or attachment.is_external else view.path.host
         return {
             "id": attachment.volume_id,
             "attachment_id": attachment.id,
             "volume_id": attachment.volume_id,
-            "server_id": attachment.server_id,
-            "host_name": host,
+            "server_id": attachment.server_id or attachment.instance_id,
+            "host_name": host if self._sees_hosts else None,
             "device": attachment.device,
             "attached_at": show_time(attachment.attached_at),
         }
 
 
-def attach_mode(*, readonly: bool) -> str:
-    """Cinder's word for how a guest has the volume."""
-    return "ro" if readonly else "rw"
-
-
-def show_attachment_summary(view: AttachmentView) -> dict[str, Any]:
-    """A line of the short list."""
-    attachment = view.attachment
-    return {
-        "id": attachment.id,
-        "status": attachment_status(attachment, view.paths),
-        "instance": attachment.server_id,
-        "volume_id": attachment.volume_id,
-    }
-
-
-def show_attachment(view: AttachmentView, *, readonly: bool) -> dict[str, Any]:
-    """One attachment. What a host connects by is for that host alone (S10), so connection_info is empty here."""
-    attachment = view.attachment
-    return show_attachment_summary(view) | {
-        "attached_at": show_time(attachment.attached_at) or "",
-        "detached_at": show_time(attachment.closed_at) or "",
-        "attach_mode": attach_mode(readonly=readonly),
-        "connection_info": {},
-    }
+def attach_mode(attachment: Attachment, *, readonly: bool) -> str:
+    """Cinder's word for how an attachment has its volume; "null" where a client has not said it yet."""
+    if readonly:
+        return "ro"
+    return attachment.mode or "null" if attachment.is_external else "rw"

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from kevel.domain.assignments import DiskSight
 from kevel.domain.ladder import Goal, Hands, Rung
-from kevel.domain.model import Reason
+from kevel.domain.model import Origin, Reason, Stage
 from kevel.store.schema.base import Json, Number, Word, metadata
 
 claims = Table(
@@ -35,7 +35,8 @@ claims = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("volume_id", Text, nullable=False),
-    #: The holder: a server's id, or "external:" and a name that the client gave.
+    #: The holder: a server's id, or "external:" and a name: of the instance or host that a client gave, or the
+    #: attachment's own.
     Column("holder", Text, nullable=False),
     Column("shared", Boolean, nullable=False),
     Column("live", Integer),
@@ -80,8 +81,8 @@ attachments = Table(
     Column("goal_at", BigInteger, nullable=False),
     Column("deadline_at", BigInteger, nullable=False),
     Column("established", Boolean, nullable=False),
-    Column("device", Text, nullable=False),
-    Column("unit", Integer, nullable=False),
+    Column("device", Text),
+    Column("unit", Integer),
     Column("tag", Text),
     Column("delete_on_termination", Boolean, nullable=False),
     Column("boot_index", Integer),
@@ -89,7 +90,19 @@ attachments = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("attached_at", BigInteger),
     Column("closed_at", BigInteger),
+    Column("stage", Word(Stage)),
+    Column("origin", Word(Origin)),
+    Column("instance_id", Text),
+    Column("consumer_host", Text),
+    Column("mode", Text),
+    Column("service_user_id", Text),
     Column("live", Integer),
+    #: Managed and external: a server of ours with a place in it, or what a client says.
+    CheckConstraint("(stage IS NULL) = (server_id IS NOT NULL)", name="managed"),
+    CheckConstraint("stage IS NOT NULL OR (device IS NOT NULL AND unit IS NOT NULL)", name="place"),
+    CheckConstraint("stage IN ('reserved', 'attaching', 'attached', 'detaching')", name="stage"),
+    CheckConstraint("(stage IS NULL) = (origin IS NULL)", name="origin"),
+    CheckConstraint("mode IN ('rw', 'ro')", name="mode"),
     CheckConstraint("(live IS NULL) = (closed_at IS NOT NULL) AND (live IS NULL OR live = 1)", name="live"),
     UniqueConstraint("id", "live", "volume_id"),
     #: An open attachment keeps its claim.
@@ -102,12 +115,22 @@ attachments = Table(
     CheckConstraint("closed_at IS NULL OR goal = 'detached'", name="closed_on_purpose"),
     Index("ix_attachments_volume_id_live", "volume_id", "live"),
     Index("ix_attachments_server_id_live", "server_id", "live"),
+    Index("ix_attachments_instance_id", "instance_id"),
+    Index(
+        "ix_attachments_project_id_created_at",
+        "project_id",
+        "created_at",
+        sqlite_where=text("live = 1"),
+        postgresql_where=text("live = 1"),
+    ),
+    #: An instance that a real Nova moves between hosts has two external attachments under its one claim.
+    Index("ix_attachments_claim_id_live", "claim_id", "live"),
     Index(
         "one_attachment_per_claim",
         "claim_id",
         unique=True,
-        sqlite_where=text("live = 1"),
-        postgresql_where=text("live = 1"),
+        sqlite_where=text("live = 1 AND stage IS NULL"),
+        postgresql_where=text("live = 1 AND stage IS NULL"),
     ),
     Index(
         "one_unit",
@@ -134,7 +157,9 @@ paths = Table(
     Column("attachment_id", Text, nullable=False),
     Column("volume_id", Text, nullable=False),
     Column("server_id", Text, ForeignKey("servers.id")),
-    Column("host", Text, ForeignKey("hosts.name"), nullable=False),
+    Column("host", Text, nullable=False),
+    #: The same for a path that an agent of ours takes; NULL for an external one, whose host is a client's word.
+    Column("agent", Text, ForeignKey("hosts.name")),
     Column("generation", Integer, nullable=False),
     Column("rung", Number(Rung), nullable=False),
     Column("hands", Word(Hands), nullable=False),
@@ -145,8 +170,15 @@ paths = Table(
     Column("changed_at", BigInteger, nullable=False),
     #: What a census of the host saw of the disk; it holds while its revision is the path's.
     Column("seen", Json(DiskSight | None)),
+    Column("connector", Json(dict[str, Any] | None)),
+    Column("dropped", Boolean, nullable=False),
     Column("live", Integer),
     Column("host_version", BigInteger, nullable=False),
+    #: An external path has no agent, so it stays in the control plane's hands.
+    CheckConstraint("(agent IS NULL) = (server_id IS NULL) AND (agent IS NULL OR agent = host)", name="agent"),
+    CheckConstraint("agent IS NOT NULL OR hands = 'control'", name="external_hands"),
+    CheckConstraint("(connector IS NULL) = (agent IS NOT NULL)", name="connector"),
+    CheckConstraint("agent IS NULL OR NOT dropped", name="dropped"),
     CheckConstraint("rung BETWEEN 0 AND 4", name="rung"),
     CheckConstraint("hands IN ('control', 'host')", name="hands"),
     #: S3: exported or higher is complete. The race of an attach and a detach right behind it cannot be written down.
@@ -187,8 +219,8 @@ journal = Table(
     Column("volume_id", Text),
     Column("server_id", Text),
     Column("attachment_id", Text),
-    #: What moved: "rung", "goal", "hands", "size" or "operation"; or what happened to it where it stands: "error",
-    #: "retry" (somebody asked for a look).
+    #: What moved: "rung", "goal", "hands", "size", "stage", "dropped" or "operation"; or what happened to it where it
+    #: stands: "error", "retry" (somebody asked for a look).
     Column("what", Text, nullable=False),
     Column("before", Text, nullable=False),
     Column("after", Text, nullable=False),

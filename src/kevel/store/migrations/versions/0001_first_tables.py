@@ -772,8 +772,8 @@ def upgrade() -> None:
         sa.Column("goal_at", sa.BigInteger(), nullable=False),
         sa.Column("deadline_at", sa.BigInteger(), nullable=False),
         sa.Column("established", sa.Boolean(), nullable=False),
-        sa.Column("device", sa.Text(), nullable=False),
-        sa.Column("unit", sa.Integer(), nullable=False),
+        sa.Column("device", sa.Text(), nullable=True),
+        sa.Column("unit", sa.Integer(), nullable=True),
         sa.Column("tag", sa.Text(), nullable=True),
         sa.Column("delete_on_termination", sa.Boolean(), nullable=False),
         sa.Column("boot_index", sa.Integer(), nullable=True),
@@ -781,12 +781,27 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("attached_at", sa.BigInteger(), nullable=True),
         sa.Column("closed_at", sa.BigInteger(), nullable=True),
+        sa.Column("stage", sa.Text(), nullable=True),
+        sa.Column("origin", sa.Text(), nullable=True),
+        sa.Column("instance_id", sa.Text(), nullable=True),
+        sa.Column("consumer_host", sa.Text(), nullable=True),
+        sa.Column("mode", sa.Text(), nullable=True),
+        sa.Column("service_user_id", sa.Text(), nullable=True),
         sa.Column("live", sa.Integer(), nullable=True),
         sa.CheckConstraint("closed_at IS NULL OR goal = 'detached'", name=op.f("ck_attachments_closed_on_purpose")),
         sa.CheckConstraint("goal IN ('attached', 'detached')", name=op.f("ck_attachments_goal")),
         sa.CheckConstraint("goal_by IN ('user', 'rollback', 'refusal', 'server')", name=op.f("ck_attachments_goal_by")),
+        sa.CheckConstraint("mode IN ('rw', 'ro')", name=op.f("ck_attachments_mode")),
+        sa.CheckConstraint(
+            "stage IN ('reserved', 'attaching', 'attached', 'detaching')", name=op.f("ck_attachments_stage")
+        ),
         sa.CheckConstraint(
             "(live IS NULL) = (closed_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_attachments_live")
+        ),
+        sa.CheckConstraint("(stage IS NULL) = (origin IS NULL)", name=op.f("ck_attachments_origin")),
+        sa.CheckConstraint("(stage IS NULL) = (server_id IS NOT NULL)", name=op.f("ck_attachments_managed")),
+        sa.CheckConstraint(
+            "stage IS NOT NULL OR (device IS NOT NULL AND unit IS NOT NULL)", name=op.f("ck_attachments_place")
         ),
         sa.ForeignKeyConstraint(
             ["claim_id", "live", "volume_id"],
@@ -798,6 +813,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attachments")),
         sa.UniqueConstraint("id", "live", "volume_id", name=op.f("uq_attachments_id_live_volume_id")),
     )
+    op.create_index("ix_attachments_claim_id_live", "attachments", ["claim_id", "live"], unique=False)
+    op.create_index("ix_attachments_instance_id", "attachments", ["instance_id"], unique=False)
+    op.create_index(
+        "ix_attachments_project_id_created_at",
+        "attachments",
+        ["project_id", "created_at"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
     op.create_index("ix_attachments_server_id_live", "attachments", ["server_id", "live"], unique=False)
     op.create_index("ix_attachments_volume_id_live", "attachments", ["volume_id", "live"], unique=False)
     op.create_index(
@@ -805,8 +830,8 @@ def upgrade() -> None:
         "attachments",
         ["claim_id"],
         unique=True,
-        sqlite_where=sa.text("live = 1"),
-        postgresql_where=sa.text("live = 1"),
+        sqlite_where=sa.text("live = 1 AND stage IS NULL"),
+        postgresql_where=sa.text("live = 1 AND stage IS NULL"),
     )
     op.create_index(
         "one_device",
@@ -831,6 +856,7 @@ def upgrade() -> None:
         sa.Column("volume_id", sa.Text(), nullable=False),
         sa.Column("server_id", sa.Text(), nullable=True),
         sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("agent", sa.Text(), nullable=True),
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("rung", sa.Integer(), nullable=False),
         sa.Column("hands", sa.Text(), nullable=False),
@@ -840,21 +866,29 @@ def upgrade() -> None:
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
         sa.Column("seen", sa.Text(), nullable=True),
+        sa.Column("connector", sa.Text(), nullable=True),
+        sa.Column("dropped", sa.Boolean(), nullable=False),
         sa.Column("live", sa.Integer(), nullable=True),
         sa.Column("host_version", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("agent IS NOT NULL OR hands = 'control'", name=op.f("ck_paths_external_hands")),
         sa.CheckConstraint("hands = 'control' OR rung >= 2", name=op.f("ck_paths_host_hands")),
         sa.CheckConstraint("hands = 'host' OR rung <= 2", name=op.f("ck_paths_control_hands")),
         sa.CheckConstraint("hands IN ('control', 'host')", name=op.f("ck_paths_hands")),
+        sa.CheckConstraint(
+            "(agent IS NULL) = (server_id IS NULL) AND (agent IS NULL OR agent = host)", name=op.f("ck_paths_agent")
+        ),
+        sa.CheckConstraint("(connector IS NULL) = (agent IS NOT NULL)", name=op.f("ck_paths_connector")),
         sa.CheckConstraint("(live IS NULL) = (rung = 0) AND (live IS NULL OR live = 1)", name=op.f("ck_paths_live")),
+        sa.CheckConstraint("agent IS NULL OR NOT dropped", name=op.f("ck_paths_dropped")),
         sa.CheckConstraint("rung < 2 OR connection_info IS NOT NULL", name=op.f("ck_paths_complete")),
         sa.CheckConstraint("rung > 0 OR connection_info IS NULL", name=op.f("ck_paths_nothing_left")),
         sa.CheckConstraint("rung BETWEEN 0 AND 4", name=op.f("ck_paths_rung")),
+        sa.ForeignKeyConstraint(["agent"], ["hosts.name"], name=op.f("fk_paths_agent_hosts")),
         sa.ForeignKeyConstraint(
             ["attachment_id", "live", "volume_id"],
             ["attachments.id", "attachments.live", "attachments.volume_id"],
             name="fk_paths_attachment",
         ),
-        sa.ForeignKeyConstraint(["host"], ["hosts.name"], name=op.f("fk_paths_host_hosts")),
         sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_paths_server_id_servers")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_paths")),
         sa.UniqueConstraint("volume_id", "generation", name=op.f("uq_paths_volume_id_generation")),

@@ -1,0 +1,1 @@
+"""Attachments as objects: the attachments API."""

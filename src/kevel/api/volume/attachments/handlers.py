@@ -1,0 +1,98 @@
+"""Attachments as Cinder's clients make, end and list them. Servers' own are ended through the compute API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kevel.api.operations import Call, Reply
+from kevel.api.volume.attachments.bodies import NewModedFields
+from kevel.api.volume.attachments.shapes import show_detail, show_summary
+from kevel.api.volume.listing import PAGE_ROWS_MAX, read_query, read_scope, with_links
+from kevel.api.volume.values import read_number
+from kevel.control.external import Declared
+from kevel.domain.errors import Invalid
+from kevel.store.attachment_lists import SORT_COLUMNS, AttachmentFilter, AttachmentPage
+from kevel.store.volume_lists import Page
+
+
+async def list_attachments(call: Call) -> Reply:
+    """Attachments with their ids and status only."""
+    return await _list(call, lambda declared: show_summary(declared.view))
+
+
+async def list_details(call: Call) -> Reply:
+    """Attachments with all that the caller may see of them."""
+    return await _list(call, lambda declared: show_detail(call, declared))
+
+
+async def show_one(call: Call) -> Reply:
+    """One attachment."""
+    declared = await call.services.external.get(call.actor, call.path["attachment_id"])
+    return Reply(body={"attachment": show_detail(call, declared)})
+
+
+async def create_one(call: Call) -> Reply:
+    """Claim a volume for a consumer, and with its connector let it in."""
+    fields = call.body.attachment
+    declared = await call.services.external.create(
+        call.actor,
+        fields.volume_uuid,
+        instance_id=fields.instance_uuid,
+        connector=fields.connector,
+        mode=fields.mode if isinstance(fields, NewModedFields) else None,
+    )
+    return Reply(body={"attachment": show_detail(call, declared)})
+
+
+async def update_one(call: Call) -> Reply:
+    """Let the consumer in by its connector."""
+    connector = call.body.attachment.connector
+    declared = await call.services.external.update(call.actor, call.path["attachment_id"], connector)
+    return Reply(body={"attachment": show_detail(call, declared)})
+
+
+async def complete_one(call: Call) -> Reply:
+    """The consumer has the volume."""
+    await call.services.external.complete(call.actor, call.path["attachment_id"])
+    return Reply()
+
+
+async def delete_one(call: Call) -> Reply:
+    """Let go; the volume's other attachments."""
+    left = await call.services.external.delete(call.actor, call.path["attachment_id"])
+    return Reply(body={"attachments": [show_summary(view) for view in left]})
+
+
+async def _list(call: Call, show: Callable[[Declared], dict[str, Any]]) -> Reply:
+    query = read_query(call)
+    page = _read_page(query)
+    wanted = AttachmentFilter(
+        project_id=read_scope(call, query),
+        volume_id=query.get("volume_id"),
+        instance_id=query.get("instance_id", query.get("instance_uuid")),
+        status=query.get("status", query.get("attach_status")),
+    )
+    found, has_more = await call.services.external.list(wanted, page)
+    last_id = found[-1].view.attachment.id if found else ""
+    rows = [show(one) for one in found]
+    link_page = Page(limit=page.limit)
+    return Reply(body=with_links(call, "attachments", rows, page=link_page, has_more=has_more, last_id=last_id))
+
+
+def _read_page(query: dict[str, str]) -> AttachmentPage:
+    limit = read_number(query, "limit")
+    key, _, direction = query.get("sort", "").split(",")[0].strip().partition(":")
+    if not key and "sort_key" in query:
+        key, direction = query["sort_key"], query.get("sort_dir", "desc")
+    if key and key not in SORT_COLUMNS:
+        raise Invalid(f"Invalid input for sort: {key[:64]!r} is none of {', '.join(sorted(SORT_COLUMNS))}.")
+    if direction not in ("", "asc", "desc"):
+        raise Invalid(f"Invalid input for sort: {direction[:64]!r} is neither asc nor desc.")
+    return AttachmentPage(
+        limit=PAGE_ROWS_MAX if limit is None else min(limit, PAGE_ROWS_MAX),
+        sort=key or "created_at",
+        down=direction != "asc",
+        marker=query.get("marker"),
+        offset=read_number(query, "offset") or 0,
+    )

@@ -1,0 +1,1 @@
+"""Attachments step by step: the old flow of volume actions."""
