@@ -1,6 +1,6 @@
 # What a person or CI does with this clone. Each target sets up what it needs first; set-up costs nothing when it is done.
 
-.PHONY: help setup demo test sim replay sweep sweep-pairs model planted torture fuzz bench docs lock clean
+.PHONY: help setup demo test sim replay sweep sweep-pairs model planted torture fuzz tempest crowd bench docs lock clean
 .DEFAULT_GOAL := help
 
 python := .venv/bin/python
@@ -40,6 +40,12 @@ planted: setup ## plant protocol bugs one by one, and see that each is found: NA
 
 fuzz: setup ## made-up requests and made-up bytes for MINUTES=10; SEED=N repeats the requests of a run
 	@$(python) -m tests.fuzz $(or $(MINUTES),10) $(or $(SEED),1)
+
+tempest: setup ## judge by Tempest, unmodified: TESTS=volume (or volume-admin, compute-volumes, a regular expression)
+	@$(python) -m tests.tempest $(or $(TESTS),volume)
+
+crowd: setup ## USERS=200 at once ask at random for MINUTES=5: no 5xx, nothing refused that the rules allow, nothing left
+	@$(python) -m tests.crowd --users $(or $(USERS),200) --minutes $(or $(MINUTES),5)
 
 bench: setup ## measure attach and detach against bare libvirt, and the API with the simulated host
 	@$(python) -m benchmarks

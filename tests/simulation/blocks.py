@@ -107,4 +107,4 @@ class Blocks:
 
 _PATHS = "SELECT attachment_id, generation FROM paths WHERE live = 1"
 _CLAIMS = "SELECT volume_id, holder, shared FROM claims WHERE live = 1"
-_DELETED = "SELECT volume_id FROM operations WHERE kind = 'deleting'"
+_DELETED = "SELECT subject_id AS volume_id FROM operations WHERE kind = 'deleting' AND subject = 'volume'"
