@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m benchmarks [sim] [libvirt] [trace]`: measure, and print tables or JSON."""
+"""`make bench`, or `python -m benchmarks [trace] [sim] [pages] [libvirt]`: measure, and print tables or JSON."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks.figures import Section, as_json, as_markdown, as_table
 from benchmarks.guest import measure_guest
 from benchmarks.machine import describe_machine
+from benchmarks.pages import measure_pages
 from benchmarks.sim import measure_sim
 from benchmarks.trace_attach import measure_trace
 from kevel.domain.errors import KevelError
@@ -20,6 +21,7 @@ from kevel.domain.errors import KevelError
 PARTS: Final[dict[str, Callable[[], Section]]] = {
     "trace": measure_trace,
     "sim": measure_sim,
+    "pages": measure_pages,
     "libvirt": measure_guest,
 }
 

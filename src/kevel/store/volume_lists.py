@@ -1,7 +1,7 @@
 """Volumes as their users see them, one and many: rows, computed status, type's name, attachments.
 
-A list runs in a few statements whatever its length. What no column holds (the status is computed) is matched on the
-rows: the ids come in order first, then the rows chunk by chunk until the page is full.
+A list runs in a few statements whatever its length, and begins behind its marker. What no column holds (the status is
+computed) is matched on the rows, which are read in order, chunk by chunk, until the page is full.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from itertools import islice
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, bindparam, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, or_, select
 
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Operation, Subject, Volume
 from kevel.domain.status import has_volume, volume_status
 from kevel.store.attachments import AttachmentView, open_of_volumes
 from kevel.store.operations import OPERATION_COLUMNS
+from kevel.store.schema.attachments import claims
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations, volume_types, volumes
 from kevel.store.transactions import Tx, as_struct
@@ -34,8 +35,9 @@ _RUNNING: Final = select(*OPERATION_COLUMNS).where(
     operations.c.subject == Subject.VOLUME, operations.c.finished_at.is_(None)
 )
 _RUNNING_OF: Final = _RUNNING.where(operations.c.subject_id.in_(bindparam("of_volumes", expanding=True)))
-_VOLUMES: Final = select(*VOLUME_COLUMNS).where(volumes.c.id.in_(bindparam("of_volumes", expanding=True)))
 
+#: A time that is not set sorts before all others, on every database.
+NEVER: Final = 0
 #: What a list can be sorted by, by Cinder's names; "status" is sorted by after it has been computed.
 SORT_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
     "id": volumes.c.id,
@@ -45,11 +47,15 @@ SORT_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
     "bootable": volumes.c.bootable,
     "availability_zone": volumes.c.availability_zone,
     "created_at": volumes.c.created_at,
-    "updated_at": volumes.c.updated_at,
+    "updated_at": func.coalesce(volumes.c.updated_at, NEVER),
     "user_id": volumes.c.user_id,
     "project_id": volumes.c.project_id,
 }
 SORT_KEYS: Final = frozenset({*SORT_COLUMNS, "status"})
+#: The rows' names for them, where they differ.
+SORT_FIELDS: Final = {"display_name": "name", "size": "size_gib"}
+#: Statuses that come from attachments.
+ATTACHED: Final = frozenset({"in-use", "attaching", "detaching", "reserved"})
 
 #: Comparisons of times, by Cinder's words.
 COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
@@ -168,54 +174,98 @@ def view_volume(tx: Tx, volume: Volume) -> VolumeView:
 
 
 def list_volumes(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
-    """One page of the live volumes that match. Raises NotFound for a marker that is not among them."""
-    on_columns = wanted.is_on_columns
+    """One page of the live volumes that match. Raises NotFound for a marker that is not among them.
+
+    What it costs grows with the page, not with the rows beyond it; a sort by status has to see all rows.
+    """
     if any(key == "status" for key, _ in page.sort):
-        views: list[VolumeView] | None = _sorted_views(tx, wanted, page)
-    elif on_columns and page.marker is None and not page.with_count:
-        return _first_page(tx, wanted, page)
-    else:
-        views = None
-    ids = _matching_ids(tx, wanted, page) if views is None else [view.volume.id for view in views]
-    start = 0
-    if page.marker is not None:
-        if page.marker not in ids:
-            raise NotFound(f"Volume {page.marker[:64]} could not be found; it was given as the marker of a list.")
-        start = ids.index(page.marker) + 1
-    matching = iter(views[start:]) if views is not None else _matching_views(tx, wanted, ids[start:])
-    shown = list(islice(matching, page.offset, page.offset + page.limit + 1))
+        return _sorted_page(tx, wanted, page)
+    last = None if page.marker is None else _find_marker(tx, wanted, page.marker)
+    skip = 0 if wanted.is_on_columns else page.offset
+    shown = list(islice(_walk(tx, wanted, page, last), skip, skip + page.limit + 1))
     count: int | None = None
     if page.with_count:
-        count = len(ids) if on_columns or views is not None else sum(1 for _ in _matching_views(tx, wanted, ids))
+        count = _count(tx, wanted, page)
     return VolumePage(views=shown[: page.limit], has_more=len(shown) > page.limit, count=count)
 
 
-def _first_page(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
-    """The usual list: all that it asks for is in columns, and it begins at the beginning."""
-    statement = _order(_narrow(select(*VOLUME_COLUMNS).where(volumes.c.live == LIVE), wanted), page)
-    statement = statement.limit(page.limit + 1).offset(page.offset)
-    found = [as_struct(Volume, row) for row in tx.execute(statement)]
-    views = view_volumes(tx, found[: page.limit])
-    return VolumePage(views=views, has_more=len(found) > page.limit, count=None)
+def _sorted_page(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
+    views = _sorted_views(tx, wanted, page)
+    start = page.offset
+    if page.marker is not None:
+        ids = [view.volume.id for view in views]
+        if page.marker not in ids:
+            raise _no_marker(page.marker)
+        start += ids.index(page.marker) + 1
+    end = start + page.limit
+    count = len(views) if page.with_count else None
+    return VolumePage(views=views[start:end], has_more=end < len(views), count=count)
+
+
+def _find_marker(tx: Tx, wanted: VolumeFilter, marker: str) -> Volume:
+    statement = _narrow(select(*VOLUME_COLUMNS).where(volumes.c.live == LIVE), wanted).where(volumes.c.id == marker)
+    row = tx.execute(statement).first()
+    if row is None:
+        raise _no_marker(marker)
+    return as_struct(Volume, row)
+
+
+def _no_marker(marker: str) -> NotFound:
+    return NotFound(f"Volume {marker[:64]} could not be found; it was given as the marker of a list.")
+
+
+def _count(tx: Tx, wanted: VolumeFilter, page: Page) -> int:
+    """All that match, beyond the page too."""
+    if wanted.is_on_columns:
+        statement = select(func.count()).select_from(volumes).where(volumes.c.live == LIVE)
+        return int(tx.execute(_narrow(statement, wanted)).scalar_one())
+    return sum(1 for _ in _walk(tx, wanted, msgspec.structs.replace(page, offset=0), None))
+
+
+def _walk(tx: Tx, wanted: VolumeFilter, page: Page, last: Volume | None) -> Iterator[VolumeView]:
+    """What matches, in order, behind the volume `last`: read as it is asked for."""
+    exact = wanted.is_on_columns
+    chunk = page.limit + 1 if exact else CHUNK_ROWS
+    offset = page.offset if exact else 0
+    while True:
+        statement = _order(_narrow(select(*VOLUME_COLUMNS).where(volumes.c.live == LIVE), wanted), page)
+        if last is not None:
+            statement = statement.where(_behind(last, page.sort))
+        found = [as_struct(Volume, row) for row in tx.execute(statement.limit(chunk).offset(offset))]
+        for view in view_volumes(tx, found):
+            if _matches(view, wanted):
+                yield view
+        if len(found) < chunk:
+            return
+        last, offset = found[-1], 0
+
+
+def _behind(last: Volume, sort: Sequence[tuple[str, bool]]) -> ColumnElement[bool]:
+    """What comes after the volume in that order: where the first column that differs is beyond its own."""
+    cases: list[ColumnElement[bool]] = []
+    same: list[ColumnElement[bool]] = []
+    for key, down in sort:
+        column, value = SORT_COLUMNS[key], _sort_value(last, key)
+        cases.append(and_(*same, column < value if down else column > value))
+        same.append(column == value)
+    key, down = sort[0]
+    column, value = SORT_COLUMNS[key], _sort_value(last, key)
+    # Follows from the cases; the database finds its place in an index by it.
+    return and_(column <= value if down else column >= value, or_(*cases))
 
 
 def _sorted_views(tx: Tx, wanted: VolumeFilter, page: Page) -> list[VolumeView]:
     """All that match, in the order of the page; Python's sort is stable, so the least important key goes first."""
-    unsorted = msgspec.structs.replace(page, sort=(("id", True),))
-    views = list(_matching_views(tx, wanted, _matching_ids(tx, wanted, unsorted)))
+    unsorted = msgspec.structs.replace(page, sort=(("id", True),), limit=CHUNK_ROWS, offset=0)
+    views = list(_walk(tx, wanted, unsorted, None))
     for key, down in reversed(page.sort):
-        views.sort(key=lambda view: _sort_value(view, key), reverse=down)
+        views.sort(key=lambda view: view.status if key == "status" else _sort_value(view.volume, key), reverse=down)
     return views
 
 
-def _sort_value(view: VolumeView, key: str) -> tuple[bool, Any]:
-    value = view.status if key == "status" else getattr(view.volume, SORT_COLUMNS[key].key or key)
-    return value is not None, value
-
-
-def _matching_ids(tx: Tx, wanted: VolumeFilter, page: Page) -> list[str]:
-    statement = _order(_narrow(select(volumes.c.id).where(volumes.c.live == LIVE), wanted), page)
-    return list(tx.execute(statement).scalars())
+def _sort_value(volume: Volume, key: str) -> Any:
+    value = getattr(volume, SORT_FIELDS.get(key, key))
+    return NEVER if value is None else value
 
 
 def _order(statement: Select[Any], page: Page) -> Select[Any]:
@@ -246,24 +296,37 @@ def _narrow(statement: Select[Any], wanted: VolumeFilter) -> Select[Any]:
             (volume_types.c.id == wanted.type_ref) | (volume_types.c.name == wanted.type_ref)
         )
         statement = statement.where(volumes.c.volume_type_id.in_(types))
+    if wanted.statuses is not None:
+        statement = statement.where(_may_have(wanted.statuses))
     for one in wanted.times:
         statement = statement.where(COMPARE[one.comparison](volumes.c[one.column], one.at))
     return statement
 
 
-def _matching_views(tx: Tx, wanted: VolumeFilter, ids: Sequence[str]) -> Iterator[VolumeView]:
-    for at in range(0, len(ids), CHUNK_ROWS):
-        chunk = ids[at : at + CHUNK_ROWS]
-        rows = {row.id: row for row in tx.execute(_VOLUMES, {"of_volumes": chunk})}
-        for view in view_volumes(tx, [as_struct(Volume, rows[volume_id]) for volume_id in chunk]):
-            if wanted.statuses is not None and view.status not in wanted.statuses:
-                continue
-            if wanted.metadata is not None and not wanted.metadata.items() <= view.volume.metadata.items():
-                continue
-            known = view.volume.image_metadata or {}
-            if wanted.image_metadata is not None and not wanted.image_metadata.items() <= known.items():
-                continue
-            yield view
+def _matches(view: VolumeView, wanted: VolumeFilter) -> bool:
+    """Does it match by what no column holds?"""
+    if wanted.statuses is not None and view.status not in wanted.statuses:
+        return False
+    if wanted.metadata is not None and not wanted.metadata.items() <= view.volume.metadata.items():
+        return False
+    known = view.volume.image_metadata or {}
+    return wanted.image_metadata is None or wanted.image_metadata.items() <= known.items()
+
+
+def _may_have(statuses: frozenset[str]) -> ColumnElement[bool]:
+    """Every volume whose status may be among these, and as few others as columns and indexes can tell."""
+    held = exists().where(claims.c.volume_id == volumes.c.id, claims.c.live == LIVE)
+    cases: list[ColumnElement[bool]] = [volumes.c.mask.in_(sorted(statuses))]
+    if "available" in statuses:
+        cases.append(and_(volumes.c.mask.is_(None), volumes.c.fault.is_(None), ~held))
+    if not ATTACHED.isdisjoint(statuses):
+        cases.append(held)
+    if not statuses <= ATTACHED | {"available"}:
+        busy = select(operations.c.subject_id).where(
+            operations.c.subject == Subject.VOLUME, operations.c.finished_at.is_(None)
+        )
+        cases += [volumes.c.id.in_(busy), volumes.c.fault.is_not(None), volumes.c.transfer_id.is_not(None)]
+    return or_(*cases)
 
 
 def summarize(tx: Tx, wanted: VolumeFilter) -> Summary:

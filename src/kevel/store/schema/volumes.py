@@ -114,6 +114,33 @@ volumes = Table(
         sqlite_where=text("live = 1"),
         postgresql_where=text("live = 1"),
     ),
+    #: Who names a volume and not its id is looked up by this; so are lists in the order of names.
+    Index(
+        "ix_volumes_project_id_name",
+        "project_id",
+        "name",
+        sqlite_where=text("live = 1"),
+        postgresql_where=text("live = 1"),
+    ),
+    Index(
+        "ix_volumes_created_at",
+        "created_at",
+        sqlite_where=text("live = 1"),
+        postgresql_where=text("live = 1"),
+    ),
+    #: The few that a list of errors shows.
+    Index(
+        "ix_volumes_fault",
+        "id",
+        sqlite_where=text("fault IS NOT NULL"),
+        postgresql_where=text("fault IS NOT NULL"),
+    ),
+    Index(
+        "ix_volumes_mask",
+        "mask",
+        sqlite_where=text("mask IS NOT NULL"),
+        postgresql_where=text("mask IS NOT NULL"),
+    ),
     Index(
         "ix_volumes_backend_size_gib",
         "backend",

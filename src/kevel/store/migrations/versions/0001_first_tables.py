@@ -569,6 +569,22 @@ def upgrade() -> None:
         postgresql_where=sa.text("live = 1"),
     )
     op.create_index(
+        "ix_volumes_created_at",
+        "volumes",
+        ["created_at"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "ix_volumes_fault",
+        "volumes",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("fault IS NOT NULL"),
+        postgresql_where=sa.text("fault IS NOT NULL"),
+    )
+    op.create_index(
         "ix_volumes_group_id",
         "volumes",
         ["group_id"],
@@ -577,9 +593,25 @@ def upgrade() -> None:
         postgresql_where=sa.text("group_id IS NOT NULL"),
     )
     op.create_index(
+        "ix_volumes_mask",
+        "volumes",
+        ["mask"],
+        unique=False,
+        sqlite_where=sa.text("mask IS NOT NULL"),
+        postgresql_where=sa.text("mask IS NOT NULL"),
+    )
+    op.create_index(
         "ix_volumes_project_id_created_at",
         "volumes",
         ["project_id", "created_at"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "ix_volumes_project_id_name",
+        "volumes",
+        ["project_id", "name"],
         unique=False,
         sqlite_where=sa.text("live = 1"),
         postgresql_where=sa.text("live = 1"),
