@@ -305,6 +305,7 @@ class SimPool:
         self.name = world.backend.name
         self.volume_format = world.backend.volume_format
         self.effect_free = world.backend.effect_free
+        self.protocol = "sim"
         self.can_revoke = True
 
     async def _call(self, name: str, effect: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import os
 import signal
 import socket
@@ -39,6 +38,7 @@ from kevel.control.snapshots import Snapshots
 from kevel.control.transfers import Transfers
 from kevel.control.type_encryptions import TypeEncryptions
 from kevel.control.volume_contents import VolumeContents
+from kevel.control.volume_services import VolumeServices
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volumes import Volumes
 from kevel.domain.errors import SetupError
@@ -50,6 +50,7 @@ from kevel.hypervisor.libvirt.hypervisor import EMBED_URI, LibvirtHypervisor
 from kevel.hypervisor.libvirt.wire import Accel
 from kevel.hypervisor.sim import SimHypervisor
 from kevel.runtime import failpoints
+from kevel.runtime.log_levels import LogLevels, set_up_logging
 from kevel.runtime.ports import SystemClock, SystemIds, ThreadExecutor
 from kevel.storage.directory import DirectoryBackend, DirectoryConnector
 from kevel.storage.image_files import ImageFiles
@@ -161,15 +162,17 @@ async def running(
         )
         images, flavors = Images(runtime, image_files, limits), Flavors(runtime)
         await images.open()
+        volumes = Volumes(runtime, backend, limits, host=config.host, availability_zone=config.availability_zone)
         services = Services(
             runtime=runtime,
             identity=Identity(runtime, token_lifetime_s=int(limits.token_lifetime_s)),
             images=images,
             flavors=flavors,
             servers=Servers(runtime, images, flavors, limits),
-            volumes=Volumes(runtime, backend, limits, host=config.host, availability_zone=config.availability_zone),
             volume_contents=VolumeContents(runtime, image_files, limits),
             snapshots=Snapshots(runtime, limits),
+            volumes=volumes,
+            volume_services=VolumeServices(runtime, volumes),
             volume_types=VolumeTypes(runtime),
             attachments=engine.workers.attachments,
             external=engine.workers.external,
@@ -181,6 +184,7 @@ async def running(
             group_types=GroupTypes(runtime),
             groups=Groups(runtime, limits, availability_zone=config.availability_zone),
             qos=Qos(runtime),
+            log_levels=LogLevels(),
             type_encryptions=TypeEncryptions(runtime),
             comparison=engine.workers.comparison,
             explaining=engine.workers.explaining,
@@ -247,7 +251,7 @@ def run_up(config: Config, announce: Callable[[Kevel, DataDir], None]) -> int:
     """Run until a signal; the process's exit code. Raises SetupError when Kevel cannot start."""
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    _set_up_logging(config.log_level)
+    set_up_logging(config.log_level)
     failpoints.arm(os.environ)
     data = DataDir(Path(config.data))
     data.open()
@@ -282,20 +286,3 @@ async def _run(
     if kevel.failure is not None:
         raise SetupError("The database could not be written; Kevel has stopped. Start it again: it recovers by itself.")
     return 0
-
-
-def _set_up_logging(level: str) -> None:
-    number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=number, format="%(levelname)s %(name)s: %(message)s")
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )

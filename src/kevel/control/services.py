@@ -24,8 +24,10 @@ from kevel.control.snapshots import Snapshots
 from kevel.control.transfers import Transfers
 from kevel.control.type_encryptions import TypeEncryptions
 from kevel.control.volume_contents import VolumeContents
+from kevel.control.volume_services import VolumeServices
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volumes import Volumes
+from kevel.runtime.log_levels import LogLevels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,8 @@ class Services:
     group_types: GroupTypes
     groups: Groups
     qos: Qos
+    volume_services: VolumeServices
+    log_levels: LogLevels
     type_encryptions: TypeEncryptions
     comparison: Comparison
     explaining: Explaining

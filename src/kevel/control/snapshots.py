@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from kevel.control.placing import check_not_frozen
 from kevel.control.runtime import Runtime
 from kevel.domain.errors import Invalid, NotFound, OverLimit
 from kevel.domain.limits import Limits
@@ -121,6 +122,7 @@ def begin_snapshot(
             f"Invalid volume: Volume {volume.id} status must be {' or '.join(allowed)}, but current status is: "
             f"{view.status}."
         )
+    check_not_frozen(tx, volume.backend)
     check_copyable(tx, volume.id)
     _check_metadata(new.metadata)
     demand = {"snapshots": 1, "gigabytes": volume.size_gib}
@@ -207,6 +209,7 @@ def _delete(tx: Tx, actor: Actor, snapshot_id: str, *, force: bool, at: int, dea
                 f"Invalid snapshot: snapshot {snapshot_id} is part of group snapshot "
                 f"{view.snapshot.group_snapshot_id}; delete it with that."
             )
+    check_not_frozen(tx, view.snapshot.backend)
     rows.begin_delete_snapshot(tx, view.snapshot, request_id=actor.request_id, at=at, deadline_at=deadline_at)
 
 

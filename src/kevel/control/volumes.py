@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from kevel.control.placing import Place, check_fits, check_not_frozen, fail_placement, find_refusal, list_capabilities
 from kevel.control.runtime import Runtime
 from kevel.control.snapshots import check_deletable, copy_deadline
 from kevel.control.status_resets import reset_status, status_beneath
@@ -27,7 +28,7 @@ from kevel.store.quotas import check_room_for
 from kevel.store.snapshots import begin_delete_snapshot, live_snapshots, view_snapshots
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import Page, Summary, VolumeFilter, VolumePage, VolumeView, view_volume
-from kevel.store.volume_types import VolumeType, load_encryption, load_type
+from kevel.store.volume_types import load_encryption, load_type
 from kevel.store.volumes import (
     begin_delete,
     change_volume,
@@ -39,8 +40,6 @@ from kevel.store.volumes import (
 
 #: No volume is made or grown while less than this is free: the store and running guests need room too.
 FREE_BYTES_MIN: Final = 64 * MIB
-#: The extra spec of a type by which it names the back end of its volumes.
-BACKEND_SPEC: Final = "volume_backend_name"
 _DELETABLE: Final = frozenset({"available", "error", "error_deleting", "error_extending"})
 
 
@@ -72,7 +71,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     #: None: it does not answer.
     capacity: Capacity | None
     provisioned_gib: int
-    overcommit_ratio: float
+    #: By Cinder's names.
+    capabilities: Mapping[str, Any]
     at: int
 
 
@@ -171,8 +171,9 @@ class Volumes:
 
     async def retype(self, actor: Actor, volume_id: str, type_ref: str) -> None:
         """Give it another type of the same back end."""
+        room = await self._room()
         at = self._runtime.clock.now_us()
-        await self._runtime.store.write(_retype, actor, volume_id, type_ref, backend=self._backend.name, at=at)
+        await self._runtime.store.write(_retype, actor, volume_id, type_ref, room.place, at)
 
     async def reset_status(self, actor: Actor, volume_id: str, status: str | None, attach_status: str | None) -> None:
         """Put a word over the status, or take word and fault away again where the word asked for is the truth.
@@ -199,7 +200,7 @@ class Volumes:
             availability_zone=self.availability_zone,
             capacity=capacity,
             provisioned_gib=await self._runtime.store.read(provisioned_gib, self._backend.name),
-            overcommit_ratio=self._limits.overcommit_ratio,
+            capabilities=list_capabilities(self._backend, capacity, self._limits.overcommit_ratio),
             at=self._runtime.clock.now_us(),
         )
 
@@ -215,6 +216,11 @@ class Volumes:
             overcommit_ratio=self._limits.overcommit_ratio,
             timeout_us=int(self._limits.volume_timeout_s * 1e6),
             limits=self._limits,
+            place=Place(
+                host=self.host,
+                backend=self._backend.name,
+                capabilities=list_capabilities(self._backend, capacity, self._limits.overcommit_ratio),
+            ),
         )
 
     def _deadline(self, at: int) -> int:
@@ -230,6 +236,7 @@ class _Room(msgspec.Struct, frozen=True, kw_only=True):
     overcommit_ratio: float
     timeout_us: int
     limits: Limits
+    place: Place
 
 
 def _create(
@@ -249,7 +256,6 @@ def _create(
     check_zone(volume_type.name, volume_type.extra_specs, new.availability_zone or availability_zone)
     if load_encryption(tx, volume_type.id) is not None:
         raise Invalid(f"Volumes of the type {volume_type.name} are to be encrypted, and Kevel encrypts no volumes yet.")
-    _check_backend(volume_type, room.backend)
     if new.availability_zone not in (None, availability_zone):
         raise Invalid(
             f"Availability zone '{new.availability_zone}' is invalid; volumes are made in '{availability_zone}'."
@@ -302,6 +308,10 @@ def _create(
         at=at,
         deadline_at=copy_deadline(room.limits, size_gib, at) if origin.reads is not None else at + room.timeout_us,
     )
+    refusal = find_refusal(tx, volume_type, room.place)
+    if refusal is not None:
+        fail_placement(tx, volume, refusal, at)
+        return _get(tx, actor, volume_id)
     return VolumeView(volume=volume, status=OperationKind.CREATING.value, type_name=volume_type.name, attachments=())
 
 
@@ -319,12 +329,6 @@ def _check_room(tx: Tx, room: _Room, more_gib: int) -> None:
             f"The storage pool {room.backend} cannot take {more_gib} GiB more: {provisioned} GiB are provisioned, and "
             f"the limit is {limit_gib} GiB ({room.overcommit_ratio:g} times the pool's size)."
         )
-
-
-def _check_backend(volume_type: VolumeType, backend: str) -> None:
-    wanted = volume_type.extra_specs.get(BACKEND_SPEC, backend)
-    if wanted != backend:
-        raise Invalid(f"The volume type {volume_type.name} asks for the back end {wanted}; there is only {backend}.")
 
 
 def _get(tx: Tx, actor: Actor, volume_id: str) -> VolumeView:
@@ -361,6 +365,7 @@ def _delete(tx: Tx, actor: Actor, volume_id: str, *, force: bool, cascade: bool,
             f"Invalid volume: volume {volume_id} is in group {view.volume.group_id}; delete it with the group, or take "
             "it out of the group first."
         )
+    check_not_frozen(tx, view.volume.backend)
     _delete_snapshots(tx, actor, volume_id, cascade=cascade, at=at, deadline_at=deadline_at)
     begin_delete(tx, view.volume, request_id=actor.request_id, at=at, deadline_at=deadline_at)
 
@@ -432,7 +437,7 @@ def _set_readonly(tx: Tx, actor: Actor, volume_id: str, readonly: bool, at: int)
     change_volume(tx, volume_id, readonly=readonly, readonly_asked=True, updated_at=at)
 
 
-def _retype(tx: Tx, actor: Actor, volume_id: str, type_ref: str, *, backend: str, at: int) -> None:
+def _retype(tx: Tx, actor: Actor, volume_id: str, type_ref: str, place: Place, at: int) -> None:
     view = _get(tx, actor, volume_id)
     volume_type = resolve_type(tx, type_ref, actor)
     if view.status not in ("available", "in-use"):
@@ -441,7 +446,7 @@ def _retype(tx: Tx, actor: Actor, volume_id: str, type_ref: str, *, backend: str
         )
     if volume_type.id == view.volume.volume_type_id:
         raise Invalid(f"Invalid input received: volume {volume_id} has the type {volume_type.name} already.")
-    _check_backend(volume_type, backend)
+    check_fits(volume_type, place)
     check_size(volume_type.name, volume_type.extra_specs, view.volume.size_gib)
     if any(load_encryption(tx, type_id) is not None for type_id in (volume_type.id, view.volume.volume_type_id)):
         raise Invalid(f"Invalid volume: volume {volume_id} would have to be encrypted or decrypted by its retype.")

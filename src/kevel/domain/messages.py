@@ -16,6 +16,7 @@ KEPT_S: Final = 30 * 24 * 3600
 class Action(enum.Enum):
     """What was being done: Cinder's number, and words. Numbers from 100 are Kevel's own: Cinder has none for them."""
 
+    SCHEDULE_VOLUME = ("001", "schedule allocate volume")
     ATTACH_VOLUME = ("002", "attach volume")
     COPY_VOLUME_TO_IMAGE = ("003", "copy volume to image")
     UPDATE_ATTACHMENT = ("004", "update attachment")
@@ -34,6 +35,7 @@ class Detail(enum.Enum):
 
     UNKNOWN_ERROR = "001"
     FAILED_TO_UPLOAD_VOLUME = "004"
+    NO_BACKEND_AVAILABLE = "003"
     DRIVER_FAILED_EXTEND = "010"
     DRIVER_FAILED_CREATE = "012"
     SNAPSHOT_CREATE_ERROR = "013"

@@ -124,6 +124,8 @@ class Backend(Protocol):
 
     #: The pool's name, as in `host@backend#pool`.
     name: str
+    #: How hosts reach its volumes, as operators read it: "file".
+    protocol: str
     #: Format of new volumes: "raw" or "qcow2".
     volume_format: str
     #: Rungs whose act has no effect outside Kevel's own record: the engine passes them in the same transaction.

@@ -40,6 +40,7 @@ class DirectoryBackend:
     """Sparse raw or qcow2 files. `kevel.storage.base.Backend` says what each call promises."""
 
     effect_free = frozenset({Rung.EXPORTED, Rung.CONNECTED})
+    protocol = "file"
     can_revoke = False
 
     def __init__(self, name: str, root: Path, executor: Executor, *, volume_format: str = "raw") -> None:

@@ -32,6 +32,7 @@ CONTENTS_BYTES_MAX: Final = 64 * 1024
 class SimBackend:
     """A pool in memory. Unlike a directory it lets hosts in and shuts them out, so all rungs have effects."""
 
+    protocol = "sim"
     can_revoke = True
 
     def __init__(self, name: str, *, total_bytes: int, effect_free: frozenset[Rung] = frozenset()) -> None:

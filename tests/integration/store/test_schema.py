@@ -79,6 +79,14 @@ WORLD: dict[str, dict[str, object]] = {
         "user_id": "user",
         "created_at": 1,
     },
+    "volume_services": {
+        "host": "here@sim",
+        "binary": "cinder-volume",
+        "disabled": 1,
+        "disabled_reason": "disks swap",
+        "frozen": 1,
+        "changed_at": 1,
+    },
     "qos_specs": {"id": "qos", "name": "gold", "consumer": "front-end", "specs": "{}", "created_at": 1},
     "volume_types": {
         "id": "type",
@@ -419,6 +427,18 @@ COPY_CASES = [
 ]
 
 TYPE_CASES = [
+    Case(
+        "ck_volume_services_reason",
+        "an enabled service has no reason to be disabled",
+        ("UPDATE volume_services SET disabled = 0, frozen = 0",),
+        ("UPDATE volume_services SET disabled = 0, frozen = 0, disabled_reason = NULL",),
+    ),
+    Case(
+        "ck_volume_services_frozen",
+        "a frozen service is disabled",
+        ("UPDATE volume_services SET disabled = 0, disabled_reason = NULL",),
+        ("UPDATE volume_services SET frozen = 0",),
+    ),
     Case(
         "one_qos_specs_of_that_name",
         "QoS specs have one name",

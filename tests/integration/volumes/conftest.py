@@ -29,6 +29,7 @@ from kevel.control.snapshots import Snapshots
 from kevel.control.transfers import Transfers
 from kevel.control.type_encryptions import TypeEncryptions
 from kevel.control.volume_contents import VolumeContents
+from kevel.control.volume_services import VolumeServices
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volume_worker import VolumeWorker
 from kevel.control.volumes import Volumes
@@ -38,6 +39,7 @@ from kevel.domain.ladder import Hands, Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import Actor, BootKind, ServerGoal, ServerRung
 from kevel.domain.quotas import QuotaDefaults
+from kevel.runtime.log_levels import LogLevels
 from kevel.storage.base import Capacity
 from kevel.storage.directory import DirectoryBackend
 from kevel.storage.image_files import ImageFiles
@@ -106,6 +108,8 @@ class World:
             group_types=GroupTypes(runtime),
             groups=Groups(runtime, limits, availability_zone="nova"),
             qos=Qos(runtime),
+            volume_services=VolumeServices(runtime, self.volumes),
+            log_levels=LogLevels(),
             type_encryptions=TypeEncryptions(runtime),
         )
         self.clients: dict[str, httpx.AsyncClient] = {}

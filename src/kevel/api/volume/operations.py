@@ -13,7 +13,8 @@ from kevel.api.volume.groups.operations import GROUPS
 from kevel.api.volume.old_flow.operations import OLD_FLOW
 from kevel.api.volume.qos.operations import QOS
 from kevel.api.volume.quotas.operations import QUOTAS
-from kevel.api.volume.rows import PAGE_QUERY, act, admin, public, read, write
+from kevel.api.volume.rows import PAGE_QUERY, act, public, read, write
+from kevel.api.volume.services.operations import SERVICES
 from kevel.api.volume.snapshots.operations import SNAPSHOTS
 from kevel.api.volume.transfers.operations import TRANSFERS
 from kevel.api.volume.types.operations import TYPES
@@ -53,28 +54,9 @@ MESSAGES_QUERY: Final = (
     "message_level",
 )
 
-SERVICE: Final = (
+VERSIONS: Final = (
     public(name="listVersions", reply=replies.VERSIONS, path=VERSIONS_PATH, handler=service.list_versions, success=300),
     public(name="showVersion", reply=replies.VERSIONS, path="/", handler=service.list_versions),
-    read(name="listExtensions", reply=replies.EXTENSIONS, path="/extensions", handler=service.list_extensions),
-    read(name="listZones", reply=replies.ZONES, path="/os-availability-zone", handler=service.list_zones),
-    admin(
-        name="listServices",
-        reply=replies.SERVICES,
-        query_names=("binary", "host"),
-        method="GET",
-        path="/os-services",
-        handler=service.list_services,
-    ),
-    admin(
-        name="listPools",
-        reply=replies.POOLS,
-        query_names=("detail",),
-        method="GET",
-        path="/scheduler-stats/get_pools",
-        handler=service.list_pools,
-        errors=(400,),
-    ),
 )
 
 VOLUMES: Final = (
@@ -300,7 +282,7 @@ API: Final = Api(
     name="volume",
     prefix="/volume/v3",
     operations=(
-        *SERVICE,
+        *VERSIONS,
         *VOLUMES,
         *ACTIONS,
         *OLD_FLOW,
@@ -313,6 +295,7 @@ API: Final = Api(
         *GROUP_TYPES,
         *GROUPS,
         *QUOTAS,
+        *SERVICES,
         *QOS,
     ),
     error_style=ErrorStyle.COMPUTE,

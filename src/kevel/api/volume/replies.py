@@ -123,30 +123,6 @@ class Zone(Answer, kw_only=True):
     zone_state: State = field(name="zoneState")
 
 
-class Service(Answer, kw_only=True):
-    """A part that carries out operations."""
-
-    binary: str
-    host: str
-    zone: str
-    status: Literal["enabled"]
-    state: Literal["up", "down"]
-    updated_at: str | None
-    disabled_reason: None
-    replication_status: str
-    active_backend_id: None
-    frozen: bool
-    cluster: UnsetType | None = UNSET
-    backend_state: Literal["up", "down"] | UnsetType = UNSET
-
-
-class Pool(Answer, kw_only=True):
-    """What back ends have."""
-
-    name: str
-    capabilities: dict[str, Any] | UnsetType = UNSET
-
-
 class Version(Answer, kw_only=True):
     """A version of the API."""
 
@@ -166,10 +142,7 @@ class EncryptionKey(Answer, kw_only=True):
 
 
 VERSIONS: Final = name_answer("versions", list[Version])
-EXTENSIONS: Final = name_answer("extensions", list[Any])
 ZONES: Final = name_answer("availabilityZoneInfo", list[Zone])
-SERVICES: Final = name_answer("services", list[Service])
-POOLS: Final = name_answer("pools", list[Pool])
 VOLUMES: Final = name_list("volumes", VolumeSummary, count=int)
 VOLUME_DETAILS: Final = name_list("volumes", Volume, count=int)
 VOLUME: Final = name_answer("volume", Volume)

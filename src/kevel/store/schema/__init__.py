@@ -11,6 +11,7 @@ from kevel.store.schema import (
     quotas,
     servers,
     transfers,
+    volume_services,
     volume_types,
     volumes,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "quotas",
     "servers",
     "transfers",
+    "volume_services",
     "volume_types",
     "volumes",
 ]

@@ -246,6 +246,18 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", "volume_id", name=op.f("uq_transfers_id_volume_id")),
     )
     op.create_table(
+        "volume_services",
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("binary", sa.Text(), nullable=False),
+        sa.Column("disabled", sa.Boolean(), nullable=False),
+        sa.Column("disabled_reason", sa.Text(), nullable=True),
+        sa.Column("frozen", sa.Boolean(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("disabled OR NOT frozen", name=op.f("ck_volume_services_frozen")),
+        sa.CheckConstraint("disabled OR disabled_reason IS NULL", name=op.f("ck_volume_services_reason")),
+        sa.PrimaryKeyConstraint("host", "binary", name=op.f("pk_volume_services")),
+    )
+    op.create_table(
         "endpoints",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("service_id", sa.Text(), nullable=False),

@@ -1,0 +1,105 @@
+"""Pools, what they can do, and clusters, of which there are none."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kevel.api.operations import Call, Reply, Version
+from kevel.api.volume.listing import read_query
+from kevel.api.volume.values import read_flag, show_time
+from kevel.control.volumes import Pool
+from kevel.domain.errors import Invalid, NotFound
+from kevel.domain.type_specs import unmet_spec
+
+_FILTERS_SINCE: Final = Version(3, 28)
+#: From then on callers are told of parameters that are no filters.
+_STRICT_SINCE: Final = Version(3, 31)
+_BY_TYPE_SINCE: Final = Version(3, 35)
+_FILTERS: Final = ("name", "volume_type")
+#: What lists of clusters can be filtered by, with the first microversion that knows it.
+_CLUSTER_FILTERS: Final = {
+    "name": Version(3, 7),
+    "binary": Version(3, 7),
+    "is_up": Version(3, 7),
+    "disabled": Version(3, 7),
+    "num_hosts": Version(3, 7),
+    "num_down_hosts": Version(3, 7),
+    "replication_status": Version(3, 26),
+    "frozen": Version(3, 26),
+    "active_backend_id": Version(3, 26),
+}
+
+
+async def list_zones(call: Call) -> Reply:
+    """The zone of the pool."""
+    pool = await call.services.volumes.pool()
+    zone = {"zoneName": pool.availability_zone, "zoneState": {"available": pool.capacity is not None}}
+    return Reply(body={"availabilityZoneInfo": [zone]})
+
+
+async def list_pools(call: Call) -> Reply:
+    """The pool, with its capabilities if asked for."""
+    query = read_query(call)
+    pool = await call.services.volumes.pool()
+    shown: dict[str, Any] = {"name": pool.address}
+    if read_flag(query, "detail"):
+        shown["capabilities"] = {
+            **pool.capabilities,
+            "provisioned_capacity_gb": pool.provisioned_gib,
+            "timestamp": show_time(pool.at),
+        }
+    return Reply(body={"pools": [shown] if await _is_wanted(call, query, pool) else []})
+
+
+async def _is_wanted(call: Call, query: dict[str, str], pool: Pool) -> bool:
+    unknown = sorted(query.keys() - {*_FILTERS, "detail"})
+    if unknown and call.version >= _STRICT_SINCE:
+        raise Invalid(f"Invalid filters {', '.join(unknown)[:200]}; pools have {', '.join(_FILTERS)}.")
+    if call.version >= _FILTERS_SINCE and query.get("name", pool.address) != pool.address:
+        return False
+    if call.version >= _BY_TYPE_SINCE and "volume_type" in query:
+        wanted = query["volume_type"]
+        for one in await call.services.volume_types.list(call.actor):
+            if wanted in (one.id, one.name):
+                return unmet_spec(one.extra_specs, pool.capabilities) is None
+        return False
+    return True
+
+
+async def show_capabilities(call: Call) -> Reply:
+    """What a back end is, by the host of its service."""
+    host = call.path["host"]
+    pool = await call.services.volumes.pool()
+    if host not in (pool.address, pool.address.partition("#")[0]):
+        raise NotFound(f"Service {host[:64]} could not be found.")
+    known = pool.capabilities
+    names = ("vendor_name", "volume_backend_name", "pool_name", "driver_version", "storage_protocol")
+    shown = {name: known[name] for name in names}
+    nothing = dict.fromkeys(("display_name", "description", "visibility"))
+    more: dict[str, Any] = {"replication_targets": [], "properties": {}}
+    return Reply(body={"namespace": f"OS::Storage::Capabilities::{host}", **shown, **nothing, **more})
+
+
+async def list_clusters(call: Call) -> Reply:
+    """None: one process serves a pool."""
+    known = [name for name, since in _CLUSTER_FILTERS.items() if call.version >= since]
+    query = read_query(call)
+    unknown = sorted(query.keys() - set(known))
+    if unknown:
+        raise Invalid(f"Invalid filters {', '.join(unknown)[:200]}; clusters have {', '.join(known)}.")
+    for name in ("is_up", "disabled"):
+        read_flag(query, name)
+    return Reply(body={"clusters": []})
+
+
+async def find_cluster(call: Call) -> Reply:
+    """There is none of any name."""
+    name = call.path["cluster_name"] if call.body is None else call.body.name
+    raise NotFound(f"Cluster {name[:64]} could not be found; Kevel has no clusters.")
+
+
+async def clean_up(call: Call) -> Reply:
+    """Nothing is left to be cleaned up by order: whatever was under way goes on by itself."""
+    if call.body.resource_id:
+        raise Invalid(f"There is no resource {call.body.resource_id[:64]} that waits for a cleanup.")
+    return Reply(body={"cleaning": [], "unavailable": []})
