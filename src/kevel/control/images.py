@@ -118,6 +118,11 @@ class Images:
         """Take a tag off the image. Raises NotFound when it has none such."""
         await self._runtime.store.write(_remove_tag, actor, image_id, tag, self._runtime.clock.now_us())
 
+    async def set_active(self, actor: Actor, image_id: str, *, active: bool) -> None:
+        """Shut a complete image's bytes off from use, or open them again. Raises Forbidden when it is not complete."""
+        now = self._runtime.clock.now_us()
+        await self._runtime.store.write(_set_active, actor, image_id, active=active, now=now)
+
     async def delete(self, actor: Actor, image_id: str) -> None:
         """Delete the image. Servers that were made from it have disks of their own.
 
@@ -164,6 +169,8 @@ class Images:
     async def download(self, actor: Actor, image_id: str) -> ImageBytes:
         """The image's bytes. They stay readable to the end, even if the image is deleted meanwhile."""
         image = await self.show(actor, image_id)
+        if image.status is ImageStatus.DEACTIVATED:
+            raise Forbidden(f"Image {image_id} is deactivated; its bytes can be read when it is active again.")
         if image.status is not ImageStatus.ACTIVE or image.file is None:
             return ImageBytes(image, None)
         if len(self._downloads) >= TRANSFERS_MAX:
@@ -408,6 +415,15 @@ def _finish_upload(tx: Tx, filled: Image, now: int) -> None:
         updated_at=now,
     )
     rows.update_image(tx, image)
+
+
+def _set_active(tx: Tx, actor: Actor, image_id: str, *, active: bool, now: int) -> None:
+    image = _load_own(tx, actor, image_id)
+    if image.status not in (ImageStatus.ACTIVE, ImageStatus.DEACTIVATED):
+        raise Forbidden(f"Image {image_id} is {image.status.value}; only an active image can be deactivated, and back.")
+    status = ImageStatus.ACTIVE if active else ImageStatus.DEACTIVATED
+    if image.status is not status:
+        rows.update_image(tx, msgspec.structs.replace(image, status=status, updated_at=now))
 
 
 def _load_for_server(tx: Tx, actor: Actor, image_id: str) -> ImageForServer:

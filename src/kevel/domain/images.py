@@ -27,6 +27,8 @@ class ImageStatus(enum.Enum):
     #: An upload is under way.
     SAVING = "saving"
     ACTIVE = "active"
+    #: Complete, and nobody may read or use its bytes until it is active again.
+    DEACTIVATED = "deactivated"
     #: A tombstone: nobody sees it, and its id is never used again.
     DELETED = "deleted"
 

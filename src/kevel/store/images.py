@@ -23,7 +23,7 @@ _IMAGE = select(*_COLUMNS).where(images.c.id == bindparam("of_id"), _SEEN)
 _BY_NAME = select(*_COLUMNS).where(images.c.name == bindparam("of_name"), _SEEN).order_by(images.c.created_at)
 _ANY_ID = select(images.c.id).where(images.c.id == bindparam("of_id"))
 _COUNT = select(func.count()).select_from(images).where(images.c.project_id == bindparam("of_project"), _SEEN)
-_FILES = select(images.c.file).where(images.c.status == ImageStatus.ACTIVE)
+_FILES = select(images.c.file).where(images.c.status.in_((ImageStatus.ACTIVE, ImageStatus.DEACTIVATED)))
 _SERVERS = select(servers.c.image, servers.c.rung).where(servers.c.deleted_at.is_(None))
 _UPLOADS = select(operations.c.args).where(
     operations.c.finished_at.is_(None), operations.c.kind == OperationKind.UPLOADING

@@ -499,3 +499,23 @@ async def test_an_unknown_path_or_method_is_an_error(member: httpx.AsyncClient) 
     for path in ("/images/x/y", f"/images/{UNKNOWN}/members", "/metadefs/namespaces", "/images/../../etc/passwd"):
         assert_message(await member.get(path), 404)
     assert_message(await member.post(f"/images/{UNKNOWN}", json={}), 405)
+
+
+async def test_a_deactivated_image_keeps_its_bytes_to_itself_until_it_is_active_again(
+    member: httpx.AsyncClient, connect: Connect, images: Images, list_files: Files
+) -> None:
+    image_id = (await create(member))["id"]
+    assert_message(await member.post(f"/images/{image_id}/actions/deactivate"), 403, "queued")
+    await upload(member, image_id, b"bytes")
+    assert_message(await member.post(f"/images/{UNKNOWN}/actions/deactivate"), 404)
+    for _ in range(2):  # asked twice equals once
+        assert (await member.post(f"/images/{image_id}/actions/deactivate")).status_code == 204
+    assert (await show(member, image_id))["status"] == "deactivated"
+    assert_message(await member.get(f"/images/{image_id}/file"), 403, "deactivated")
+    await images.open()
+    assert len(list_files()) == 1, "a start keeps its file"
+    assert (await member.post(f"/images/{image_id}/actions/reactivate")).status_code == 204
+    assert (await member.get(f"/images/{image_id}/file")).content == b"bytes"
+    assert_message(await member.post(f"/images/{UNKNOWN}/actions/reactivate"), 404)
+    for action in ("deactivate", "reactivate"):
+        assert_message(await connect("other").post(f"/images/{image_id}/actions/{action}"), 404)

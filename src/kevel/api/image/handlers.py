@@ -78,6 +78,18 @@ async def delete_image(call: Call) -> Reply:
     return Reply()
 
 
+async def deactivate_image(call: Call) -> Reply:
+    """Shut an image's bytes off from use."""
+    await call.services.images.set_active(call.actor, call.path["image_id"], active=False)
+    return Reply()
+
+
+async def reactivate_image(call: Call) -> Reply:
+    """Open them again."""
+    await call.services.images.set_active(call.actor, call.path["image_id"], active=True)
+    return Reply()
+
+
 async def upload_file(call: Call) -> Reply:
     """Take an image's bytes as they come."""
     if _media_type(call) != BYTES_TYPE:

@@ -41,6 +41,8 @@ class VolumeShower:
         """All that the caller may see of it."""
         shown = self.changed(view)
         shown["os-vol-tenant-attr:tenant_id"] = view.volume.project_id
+        if view.volume.image_metadata is not None:
+            shown["volume_image_metadata"] = view.volume.image_metadata
         if self._admin:
             shown["os-vol-host-attr:host"] = self._address(view.volume)
             shown["os-vol-mig-status-attr:migstat"] = None
@@ -79,8 +81,6 @@ class VolumeShower:
         }
         if self._shows_group:
             shown["group_id"] = volume.group_id
-        if volume.image_metadata is not None:
-            shown["volume_image_metadata"] = volume.image_metadata
         if self._shows_type_id:
             shown["volume_type_id"] = volume.volume_type_id
         if self._admin:

@@ -32,12 +32,12 @@ images = Table(
     Column("file", Text, unique=True),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
-    CheckConstraint("status IN ('queued', 'saving', 'active', 'deleted')", name="status"),
+    CheckConstraint("status IN ('queued', 'saving', 'active', 'deactivated', 'deleted')", name="status"),
     CheckConstraint("visibility IN ('public', 'private', 'shared', 'community')", name="visibility"),
     CheckConstraint("status <> 'queued' OR file IS NULL", name="queued_has_no_bytes"),
     CheckConstraint("status <> 'saving' OR file IS NOT NULL", name="saving_names_its_file"),
     CheckConstraint(
-        "status <> 'active' OR (file IS NOT NULL AND size_bytes IS NOT NULL AND md5 IS NOT NULL"
+        "status NOT IN ('active', 'deactivated') OR (file IS NOT NULL AND size_bytes IS NOT NULL AND md5 IS NOT NULL"
         " AND sha512 IS NOT NULL AND disk_format IS NOT NULL AND container_format IS NOT NULL)",
         name="active_is_complete",
     ),

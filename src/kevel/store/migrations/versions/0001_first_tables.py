@@ -115,13 +115,15 @@ def upgrade() -> None:
         sa.Column("file", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint(
-            "status <> 'active' OR (file IS NOT NULL AND size_bytes IS NOT NULL AND md5 IS NOT NULL AND sha512 IS NOT NULL AND disk_format IS NOT NULL AND container_format IS NOT NULL)",
-            name=op.f("ck_images_active_is_complete"),
-        ),
         sa.CheckConstraint("status <> 'queued' OR file IS NULL", name=op.f("ck_images_queued_has_no_bytes")),
         sa.CheckConstraint("status <> 'saving' OR file IS NOT NULL", name=op.f("ck_images_saving_names_its_file")),
-        sa.CheckConstraint("status IN ('queued', 'saving', 'active', 'deleted')", name=op.f("ck_images_status")),
+        sa.CheckConstraint(
+            "status IN ('queued', 'saving', 'active', 'deactivated', 'deleted')", name=op.f("ck_images_status")
+        ),
+        sa.CheckConstraint(
+            "status NOT IN ('active', 'deactivated') OR (file IS NOT NULL AND size_bytes IS NOT NULL AND md5 IS NOT NULL AND sha512 IS NOT NULL AND disk_format IS NOT NULL AND container_format IS NOT NULL)",
+            name=op.f("ck_images_active_is_complete"),
+        ),
         sa.CheckConstraint(
             "visibility IN ('public', 'private', 'shared', 'community')", name=op.f("ck_images_visibility")
         ),
