@@ -30,6 +30,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     availability_zone: str = "nova"
     #: Format of new volumes' files.
     volume_format: Literal["raw", "qcow2"] = "raw"
+    #: The directory of backups; empty: `backups` in the data directory.
+    backups: str = ""
     #: Files of the tiny guest; registered as the image `tiny` when they exist.
     guest: str = ".cache/guest"
     log_level: Literal["debug", "info", "warning", "error"] = "warning"

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from kevel.control.attachments import Attachments
+from kevel.control.backup_worker import BackupWorker
 from kevel.control.comparison import Comparison
 from kevel.control.copies import Copies
 from kevel.control.deadlines import Deadlines
@@ -29,6 +30,7 @@ from kevel.host.agent import Agent
 from kevel.host.state import HostConfig, HostState
 from kevel.hypervisor.base import Hypervisor
 from kevel.runtime.reconciler import Reconciler
+from kevel.storage.backup_files import BackupFiles
 from kevel.storage.base import Backend, Connector
 from kevel.storage.image_files import ImageFiles
 from kevel.store.transactions import Wake
@@ -36,6 +38,8 @@ from kevel.store.transactions import Wake
 log = structlog.get_logger(__name__)
 
 LOOKS_MAX: Final = 32
+#: Backups that are made, restored or removed at a time: each holds a thread.
+BACKUPS_MAX: Final = 2
 
 
 class Workers:
@@ -50,6 +54,7 @@ class Workers:
         *,
         keep_house: Callable[[], object] = lambda: None,
         images: ImageFiles | None = None,
+        backups: BackupFiles | None = None,
     ) -> None:
         self.attachments = Attachments(runtime, backends, sealer, limits)
         self.external = External(runtime, backends, sealer, limits)
@@ -65,6 +70,15 @@ class Workers:
             "volume": Reconciler("volume", self._volumes.look, runtime.ids, parallel_max=LOOKS_MAX),
             "snapshot": Reconciler("snapshot", self._snapshots.look, runtime.ids, parallel_max=LOOKS_MAX),
         }
+        self._unfinished = {
+            "path": self._paths.unfinished,
+            "volume": self._volumes.unfinished,
+            "snapshot": self._snapshots.unfinished,
+        }
+        if backups is not None:
+            worker = BackupWorker(runtime, backends, backups, copies, limits)
+            self._looks["backup"] = Reconciler("backup", worker.look, runtime.ids, parallel_max=BACKUPS_MAX)
+            self._unfinished["backup"] = worker.unfinished
         self.comparison = Comparison(runtime, backends)
         self.explaining = Explaining(runtime, backends, limits, self._looks["path"].next_look_s)
         self._keep_house = keep_house
@@ -99,12 +113,9 @@ class Workers:
         """Look at everything unfinished, at the start and then periodically: whoever missed a wake-up is found here."""
         while True:
             try:
-                for path_id in await self._paths.unfinished():
-                    self._looks["path"].wake(path_id)
-                for volume_id in await self._volumes.unfinished():
-                    self._looks["volume"].wake(volume_id)
-                for snapshot_id in await self._snapshots.unfinished():
-                    self._looks["snapshot"].wake(snapshot_id)
+                for kind, unfinished in self._unfinished.items():
+                    for key in await unfinished():
+                        self._looks[kind].wake(key)
                 await self._deadlines.watch()
                 self._keep_house()
             except Exception:
@@ -135,8 +146,11 @@ class Engine:
         *,
         keep_house: Callable[[], object] = lambda: None,
         images: ImageFiles | None = None,
+        backups: BackupFiles | None = None,
     ) -> None:
-        self.workers = Workers(runtime, backends, sealer, host.limits, keep_house=keep_house, images=images)
+        self.workers = Workers(
+            runtime, backends, sealer, host.limits, keep_house=keep_house, images=images, backups=backups
+        )
         state = HostState(host, hypervisor, connectors, self.workers.hosts, runtime.clock)
         self.agent = Agent(state, runtime.ids)
 

@@ -22,7 +22,9 @@ from kevel.api.app import KevelApp
 from kevel.cli.config import Config, split_listen
 from kevel.cli.data_dir import DataDir
 from kevel.cli.engine import Engine
+from kevel.control.backups import Backups
 from kevel.control.flavors import Flavors
+from kevel.control.group_snapshots import GroupSnapshots
 from kevel.control.group_types import GroupTypes
 from kevel.control.groups import Groups
 from kevel.control.identity import Identity
@@ -52,6 +54,7 @@ from kevel.hypervisor.sim import SimHypervisor
 from kevel.runtime import failpoints
 from kevel.runtime.log_levels import LogLevels, set_up_logging
 from kevel.runtime.ports import SystemClock, SystemIds, ThreadExecutor
+from kevel.storage.backup_files import BackupFiles
 from kevel.storage.directory import DirectoryBackend, DirectoryConnector
 from kevel.storage.image_files import ImageFiles
 from kevel.store.ballast import Ballast
@@ -150,6 +153,8 @@ async def running(
             name=config.host, availability_zone=config.availability_zone, data_dir=data.root, limits=limits
         )
         image_files = ImageFiles(data.root)
+        backup_files = BackupFiles(Path(config.backups) if config.backups else data.root / "backups")
+        await executor.run(backup_files.open)
         engine = Engine(
             runtime,
             {backend.name: backend},
@@ -159,6 +164,7 @@ async def running(
             Sealer(data.sealing_key()),
             keep_house=ballast.fill,
             images=image_files,
+            backups=backup_files,
         )
         images, flavors = Images(runtime, image_files, limits), Flavors(runtime)
         await images.open()
@@ -169,6 +175,7 @@ async def running(
             images=images,
             flavors=flavors,
             servers=Servers(runtime, images, flavors, limits),
+            backups=Backups(runtime, backup_files, volumes, limits, availability_zone=config.availability_zone),
             volume_contents=VolumeContents(runtime, image_files, limits),
             snapshots=Snapshots(runtime, limits),
             volumes=volumes,
@@ -182,10 +189,11 @@ async def running(
             transfers=Transfers(runtime),
             quotas=Quotas(runtime, config.quotas),
             group_types=GroupTypes(runtime),
-            groups=Groups(runtime, limits, availability_zone=config.availability_zone),
             qos=Qos(runtime),
             log_levels=LogLevels(),
             type_encryptions=TypeEncryptions(runtime),
+            group_snapshots=GroupSnapshots(runtime, limits),
+            groups=Groups(runtime, volumes, limits, availability_zone=config.availability_zone),
             comparison=engine.workers.comparison,
             explaining=engine.workers.explaining,
         )

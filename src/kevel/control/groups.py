@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,15 +11,17 @@ import msgspec
 from kevel.control.group_types import resolve_group_type
 from kevel.control.runtime import Runtime
 from kevel.control.volume_types import resolve_type
+from kevel.control.volumes import NewVolume, PoolRoom, Volumes, enter_volume
 from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.limits import Limits
 from kevel.domain.model import Actor
 from kevel.store import groups as rows
-from kevel.store.group_snapshots import has_group_snapshots
+from kevel.store.group_snapshots import find_group_snapshot, has_group_snapshots, snapshots_of
 from kevel.store.groups import Group, GroupView
 from kevel.store.journal import Entry, append
 from kevel.store.pages import Listed
 from kevel.store.quotas import check_room_for
+from kevel.store.snapshots import live_snapshots
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import Page, VolumeView, view_volume, view_volumes
 from kevel.store.volumes import begin_delete, change_volume, find_volume
@@ -40,6 +43,15 @@ class NewGroup(msgspec.Struct, frozen=True, kw_only=True):
     availability_zone: str | None
 
 
+class GroupCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """A group that is to be made of another one, or of a snapshot of one."""
+
+    name: str | None
+    description: str | None
+    source_group_id: str | None = None
+    group_snapshot_id: str | None = None
+
+
 class GroupChanges(msgspec.Struct, frozen=True, kw_only=True):
     """What is to change; None: nothing."""
 
@@ -52,8 +64,9 @@ class GroupChanges(msgspec.Struct, frozen=True, kw_only=True):
 class Groups:
     """Groups of volumes of one pool."""
 
-    def __init__(self, runtime: Runtime, limits: Limits, *, availability_zone: str) -> None:
+    def __init__(self, runtime: Runtime, volumes: Volumes, limits: Limits, *, availability_zone: str) -> None:
         self._runtime = runtime
+        self._volumes = volumes
         self._timeout_us = int(limits.volume_timeout_s * 1e6)
         self._availability_zone = availability_zone
 
@@ -67,6 +80,13 @@ class Groups:
         runtime = self._runtime
         group_id, at = runtime.ids.uuid(), runtime.clock.now_us()
         return await runtime.store.write(_create, actor, new, self._availability_zone, group_id=group_id, at=at)
+
+    async def copy(self, actor: Actor, new: GroupCopy) -> Group:
+        """A new group, for whose volumes copies are started: all of them or none."""
+        room = await self._volumes.measure_room()
+        runtime = self._runtime
+        group_id, at = runtime.ids.uuid(), runtime.clock.now_us()
+        return await runtime.store.write(_copy, actor, new, room, self._availability_zone, group_id=group_id, at=at)
 
     async def get(self, actor: Actor, group_id: str) -> GroupView:
         """The group; NotFound."""
@@ -112,6 +132,63 @@ def _create(tx: Tx, actor: Actor, new: NewGroup, availability_zone: str, *, grou
     rows.insert_group(tx, group)
     note_group(tx, actor, group_id, "group", "none", "made", at)
     return group
+
+
+def _copy(
+    tx: Tx, actor: Actor, new: GroupCopy, room: PoolRoom, availability_zone: str, *, group_id: str, at: int
+) -> Group:
+    source, volumes = _sources(tx, actor, new)
+    if not volumes:
+        raise Invalid(f"Invalid group: group {source.id} has nothing that a group could be made of.")
+    group = Group(
+        id=group_id,
+        project_id=actor.project_id,
+        user_id=actor.user_id,
+        name=new.name,
+        description=new.description,
+        group_type_id=source.group_type_id,
+        volume_type_ids=source.volume_type_ids,
+        availability_zone=availability_zone,
+        source_group_id=new.source_group_id,
+        group_snapshot_id=new.group_snapshot_id,
+        created_at=at,
+    )
+    check_room_for(tx, actor.project_id, {"groups": 1})
+    rows.insert_group(tx, group)
+    for volume in volumes:
+        one = msgspec.structs.replace(volume, group_id=group_id)
+        volume_id = derive_id(group_id, volume.snapshot_id or volume.source_volume_id or "")
+        enter_volume(tx, actor, one, room, volume_id=volume_id, availability_zone=availability_zone, at=at)
+    note_group(tx, actor, group_id, "group", "none", "creating", at)
+    return group
+
+
+def _sources(tx: Tx, actor: Actor, new: GroupCopy) -> tuple[Group, list[NewVolume]]:
+    """The group that is copied, and what its volumes are made of."""
+    if new.group_snapshot_id is not None:
+        found = find_group_snapshot(tx, new.group_snapshot_id, actor)
+        group = rows.find_group(tx, found.group_snapshot.group_id, actor).group
+        taken = snapshots_of(tx, new.group_snapshot_id)
+        return group, [NewVolume(snapshot_id=one.id, name=one.name, description=one.description) for one in taken]
+    view = rows.find_group(tx, new.source_group_id or "", actor)
+    if view.status != "available":
+        raise Invalid(f"Invalid group: group {view.group.id} is {view.status}; to be copied it has to be available.")
+    copied = rows.volumes_of_group(tx, view.group.id)
+    return view.group, [
+        NewVolume(
+            source_volume_id=one.id,
+            name=one.name,
+            description=one.description,
+            metadata=one.metadata,
+            type_ref=one.volume_type_id,
+        )
+        for one in copied
+    ]
+
+
+def derive_id(whole_id: str, part: str) -> str:
+    """The id of a part of something new. It is computed, so that the transaction can be run again."""
+    return str(uuid.uuid5(uuid.UUID(whole_id), part))
 
 
 def _type_id(tx: Tx, ref: str, actor: Actor) -> str:
@@ -199,15 +276,17 @@ def _delete(tx: Tx, actor: Actor, group_id: str, *, with_volumes: bool, at: int,
     if members and not with_volumes:
         raise Invalid(f"Invalid group: group {group_id} has volumes; it is deleted with them by delete-volumes.")
     for member in members:
-        check_deletable(tx, member)
+        _check_deletable(tx, member)
     for member in members:
         begin_delete(tx, member.volume, request_id=actor.request_id, at=at, deadline_at=deadline_at)
     rows.change_group(tx, group_id, mask=None, deleting_at=at, updated_at=at)
     note_group(tx, actor, group_id, "group", view.status, "deleting", at)
 
 
-def check_deletable(tx: Tx, view: VolumeView) -> None:
-    """A volume that nobody holds and nothing was made of that needs it."""
+def _check_deletable(tx: Tx, view: VolumeView) -> None:
+    """A volume that nobody holds and that has no snapshots. Raises Invalid."""
+    if live_snapshots(tx, view.volume.id):
+        raise Invalid(f"Invalid group: its volume {view.volume.id} has snapshots; delete them first.")
     if view.attachments:
         raise Invalid(f"Invalid group: its volume {view.volume.id} is {view.status}; detach it before deleting it.")
     if view.volume.transfer_id is not None:

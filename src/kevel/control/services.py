@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kevel.control.attachments import Attachments
+from kevel.control.backups import Backups
 from kevel.control.comparison import Comparison
 from kevel.control.explaining import Explaining
 from kevel.control.external import External
 from kevel.control.flavors import Flavors
+from kevel.control.group_snapshots import GroupSnapshots
 from kevel.control.group_types import GroupTypes
 from kevel.control.groups import Groups
 from kevel.control.hosts import Hosts
@@ -49,6 +51,7 @@ class Services:
     hosts: Hosts
     messages: Messages
     transfers: Transfers
+    backups: Backups
     quotas: Quotas
     group_types: GroupTypes
     groups: Groups
@@ -56,5 +59,6 @@ class Services:
     volume_services: VolumeServices
     log_levels: LogLevels
     type_encryptions: TypeEncryptions
+    group_snapshots: GroupSnapshots
     comparison: Comparison
     explaining: Explaining

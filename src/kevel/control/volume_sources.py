@@ -1,4 +1,4 @@
-"""What a new volume is made from: nothing, a snapshot, another volume or an image."""
+"""What a new volume is made from: nothing, a snapshot, another volume, an image or a backup."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import msgspec
 from kevel.control.snapshots import check_copyable
 from kevel.control.volume_images import find_image_source
 from kevel.domain.errors import Invalid
-from kevel.domain.model import Actor
+from kevel.domain.model import Actor, Backup
+from kevel.store.backups import find_restorable
 from kevel.store.snapshots import find_snapshot, view_snapshot
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import view_volume
+from kevel.store.volume_types import load_type
 from kevel.store.volumes import find_volume, load_volume
 
 
@@ -24,6 +26,10 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     volume_type_id: str | None = None
     snapshot_id: str | None = None
     source_volume_id: str | None = None
+    #: The backup that is restored into it, with what it keeps of its volume.
+    backup: Backup | None = None
+    description: str | None = None
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
     bootable: bool = False
     image_metadata: dict[str, str] | None = None
     #: As `kevel.store.operations.begin_operation` has them.
@@ -39,15 +45,20 @@ def find_origin(
     snapshot_id: str | None,
     source_volume_id: str | None,
     image_id: str | None,
+    backup_id: str | None = None,
 ) -> Origin:
     """What the volume is made from. Raises NotFound or Invalid when nothing can be made of it, or not in that size."""
-    given = [name for name in (snapshot_id, source_volume_id, image_id) if name is not None]
+    given = [name for name in (snapshot_id, source_volume_id, image_id, backup_id) if name is not None]
     if len(given) > 1:
-        raise Invalid("Invalid input received: a volume is made from one of snapshot_id, source_volid and imageRef.")
+        raise Invalid(
+            "Invalid input received: a volume is made from one of snapshot_id, source_volid, imageRef and backup_id."
+        )
     if snapshot_id is not None:
         return _from_snapshot(tx, actor, snapshot_id, size_gib)
     if source_volume_id is not None:
         return _from_volume(tx, actor, source_volume_id, size_gib)
+    if backup_id is not None:
+        return _from_backup(tx, actor, backup_id, size_gib)
     if size_gib is None:
         raise Invalid("Invalid input for size: nothing; it has to be a whole number of GiB.")
     if image_id is None:
@@ -101,6 +112,19 @@ def _from_volume(tx: Tx, actor: Actor, volume_id: str, size_gib: int | None) -> 
         image_metadata=volume.image_metadata,
         reads=volume.id,
         args={"source": "volume"},
+    )
+
+
+def _from_backup(tx: Tx, actor: Actor, backup_id: str, size_gib: int | None) -> Origin:
+    backup = find_restorable(tx, backup_id, actor, size_gib)
+    kept = backup.volume
+    is_known = load_type(tx, kept.volume_type_id) is not None
+    return Origin(
+        size_gib=size_gib or backup.size_gib,
+        volume_type_id=kept.volume_type_id if is_known else None,
+        backup=backup,
+        description=kept.description,
+        metadata=kept.metadata,
     )
 
 

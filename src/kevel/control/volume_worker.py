@@ -39,6 +39,8 @@ from kevel.store.volumes import (
 log = structlog.get_logger(__name__)
 
 ACTOR: Final = "control"
+#: Halves of a backup's operation, whose worker does and ends them.
+_OF_BACKUPS: Final = frozenset({OperationKind.BACKING_UP, OperationKind.RESTORING_BACKUP})
 
 
 class VolumeWorker:
@@ -60,6 +62,8 @@ class VolumeWorker:
         volume, operation = await self._runtime.store.read_point(_see, volume_id)
         if operation is None:
             return await self._delete_again(volume) if volume.deleted_at is not None else DONE
+        if operation.kind in _OF_BACKUPS:
+            return DONE
         started = self._runtime.clock.now_us()
         try:
             again = await self._act(volume, operation)

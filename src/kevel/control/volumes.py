@@ -22,6 +22,7 @@ from kevel.domain.model import GIB, MIB, Actor, OperationKind, Subject, Volume
 from kevel.domain.type_specs import check_size, check_zone
 from kevel.storage.base import Backend, Capacity
 from kevel.store import volume_lists as lists
+from kevel.store.backups import begin_restore
 from kevel.store.groups import check_group_takes
 from kevel.store.operations import begin_operation
 from kevel.store.quotas import check_room_for
@@ -40,7 +41,7 @@ from kevel.store.volumes import (
 
 #: No volume is made or grown while less than this is free: the store and running guests need room too.
 FREE_BYTES_MIN: Final = 64 * MIB
-_DELETABLE: Final = frozenset({"available", "error", "error_deleting", "error_extending"})
+_DELETABLE: Final = frozenset({"available", "error", "error_deleting", "error_extending", "error_restoring"})
 
 
 class NewVolume(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,8 @@ class NewVolume(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     availability_zone: str | None = None
     group_id: str | None = None
+    #: The backup that is restored into it.
+    backup_id: str | None = None
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,10 +97,10 @@ class Volumes:
 
     async def create(self, actor: Actor, new: NewVolume) -> VolumeView:
         """Enter a volume and start to make it. Raises OverLimit, and then nothing is left of it."""
-        room = await self._room()
+        room = await self.measure_room()
         runtime = self._runtime
         return await runtime.store.write(
-            _create,
+            enter_volume,
             actor,
             new,
             room,
@@ -135,7 +138,7 @@ class Volumes:
 
     async def extend(self, actor: Actor, volume_id: str, size_gib: int, *, in_use: bool) -> None:
         """Start to grow a volume; `in_use`: an attached one too."""
-        room = await self._room()
+        room = await self.measure_room()
         at = self._runtime.clock.now_us()
         await self._runtime.store.write(_extend, actor, volume_id, size_gib, room, in_use=in_use, at=at)
 
@@ -204,12 +207,13 @@ class Volumes:
             at=self._runtime.clock.now_us(),
         )
 
-    async def _room(self) -> _Room:
+    async def measure_room(self) -> PoolRoom:
+        """What `enter_volume` has to know of the pool. Raises Unavailable."""
         try:
             capacity = await self._backend.capacity()
         except StepError as error:
             raise Unavailable(f"The storage pool {self._backend.name} does not answer; try again later.") from error
-        return _Room(
+        return PoolRoom(
             backend=self._backend.name,
             volume_format=self._backend.volume_format,
             capacity=capacity,
@@ -227,7 +231,7 @@ class Volumes:
         return at + int(self._limits.volume_timeout_s * 1e6)
 
 
-class _Room(msgspec.Struct, frozen=True, kw_only=True):
+class PoolRoom(msgspec.Struct, frozen=True, kw_only=True):
     """What a transaction has to know of the pool, measured before it."""
 
     backend: str
@@ -239,9 +243,10 @@ class _Room(msgspec.Struct, frozen=True, kw_only=True):
     place: Place
 
 
-def _create(
-    tx: Tx, actor: Actor, new: NewVolume, room: _Room, *, volume_id: str, availability_zone: str, at: int
+def enter_volume(
+    tx: Tx, actor: Actor, new: NewVolume, room: PoolRoom, *, volume_id: str, availability_zone: str, at: int
 ) -> VolumeView:
+    """Enter a volume and start to make it."""
     origin = find_origin(
         tx,
         actor,
@@ -249,6 +254,7 @@ def _create(
         snapshot_id=new.snapshot_id,
         source_volume_id=new.source_volume_id,
         image_id=new.image_id,
+        backup_id=new.backup_id,
     )
     size_gib = origin.size_gib
     volume_type = resolve_type(tx, new.type_ref or origin.volume_type_id, actor)
@@ -271,14 +277,14 @@ def _create(
         project_id=actor.project_id,
         user_id=actor.user_id,
         name=new.name,
-        description=new.description,
+        description=new.description or origin.description,
         size_gib=size_gib,
         volume_type_id=volume_type.id,
         backend=room.backend,
         # Guests that share a qcow2 file would destroy it.
         format="raw" if volume_type.multiattach else room.volume_format,
         availability_zone=availability_zone,
-        metadata=new.metadata,
+        metadata=origin.metadata | new.metadata,
         bootable=origin.bootable,
         snapshot_id=origin.snapshot_id,
         source_volume_id=origin.source_volume_id,
@@ -295,6 +301,10 @@ def _create(
         deleted_at=None,
     )
     insert_volume(tx, volume)
+    if origin.backup is not None:
+        deadline_at = copy_deadline(room.limits, size_gib, at)
+        begin_restore(tx, origin.backup, volume_id, request_id=actor.request_id, at=at, deadline_at=deadline_at)
+        return view_volume(tx, volume)
     begin_operation(
         tx,
         Subject.VOLUME,
@@ -315,7 +325,7 @@ def _create(
     return VolumeView(volume=volume, status=OperationKind.CREATING.value, type_name=volume_type.name, attachments=())
 
 
-def _check_room(tx: Tx, room: _Room, more_gib: int) -> None:
+def _check_room(tx: Tx, room: PoolRoom, more_gib: int) -> None:
     if room.capacity.free_bytes < FREE_BYTES_MIN:
         free_mib = room.capacity.free_bytes // MIB
         raise OverLimit(
@@ -389,7 +399,7 @@ def _delete_snapshots(tx: Tx, actor: Actor, volume_id: str, *, cascade: bool, at
         begin_delete_snapshot(tx, view.snapshot, request_id=actor.request_id, at=at, deadline_at=deadline_at)
 
 
-def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: _Room, *, in_use: bool, at: int) -> None:
+def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: PoolRoom, *, in_use: bool, at: int) -> None:
     view = _get(tx, actor, volume_id)
     volume = view.volume
     allowed = ("available", "in-use") if in_use else ("available",)

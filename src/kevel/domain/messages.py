@@ -25,6 +25,9 @@ class Action(enum.Enum):
     CREATE_VOLUME = ("008", "create volume from backend storage")
     CREATE_SNAPSHOT = ("009", "create snapshot")
     DELETE_SNAPSHOT = ("010", "delete snapshot")
+    CREATE_BACKUP = ("013", "create backup")
+    DELETE_BACKUP = ("014", "delete backup")
+    RESTORE_BACKUP = ("015", "restore backup")
     REIMAGE_VOLUME = ("016", "reimage volume")
     DELETE_VOLUME = ("100", "delete volume")
     REVERT_VOLUME = ("101", "revert volume to snapshot")
@@ -40,8 +43,11 @@ class Detail(enum.Enum):
     DRIVER_FAILED_CREATE = "012"
     SNAPSHOT_CREATE_ERROR = "013"
     SNAPSHOT_DELETE_ERROR = "016"
+    BACKUP_CREATE_DRIVER_ERROR = "020"
     ATTACH_ERROR = "021"
     DETACH_ERROR = "022"
+    BACKUP_DELETE_DRIVER_ERROR = "025"
+    BACKUP_RESTORE_ERROR = "026"
 
 
 #: What is said of a failed operation on a volume.
@@ -58,6 +64,13 @@ OF_OPERATION: Final = {
 OF_SNAPSHOT: Final = {
     OperationKind.CREATING: (Action.CREATE_SNAPSHOT, Detail.SNAPSHOT_CREATE_ERROR),
     OperationKind.DELETING: (Action.DELETE_SNAPSHOT, Detail.SNAPSHOT_DELETE_ERROR),
+}
+
+#: What is said of a failed operation on a backup.
+OF_BACKUP: Final = {
+    OperationKind.CREATING: (Action.CREATE_BACKUP, Detail.BACKUP_CREATE_DRIVER_ERROR),
+    OperationKind.DELETING: (Action.DELETE_BACKUP, Detail.BACKUP_DELETE_DRIVER_ERROR),
+    OperationKind.RESTORING: (Action.RESTORE_BACKUP, Detail.BACKUP_RESTORE_ERROR),
 }
 
 _WORDS: Final = dict(action.value for action in Action)

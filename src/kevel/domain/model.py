@@ -139,6 +139,52 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     deleted_at: int | None = None
 
 
+class BackedVolume(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backup keeps of its volume besides the contents, for the volume that is restored from it."""
+
+    name: str
+    description: str | None
+    metadata: dict[str, str]
+    volume_type_id: str
+    bootable: bool
+    image_metadata: dict[str, str] | None
+
+
+class Backup(msgspec.Struct, frozen=True, kw_only=True):
+    """A backup's row. Its volume, and the snapshot it was made of, may be gone."""
+
+    id: str
+    project_id: str
+    user_id: str
+    volume_id: str
+    snapshot_id: str | None
+    #: The backup that it builds on; None: it is a full one.
+    parent_id: str | None
+    name: str | None
+    description: str | None
+    container: str | None
+    availability_zone: str
+    metadata: dict[str, str]
+    #: The volume's size.
+    size_gib: int
+    #: Names of the files of which it consists, its own first. Imported records may share them with other backups.
+    chain: list[str]
+    #: SHA-256 of its manifest, once it is made.
+    checksum: str | None = None
+    stored_bytes: int = 0
+    chunk_count: int = 0
+    volume: BackedVolume
+    #: The time of which it holds the contents.
+    data_at: int
+    made: bool = False
+    fault: Reason | None = None
+    #: A status an admin put over the computed one.
+    mask: str | None = None
+    created_at: int
+    updated_at: int | None = None
+    deleted_at: int | None = None
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Exclusive work on one thing."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kevel.domain.ladder import Goal, Rung
 from kevel.domain.model import (
     Attachment,
+    Backup,
     BootKind,
     Operation,
     OperationKind,
@@ -121,6 +122,19 @@ def snapshot_status(snapshot: Snapshot, operation: Operation | None) -> str:
         return operation.kind.value
     if snapshot.fault is not None:
         return _FAULT_STATUS.get(snapshot.fault.code, "error")
+    return "available"
+
+
+def backup_status(backup: Backup, operation: Operation | None) -> str:
+    """Cinder's word for a backup: mask, then running operation, then fault, then available."""
+    if backup.deleted_at is not None:
+        return "deleted"
+    if backup.mask is not None:
+        return backup.mask
+    if operation is not None and operation.finished_at is None:
+        return operation.kind.value
+    if backup.fault is not None:
+        return _FAULT_STATUS.get(backup.fault.code, "error")
     return "available"
 
 

@@ -111,7 +111,7 @@ def volumes_of_group(tx: Tx, group_id: str) -> list[Volume]:
 def check_group_takes(tx: Tx, actor: Actor, group_id: str, volume_type_id: str) -> None:
     """A new volume of that type may be in the group. Raises NotFound or Invalid."""
     view = find_group(tx, group_id, actor)
-    if view.status != "available":
+    if view.status not in ("available", "creating"):
         raise Invalid(f"Invalid group: group {group_id} is {view.status}; to take volumes it has to be available.")
     if view.group.project_id != actor.project_id:
         raise Invalid(f"Invalid group: group {group_id} belongs to another project.")

@@ -16,6 +16,7 @@ from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
 from kevel.domain.errors import OverLimit
 from kevel.domain.model import OperationKind, Subject
 from kevel.domain.quotas import RESOURCES, TYPED_RESOURCES, UNLIMITED, QuotaDefaults, QuotaKey, QuotaUsage
+from kevel.store.backups import count_backups
 from kevel.store.groups import count_groups
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.quotas import quota_limits
@@ -154,6 +155,7 @@ def count_usage(tx: Tx, project_id: str) -> Counted:
         _add(in_use, "gigabytes", row.volume_type_id, int(row.total_gib))
     for row in tx.execute(_GROWING, of_project):
         _add(reserved, "gigabytes", row.volume_type_id, max(0, int(row.args["size_gib"]) - row.size_gib))
+    in_use[QuotaKey("backups")], in_use[QuotaKey("backup_gigabytes")] = count_backups(tx, project_id)
     in_use[QuotaKey("groups")] = count_groups(tx, project_id)
     return Counted(in_use, reserved)
 

@@ -106,6 +106,25 @@ WORLD: dict[str, dict[str, object]] = {
         "key_size": 256,
         "created_at": 1,
     },
+    "backups": {
+        "id": "backup",
+        "project_id": "project",
+        "user_id": "user",
+        "volume_id": "volume",
+        "availability_zone": "nova",
+        "metadata": "{}",
+        "size_gib": 1,
+        "chain": "[]",
+        "checksum": "sum",
+        "stored_bytes": 0,
+        "chunk_count": 0,
+        "volume": "{}",
+        "data_at": 1,
+        "made": 1,
+        "created_at": 1,
+        "files_id": "backup",
+        "live": 1,
+    },
     "transfers": {
         "id": "transfer",
         "volume_id": "volume",
@@ -779,6 +798,37 @@ CASES = [
         "two live volume types have two names",
         (copy("volume_types", id="other"),),
         ("UPDATE volume_types SET deleted_at = 5;" + copy("volume_types", id="other"),),
+    ),
+    Case(
+        "ck_backups_size",
+        "a backup has a size",
+        ("UPDATE backups SET size_gib = 0",),
+    ),
+    Case(
+        "ck_backups_checked",
+        "a backup that is there can be held against its checksum",
+        ("UPDATE backups SET checksum = NULL",),
+        ("UPDATE backups SET checksum = NULL, made = 0",),
+    ),
+    Case(
+        "ck_backups_live",
+        "a backup is live or a tombstone, and nothing between",
+        ("UPDATE backups SET deleted_at = 5", "UPDATE backups SET live = NULL", "UPDATE backups SET live = 2"),
+        ("UPDATE backups SET live = NULL, deleted_at = 5",),
+    ),
+    Case(
+        "fk_backups_parent",
+        "a backup outlives those that build on it",
+        (
+            copy("backups", id="other", parent_id="backup")
+            + "UPDATE backups SET live = NULL, deleted_at = 5 WHERE id = 'backup'",
+            copy("backups", id="other", parent_id="nowhere"),
+        ),
+        (
+            copy("backups", id="other", parent_id="backup")
+            + "UPDATE backups SET live = NULL, deleted_at = 5 WHERE id = 'other';"
+            + "UPDATE backups SET live = NULL, deleted_at = 5 WHERE id = 'backup'",
+        ),
     ),
     Case(
         "one_group_type_of_that_name",

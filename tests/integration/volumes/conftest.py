@@ -13,8 +13,11 @@ from sqlalchemy import insert
 
 from kevel.api.volume import API
 from kevel.control.attachments import Attachments
+from kevel.control.backup_worker import BackupWorker
+from kevel.control.backups import Backups
 from kevel.control.copies import Copies
 from kevel.control.external import External
+from kevel.control.group_snapshots import GroupSnapshots
 from kevel.control.group_types import GroupTypes
 from kevel.control.groups import Groups
 from kevel.control.images import Images
@@ -40,6 +43,7 @@ from kevel.domain.limits import Limits
 from kevel.domain.model import Actor, BootKind, ServerGoal, ServerRung
 from kevel.domain.quotas import QuotaDefaults
 from kevel.runtime.log_levels import LogLevels
+from kevel.storage.backup_files import BackupFiles
 from kevel.storage.base import Capacity
 from kevel.storage.directory import DirectoryBackend
 from kevel.storage.image_files import ImageFiles
@@ -63,6 +67,9 @@ NAMES = {
     412: "computeFault",
     413: "overLimit",
 }
+
+
+Worker = VolumeWorker | SnapshotWorker | BackupWorker
 
 
 class Pool(DirectoryBackend):
@@ -92,12 +99,15 @@ class World:
         self.snapshot_worker = SnapshotWorker(runtime, {"local": pool}, self.copies)
         self.external = External(runtime, {"local": pool}, Sealer(bytes(64)), limits)
         self.old_flow = OldFlow(runtime, self.external)
+        self.backup_files = BackupFiles(root.parent / "backups")
+        self.backup_worker = BackupWorker(runtime, {"local": pool}, self.backup_files, self.copies, limits)
         self.app = make_app(
             API,
             runtime,
             volumes=self.volumes,
             volume_contents=VolumeContents(runtime, self.image_files, limits),
             snapshots=Snapshots(runtime, limits),
+            backups=Backups(runtime, self.backup_files, self.volumes, limits, availability_zone="nova"),
             volume_types=self.types,
             attachments=self.attachments,
             external=self.external,
@@ -106,11 +116,12 @@ class World:
             transfers=Transfers(runtime),
             quotas=Quotas(runtime, QuotaDefaults()),
             group_types=GroupTypes(runtime),
-            groups=Groups(runtime, limits, availability_zone="nova"),
             qos=Qos(runtime),
             volume_services=VolumeServices(runtime, self.volumes),
             log_levels=LogLevels(),
             type_encryptions=TypeEncryptions(runtime),
+            group_snapshots=GroupSnapshots(runtime, limits),
+            groups=Groups(runtime, self.volumes, limits, availability_zone="nova"),
         )
         self.clients: dict[str, httpx.AsyncClient] = {}
 
@@ -175,10 +186,10 @@ class World:
                 return
         raise AssertionError("the workers did not settle")
 
-    async def unfinished(self) -> list[tuple[VolumeWorker | SnapshotWorker, str]]:
+    async def unfinished(self) -> list[tuple[Worker, str]]:
         """What has an operation that has not ended, with its worker; snapshots first, since volumes wait for them."""
-        found: list[tuple[VolumeWorker | SnapshotWorker, str]] = []
-        for worker in (self.snapshot_worker, self.worker):
+        found: list[tuple[Worker, str]] = []
+        for worker in (self.snapshot_worker, self.backup_worker, self.worker):
             found += [(worker, key) for key in await worker.unfinished()]
         return found
 
@@ -307,6 +318,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         await pool.open()
         made = World(runtime, pool, root)
         await made.images.open()
+        made.backup_files.open()
         await made.types.bootstrap()
         facts = {"max_volumes": 8}
         at = runtime.clock.now_us()

@@ -7,7 +7,9 @@ from typing import Final
 from kevel.api.operations import VERSIONS_PATH, Api, ErrorStyle, Policy, Version
 from kevel.api.volume import bodies, messages, replies, service, volumes
 from kevel.api.volume.attachments.operations import ATTACHMENTS
+from kevel.api.volume.backups.operations import BACKUPS
 from kevel.api.volume.contents.operations import CONTENTS
+from kevel.api.volume.group_snapshots.operations import GROUP_SNAPSHOTS
 from kevel.api.volume.group_types.operations import GROUP_TYPES
 from kevel.api.volume.groups.operations import GROUPS
 from kevel.api.volume.old_flow.operations import OLD_FLOW
@@ -292,8 +294,10 @@ API: Final = Api(
         *CONTENTS,
         *SNAPSHOTS,
         *TRANSFERS,
+        *BACKUPS,
         *GROUP_TYPES,
         *GROUPS,
+        *GROUP_SNAPSHOTS,
         *QUOTAS,
         *SERVICES,
         *QOS,

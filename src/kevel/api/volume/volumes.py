@@ -17,10 +17,10 @@ from kevel.domain.errors import Invalid, NotFound
 
 #: What Cinder makes volumes from and Kevel does not, with the words for it.
 _SOURCES: Final = {
-    "backup_id": "backups",
     "consistencygroup_id": "consistency groups",
 }
 _GROUPS_SINCE: Final = Version(3, 13)
+_BACKUPS_SINCE: Final = Version(3, 47)
 #: Metadata has tags, by which a change can be refused whose author has not seen the last one.
 _TAGS_SINCE: Final = Version(3, 15)
 #: Tags of one If-Match that are looked at.
@@ -36,11 +36,13 @@ async def create_volume(call: Call) -> Reply:
             raise Invalid(f"Invalid input for {name}: Kevel does not make volumes from {source}.")
     if fields.group_id and call.version < _GROUPS_SINCE:
         raise Invalid(f"Invalid input for group_id: groups came with microversion {_GROUPS_SINCE}.")
+    if fields.backup_id and call.version < _BACKUPS_SINCE:
+        raise Invalid(f"Invalid input for backup_id: it came with microversion {_BACKUPS_SINCE}.")
     if fields.multiattach is not None and read_bool(fields.multiattach, "multiattach"):
         raise Invalid(
             "Invalid input for multiattach: choose a volume type that has the extra spec multiattach instead."
         )
-    has_source = bool(fields.snapshot_id or fields.source_volid)
+    has_source = bool(fields.snapshot_id or fields.source_volid or fields.backup_id)
     new = NewVolume(
         size_gib=None if fields.size is None and has_source else read_size_gib(fields.size, "size"),
         snapshot_id=fields.snapshot_id or None,
@@ -52,6 +54,7 @@ async def create_volume(call: Call) -> Reply:
         metadata=fields.metadata or {},
         availability_zone=fields.availability_zone or None,
         group_id=fields.group_id or None,
+        backup_id=fields.backup_id or None,
     )
     view = await call.services.volumes.create(call.actor, new)
     return Reply(body={"volume": VolumeShower(call).changed(view)})

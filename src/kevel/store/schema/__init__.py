@@ -2,6 +2,7 @@
 
 from kevel.store.schema import (
     attachments,
+    backups,
     copies,
     findings,
     groups,
@@ -19,6 +20,7 @@ from kevel.store.schema.base import metadata
 
 __all__ = [
     "attachments",
+    "backups",
     "copies",
     "findings",
     "groups",

@@ -8,7 +8,7 @@ from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query, read_scope
 from kevel.api.volume.paging import page_reply, read_page_of
 from kevel.api.volume.values import read_bool, read_flag, show_time
-from kevel.control.groups import GroupChanges, NewGroup, split_ids
+from kevel.control.groups import GroupChanges, GroupCopy, NewGroup, split_ids
 from kevel.domain.errors import Invalid
 from kevel.store.groups import SORT_COLUMNS, Group, GroupView
 
@@ -39,6 +39,20 @@ async def create_group(call: Call) -> Reply:
         availability_zone=fields.availability_zone or None,
     )
     return Reply(body={"group": _summary(await call.services.groups.create(call.actor, new))})
+
+
+async def copy_group(call: Call) -> Reply:
+    """A group made of another one, or of a snapshot of one."""
+    fields = call.body.source
+    if (fields.source_group_id is None) is (fields.group_snapshot_id is None):
+        raise Invalid("Invalid input for create-from-src: it has to have source_group_id or group_snapshot_id.")
+    new = GroupCopy(
+        name=read_text(fields.name, "name"),
+        description=read_text(fields.description, "description"),
+        source_group_id=fields.source_group_id,
+        group_snapshot_id=fields.group_snapshot_id,
+    )
+    return Reply(body={"group": _summary(await call.services.groups.copy(call.actor, new))})
 
 
 async def list_groups(call: Call) -> Reply:

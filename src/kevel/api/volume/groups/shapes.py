@@ -30,6 +30,21 @@ class CreateGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     group: GroupFields
 
 
+class SourceFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of what a group is made: one of the two."""
+
+    name: Text | None = None
+    description: Text | None = None
+    source_group_id: Text | None = None
+    group_snapshot_id: Text | None = None
+
+
+class CopyGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """The action create-from-src of the list of groups."""
+
+    source: SourceFields = msgspec.field(name="create-from-src")
+
+
 class GroupChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What PUT may change; null changes nothing."""
 

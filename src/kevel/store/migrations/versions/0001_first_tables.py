@@ -11,6 +11,75 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "backups",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("volume_id", sa.Text(), nullable=False),
+        sa.Column("snapshot_id", sa.Text(), nullable=True),
+        sa.Column("parent_id", sa.Text(), nullable=True),
+        sa.Column("name", sa.Text(), nullable=True),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("container", sa.Text(), nullable=True),
+        sa.Column("availability_zone", sa.Text(), nullable=False),
+        sa.Column("metadata", sa.Text(), nullable=False),
+        sa.Column("size_gib", sa.Integer(), nullable=False),
+        sa.Column("chain", sa.Text(), nullable=False),
+        sa.Column("checksum", sa.Text(), nullable=True),
+        sa.Column("stored_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("chunk_count", sa.Integer(), nullable=False),
+        sa.Column("volume", sa.Text(), nullable=False),
+        sa.Column("data_at", sa.BigInteger(), nullable=False),
+        sa.Column("made", sa.Boolean(), nullable=False),
+        sa.Column("fault", sa.Text(), nullable=True),
+        sa.Column("mask", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.Column("files_id", sa.Text(), nullable=False),
+        sa.Column("live", sa.Integer(), nullable=True),
+        sa.CheckConstraint(
+            "(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_backups_live")
+        ),
+        sa.CheckConstraint("NOT made OR checksum IS NOT NULL", name=op.f("ck_backups_checked")),
+        sa.CheckConstraint("size_gib > 0", name=op.f("ck_backups_size")),
+        sa.ForeignKeyConstraint(["parent_id", "live"], ["backups.id", "backups.live"], name="fk_backups_parent"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_backups")),
+        sa.UniqueConstraint("id", "live", name=op.f("uq_backups_id_live")),
+    )
+    op.create_index(
+        "ix_backups_files_id",
+        "backups",
+        ["files_id"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "ix_backups_parent_id",
+        "backups",
+        ["parent_id"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "ix_backups_project_id_created_at",
+        "backups",
+        ["project_id", "created_at"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_index(
+        "ix_backups_volume_id",
+        "backups",
+        ["volume_id"],
+        unique=False,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
+    )
+    op.create_table(
         "censuses",
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
