@@ -194,7 +194,9 @@ def _describe_group(api: Api, version: Version, rows: Sequence[Operation], shape
 def _name_group(rows: Sequence[Operation]) -> str:
     if rows[0].action is None:
         return rows[0].name
-    return f"actOn{rows[0].path.split('/')[1].removesuffix('s').capitalize()}"
+    things = rows[0].path.split("/")[1].capitalize()
+    # One of them, unless the path is that of the list.
+    return f"actOn{things.removesuffix('s') if '{' in rows[0].path else things}"
 
 
 def _summarize(row: Operation) -> str:

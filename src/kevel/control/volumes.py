@@ -174,7 +174,7 @@ class Volumes:
 
     async def retype(self, actor: Actor, volume_id: str, type_ref: str) -> None:
         """Give it another type of the same back end."""
-        room = await self._room()
+        room = await self.measure_room()
         at = self._runtime.clock.now_us()
         await self._runtime.store.write(_retype, actor, volume_id, type_ref, room.place, at)
 

@@ -140,8 +140,8 @@ async def test_unknown_keys_are_refused_from_3_53(world: World) -> None:
 
 
 async def test_what_volumes_are_not_made_from_is_said_by_name(world: World) -> None:
-    answer = await world.ask(backup_id=str(uuid.uuid4()))
-    assert "does not make volumes from backups" in message(answer, 400)
+    answer = await world.ask(consistencygroup_id=str(uuid.uuid4()))
+    assert "does not make volumes from consistency groups" in message(answer, 400)
 
 
 async def test_an_unknown_type_is_not_found(world: World) -> None:
