@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 import structlog
 
-from kevel.control.copies import WAIT_S, Copies, check_rest, still_at_rest
+from kevel.control.copies import COPIED, COPY, WAIT_S, Copies, check_rest, copy_counts
 from kevel.control.runtime import Runtime
 from kevel.domain.errors import StaleWrite, StepError, StepNever
 from kevel.domain.messages import OF_SNAPSHOT
@@ -62,12 +63,19 @@ class SnapshotWorker:
             raise StepNever(f"The storage back end {snapshot.backend} is not configured any more.")
         file = snapshot_file(snapshot)
         if operation.kind is OperationKind.DELETING:
-            if await self._runtime.store.read(is_read, snapshot.id):
+            if not await self._copies.drop_live(snapshot.id) or await self._runtime.store.read(is_read, snapshot.id):
                 return Again(WAIT_S)
             with failpoints.around("delete_snapshot"):
                 await backend.delete_snapshot(file)
             return None
+        raw = msgspec.structs.replace(file, format="raw")
+        if COPIED in operation.args:
+            return None
+        if COPY in operation.args:
+            return await self._copies.follow_live(operation, backend, raw)
         rest = await self._copies.settle(operation, volume.id, lambda: backend.delete_snapshot(file))
+        if len(rest.live) == 1:
+            return await self._copies.begin_live(operation, backend, rest, raw)
         again = check_rest(rest, f"Volume {volume.id}")
         if again is not None:
             return again
@@ -79,6 +87,7 @@ class SnapshotWorker:
         at = self._runtime.clock.now_us()
         if isinstance(error, StepNever) or at >= operation.deadline_at:
             await self._runtime.store.write(_fail, operation, error.message, at)
+            await self._copies.drop_live(operation.subject_id)
             return DONE
         if operation.last_error is None or operation.last_error.message != error.message:
             reason = Reason(code=f"{operation.kind.value}_retried", message=error.message, at=at)
@@ -101,9 +110,12 @@ def _see(tx: Tx, snapshot_id: str) -> tuple[Snapshot, Volume, Operation | None]:
 
 def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:
     if operation.kind is OperationKind.CREATING:
-        if operation.volume_id is None or not still_at_rest(tx, operation, operation.volume_id):
+        if operation.volume_id is None or not copy_counts(tx, operation, operation.volume_id):
             raise StaleWrite
-        change_snapshot(tx, operation.subject_id, made=True, updated_at=at)
+        running = snapshot_operation(tx, operation.subject_id)
+        # What an agent copies is raw, whatever the volume's format is.
+        form = {"format": "raw"} if running is not None and COPIED in running.args else {}
+        change_snapshot(tx, operation.subject_id, made=True, updated_at=at, **form)
     else:
         change_snapshot(tx, operation.subject_id, deleted_at=at, updated_at=at, live=None)
         if operation.volume_id is not None:

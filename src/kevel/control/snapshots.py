@@ -156,10 +156,10 @@ def check_copyable(tx: Tx, volume_id: str) -> None:
             f"Invalid volume: volume {volume_id} is attached outside Kevel's own servers; it can be copied when it is "
             "detached."
         )
-    if rest.live:
+    if len(rest.live) > 1:
         raise Invalid(
-            f"Invalid volume: volume {volume_id} is in use by a running server; it can be copied when that is stopped, "
-            "or the volume detached."
+            f"Invalid volume: volume {volume_id} is in use by {len(rest.live)} running servers; it can be copied when "
+            "one has it."
         )
 
 

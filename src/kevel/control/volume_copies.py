@@ -6,14 +6,16 @@ what it is: {"source": "snapshot" | "volume" | "image", ...}.
 
 from __future__ import annotations
 
-from kevel.control.copies import Copies, check_rest
+from collections.abc import Awaitable, Callable
+
+from kevel.control.copies import COPIED, COPY, Copies, check_rest, stage_id
 from kevel.control.runtime import Runtime
 from kevel.control.snapshot_worker import snapshot_file
 from kevel.domain.errors import StepNever
 from kevel.domain.model import GIB, Operation, OperationKind, Volume
 from kevel.runtime import failpoints
 from kevel.runtime.reconciler import Again
-from kevel.storage.base import Backend, ImageFile, Source, VolumeFile
+from kevel.storage.base import Backend, ImageFile, SnapshotFile, Source, VolumeFile
 from kevel.storage.image_files import ImageFiles, WrittenBytes
 from kevel.store.snapshots import load_snapshot
 from kevel.store.volumes import load_volume
@@ -22,6 +24,11 @@ from kevel.store.volumes import load_volume
 def volume_file(volume: Volume) -> VolumeFile:
     """The volume as its back end knows it."""
     return VolumeFile(volume_id=volume.id, size_bytes=volume.size_gib * GIB, format=volume.format)
+
+
+def stage_file(subject_id: str, volume: Volume) -> SnapshotFile:
+    """Where a plugged volume's contents are kept until they are copied on."""
+    return SnapshotFile(snapshot_id=stage_id(subject_id), size_bytes=volume.size_gib * GIB, format="raw")
 
 
 class VolumeCopies:
@@ -65,14 +72,12 @@ class VolumeCopies:
         async def discard() -> None:
             await self._runtime.executor.run(images.remove_file, name)
 
-        again = check_rest(await self._copies.settle(operation, volume.id, discard), f"Volume {volume.id}")
-        if again is not None:
-            return again
+        source = await self._settle_volume(backend, volume, operation, discard)
+        if isinstance(source, Again):
+            return source
         image = ImageFile(path=images.part_path(name), size_bytes=volume.size_gib * GIB, format=image_format)
         with failpoints.around("write_image"):
-            return await self._copies.run(
-                operation, lambda watch: backend.write_image(image, volume_file(volume), watch)
-            )
+            return await self._copies.run(operation, lambda watch: backend.write_image(image, source, watch))
 
     async def take_written(self, operation: Operation) -> WrittenBytes:
         """What an upload has written, under its image's name from now on."""
@@ -103,8 +108,28 @@ class VolumeCopies:
         if other is None or other.deleted_at is not None:
             raise StepNever(f"Volume {operation.reads} is not there any more.")
         file = volume_file(volume)
-        rest = await self._copies.settle(operation, other.id, lambda: backend.delete_volume(file))
-        return check_rest(rest, f"Volume {other.id}") or volume_file(other)
+        return await self._settle_volume(backend, other, operation, lambda: backend.delete_volume(file))
+
+    async def _settle_volume(
+        self, backend: Backend, volume: Volume, operation: Operation, discard: Callable[[], Awaitable[None]]
+    ) -> VolumeFile | SnapshotFile | Again:
+        """The volume's file, or where a host's agent has copied what a running guest has plugged."""
+        stage = stage_file(operation.subject_id, volume)
+        if COPIED in operation.args:
+            return stage
+        if COPY in operation.args:
+            return await self._copies.follow_live(operation, backend, stage) or stage
+        rest = await self._copies.settle(operation, volume.id, discard)
+        if len(rest.live) == 1:
+            return await self._copies.begin_live(operation, backend, rest, stage)
+        return check_rest(rest, f"Volume {volume.id}") or volume_file(volume)
+
+    async def clear(self, backend: Backend, volume: Volume) -> bool:
+        """Remove what copying for the volume has left on the way. False: a host's agent is still at it."""
+        if not await self._copies.drop_live(volume.id):
+            return False
+        await backend.delete_snapshot(stage_file(volume.id, volume))
+        return True
 
 
 def copies(operation: Operation) -> bool:

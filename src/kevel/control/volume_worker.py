@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from kevel.control.copies import WAIT_S, Copies, still_at_rest
+from kevel.control.copies import COPIED, WAIT_S, Copies, copy_counts
 from kevel.control.runtime import Runtime
 from kevel.control.volume_copies import VolumeCopies, copies
 from kevel.control.volume_images import drop_image, fill_image
@@ -73,14 +73,17 @@ class VolumeWorker:
             if again is None and operation.kind is OperationKind.UPLOADING:
                 written = await self._copies.take_written(operation)
         except StepError as error:
-            return await self._note_failure(operation, error)
+            return await self._note_failure(volume, operation, error)
         if again is not None:
             return again
+        staged = copies(operation) and await self._runtime.store.read(_was_staged, operation)
         at = self._runtime.clock.now_us()
         if written is None:
             await self._runtime.store.write(_complete, operation, at, at - started)
         elif not await self._runtime.store.write(_complete_upload, operation, written, at, at - started):
             await self._copies.drop_written(operation)
+        if staged:
+            await self._copies.clear(self._backends[volume.backend], volume)
         return DONE
 
     async def _delete_again(self, volume: Volume) -> Outcome:
@@ -113,7 +116,7 @@ class VolumeWorker:
         elif operation.kind is OperationKind.EXTENDING:
             with failpoints.around("grow_volume"):
                 await backend.grow_volume(file)
-        elif await self._runtime.store.read(_is_kept, volume.id):
+        elif await self._runtime.store.read(_is_kept, volume.id) or not await self._copies.clear(backend, volume):
             return Again(WAIT_S)
         else:
             with failpoints.around("delete_volume"):
@@ -127,12 +130,14 @@ class VolumeWorker:
             return await self._copies.upload(backend, volume, operation)
         return await self._copies.rewrite(backend, volume, operation)
 
-    async def _note_failure(self, operation: Operation, error: StepError) -> Outcome:
+    async def _note_failure(self, volume: Volume, operation: Operation, error: StepError) -> Outcome:
         at = self._runtime.clock.now_us()
         if isinstance(error, StepNever) or at >= operation.deadline_at:
             await self._runtime.store.write(_fail, operation, error.message, at)
             if operation.kind is OperationKind.UPLOADING:
                 await self._copies.drop_written(operation)
+            if copies(operation) and volume.backend in self._backends:
+                await self._copies.clear(self._backends[volume.backend], volume)
             return DONE
         if operation.last_error is None or operation.last_error.message != error.message:
             reason = Reason(code=f"{operation.kind.value}_retried", message=error.message, at=at)
@@ -150,6 +155,11 @@ def _see(tx: Tx, volume_id: str) -> tuple[Volume, Operation | None]:
 def _is_kept(tx: Tx, volume_id: str) -> bool:
     """Something has to end before the volume can go: a copy that is made of it, or the deletion of its snapshots."""
     return is_read(tx, volume_id) or bool(live_snapshots(tx, volume_id))
+
+
+def _was_staged(tx: Tx, operation: Operation) -> bool:
+    running = volume_operation(tx, operation.subject_id)
+    return running is not None and COPIED in running.args
 
 
 def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:
@@ -175,7 +185,7 @@ def _check_copy(tx: Tx, operation: Operation) -> None:
         of_volume = operation.subject_id
     elif operation.args.get("source") == "volume":
         of_volume = operation.reads
-    if of_volume is not None and not still_at_rest(tx, operation, of_volume):
+    if of_volume is not None and not copy_counts(tx, operation, of_volume):
         raise StaleWrite
 
 

@@ -151,6 +151,7 @@ class VolumeFiles:
                     self._make(root, file, lambda made: convert_file(fd, "raw", made, file.format, watch), replace=True)
                     _unlink(root, target)
                 else:
+                    os.ftruncate(fd, file.size_bytes)  # what grew meanwhile may be larger
                     os.fsync(fd)
                     os.rename(target, _name(file), src_dir_fd=root, dst_dir_fd=root)
                 os.fsync(root)

@@ -31,6 +31,7 @@ _PATHS: Final = (
         paths.c.rung,
         paths.c.hands,
         paths.c.server_id,
+        paths.c.agent,
         paths.c.host,
         servers.c.goal,
         servers.c.goal_revision,
@@ -78,9 +79,9 @@ def look_at_rest(tx: Tx, volume_id: str) -> Rest:
     at_rest, foreign = True, False
     for row in tx.execute(_PATHS, {"of_volume": volume_id}):
         marks.append(f"{row.id}/{row.revision}/{row.goal_revision}/{row.boot}")
-        if row.rung < Rung.EXPORTED or (row.rung == Rung.EXPORTED and row.hands is Hands.CONTROL and row.server_id):
+        if row.rung < Rung.EXPORTED or (row.rung == Rung.EXPORTED and row.hands is Hands.CONTROL and row.agent):
             continue
-        if row.server_id is None:
+        if row.agent is None:
             at_rest, foreign = False, True
         elif row.goal is ServerGoal.STOPPED and row.server_rung <= ServerRung.DEFINED:
             at_rest = at_rest and not tx.execute(_STOPPING, {"of_server": row.server_id})

@@ -21,6 +21,7 @@ from kevel.store.transactions import Tx, as_struct, row_columns
 
 _COLUMNS = row_columns(copies, DiskCopy)
 _ONE = select(*_COLUMNS).where(copies.c.id == bindparam("of_id"))
+_OPEN = select(copies.c.id).where(copies.c.subject_id == bindparam("of_subject"), copies.c.live == LIVE)
 _INSERT = insert(copies)
 _CHANGE = (
     update(copies)
@@ -101,6 +102,11 @@ def load_copy(tx: Tx, copy_id: str) -> DiskCopy | None:
     """The order, whatever became of it."""
     row = tx.execute(_ONE, {"of_id": copy_id}).first()
     return None if row is None else as_struct(DiskCopy, row)
+
+
+def open_copies(tx: Tx, subject_id: str) -> list[str]:
+    """Ids of the subject's orders that a host's agent has still something to do for."""
+    return list(tx.execute(_OPEN, {"of_subject": subject_id}).scalars())
 
 
 def drop_copy(tx: Tx, copy_id: str, *, at: int) -> None:

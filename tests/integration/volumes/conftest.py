@@ -223,6 +223,13 @@ class World:
         await self.images.upload(actor, image.id, chunks())
         return image.id
 
+    async def image_bytes(self, image_id: str) -> bytes:
+        """All bytes of an image of the member's."""
+        actor = Actor(user_id="u", project_id=PROJECTS["member"], request_id="req-image")
+        found = await self.images.download(actor, image_id)
+        assert found.stream is not None, found.image.status
+        return b"".join([block async for block in found.stream])
+
     def write(self, volume_id: str, start: bytes) -> None:
         """Write the first bytes of a volume, as a guest does."""
         with (self.root / f"volume-{volume_id}").open("r+b") as file:
