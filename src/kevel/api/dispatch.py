@@ -67,6 +67,8 @@ class ApiApp:
     def __init__(self, api: Api, services: Services) -> None:
         self.api = api
         self._services = services
+        #: Actions at any microversion, by path.
+        self._actions = {(row.path, row.action) for row in api.operations if row.action is not None}
         by_path: dict[str, list[Operation]] = defaultdict(list)
         for operation in (*api.operations, document_row(api)):
             by_path[operation.path].append(operation)
@@ -115,7 +117,7 @@ class ApiApp:
         path, project_id = self._split_project(request.scope["path"])
         rows, variables = self._find_rows(request.method, path, version)
         body = None if rows[0].streams else await self._read_body(request)
-        operation = _choose_row(rows, body)
+        operation = self._choose_row(rows, body)
         caller = await self._identify(request, operation, request_id)
         if project_id is not None and project_id != caller.project_id and not caller.is_admin:
             raise Invalid(
@@ -223,6 +225,19 @@ class ApiApp:
         wanted = _wanted_version(request, self.api)
         return self.api.versions[0] if wanted is None else read_version(self.api, wanted)
 
+    def _choose_row(self, rows: Sequence[Operation], body: Any) -> Operation:
+        if rows[0].action is None:
+            return rows[0]
+        if not isinstance(body, dict) or len(body) != 1:
+            raise Invalid("The request body of an action has to be an object with one key, the action's name.")
+        (name,) = body
+        for row in rows:
+            if row.action == name:
+                return row
+        if (rows[0].path, name) in self._actions:
+            raise NotFound(f"The action {name} is not there at this microversion.")
+        raise Invalid(f"There is no such action: {name[:64]}.")
+
     def _version_headers(self, version: Version | None) -> dict[str, str]:
         if self.api.versions is None:
             return {}
@@ -276,18 +291,6 @@ def _wanted_version(request: Request, api: Api) -> str | None:
         legacy = request.headers.get(api.legacy_version_header)
         return legacy.strip() if legacy is not None else None
     return None
-
-
-def _choose_row(rows: Sequence[Operation], body: Any) -> Operation:
-    if rows[0].action is None:
-        return rows[0]
-    if not isinstance(body, dict) or len(body) != 1:
-        raise Invalid("The request body of an action has to be an object with one key, the action's name.")
-    (name,) = body
-    for row in rows:
-        if row.action == name:
-            return row
-    raise Invalid(f"There is no such action: {name[:64]}.")
 
 
 def _convert_query(operation: Operation, request: Request) -> Any:
