@@ -283,7 +283,8 @@ def move_path(
         journal_path(tx, moved, what, before, after, actor=actor, request_id=request_id, at=at, took_us=took_us)
     else:
         journal_rungs(tx, moved, path.rung, rung, actor=actor, request_id=request_id, at=at, took_us=took_us)
-    if hands is Hands.CONTROL and rung is not Rung.RELEASED:
+    at_rest = attachment.is_external and rung is Rung.EXPORTED and not path.dropped
+    if hands is Hands.CONTROL and rung is not Rung.RELEASED and not at_rest:
         tx.wake("path", path.id)
     if path.rung is Rung.PLUGGED and rung is not Rung.PLUGGED:
         gone = "The disk left the guest before the guest had seen the new size."
