@@ -104,13 +104,15 @@ class World:
         for client in self.clients.values():
             await client.aclose()
 
-    async def call(self, method: str, path: str, body: object = None, *, caller: str = "member") -> httpx.Response:
-        headers = {"OpenStack-API-Version": "volume 3.71"}
+    async def call(
+        self, method: str, path: str, body: object = None, *, caller: str = "member", version: str = "3.71"
+    ) -> httpx.Response:
+        headers = {"OpenStack-API-Version": f"volume {version}"}
         return await self.clients[caller].request(method, path, json=body, headers=headers)
 
-    def begin(self, method: str, path: str, body: object = None) -> asyncio.Task[httpx.Response]:
+    def begin(self, method: str, path: str, body: object = None, **more: str) -> asyncio.Task[httpx.Response]:
         """A request whose answer is waited for later."""
-        self._requests.append(asyncio.create_task(self.call(method, path, body)))
+        self._requests.append(asyncio.create_task(self.call(method, path, body, **more)))
         return self._requests[-1]
 
     async def declare(self, **fields: Any) -> httpx.Response:

@@ -18,6 +18,7 @@ from tests.integration.external.conftest import SECRET, UNTIL_S, VOLUME, World
 from tests.integration.stand import PROJECTS
 from tests.integration.store.journal_fold import assert_equal
 
+INSTANCE = "00000000-0000-4000-8000-0000000000ff"
 CONNECTOR = {"host": "metal-1", "initiator": "iqn.1993-08.org.debian:01:aa"}
 ACTOR = Actor(user_id="u", project_id=PROJECTS["member"], request_id="req-look")
 
@@ -119,6 +120,46 @@ async def test_a_delete_meets_a_create_that_waits(world: World) -> None:
     assert world.storage.exports == {}
 
 
+@pytest.mark.parametrize("version", ["3.27", "3.71"])
+async def test_who_is_shut_out_by_another_request_while_it_waits_is_told_so(world: World, version: str) -> None:
+    world.storage.answers.clear()
+    body = {"attachment": {"volume_uuid": VOLUME, "connector": CONNECTOR}}
+    asked = world.begin("POST", "/attachments", body, version=version)
+    await world.until_called(1)
+    (view,) = await world.attachments()
+    other = {"attachment": {"connector": {"host": "metal-2"}}}
+    changing = world.begin("PUT", f"/attachments/{view.attachment.id}", other)
+    async with asyncio.timeout(UNTIL_S):
+        while not (await world.attachments())[0].path.dropped:
+            await asyncio.sleep(0.02)
+    world.storage.answers.set()
+    assert (await changing).status_code == 200
+    assert (await asked).status_code == 409
+    assert list(world.storage.exports.values()) == ["metal-2"]
+
+
+async def test_a_connection_that_is_ended_while_it_waits_is_told_so(world: World) -> None:
+    await world.act("os-reserve", None)
+    world.storage.answers.clear()
+    body = {"os-initialize_connection": {"connector": CONNECTOR}}
+    asked = world.begin("POST", f"/volumes/{VOLUME}/action", body)
+    await world.until_called(1)
+    assert (await world.act("os-terminate_connection", {"connector": CONNECTOR})).status_code == 202
+    world.storage.answers.set()
+    assert (await asked).status_code == 409
+    async with asyncio.timeout(UNTIL_S):
+        while (await world.attachments())[0].paths:
+            await asyncio.sleep(0.02)
+    assert world.storage.exports == {}
+
+
+async def test_at_older_microversions_a_failure_is_told_alike(world: World) -> None:
+    world.storage.errors = [StepNever("No such initiator.")]
+    body = {"attachment": {"volume_uuid": VOLUME, "connector": CONNECTOR}}
+    assert (await world.call("POST", "/attachments", body, version="3.27")).status_code == 500
+    assert (await world.call("POST", "/attachments", body, version="3.27", caller="other")).status_code == 404
+
+
 async def test_a_release_that_is_not_confirmed_in_time_is_told_and_pursued(world: World) -> None:
     made = (await world.declare(connector=CONNECTOR)).json()["attachment"]
     world.storage.errors = [StepRetry("The target is busy.")] * 1000
@@ -196,12 +237,12 @@ async def test_an_examination_finds_nothing_to_say_of_external_attachments_in_or
 
 
 async def test_each_stage_says_for_whom_it_waits(world: World) -> None:
-    reserved = (await world.declare(instance_uuid="00000000-0000-4000-8000-0000000000ff")).json()["attachment"]
+    reserved = (await world.declare(instance_uuid=INSTANCE)).json()["attachment"]
     assert await why(world, reserved["id"]) == (
         "client",
         (
-            "The external attachment of instance 00000000-0000-4000-8000-0000000000ff, declared through the attachments "
-            "API, has claimed the volume and waits for its client to connect it, or to give it up."
+            f"The external attachment of instance {INSTANCE}, declared through the attachments API,"
+            " has claimed the volume and waits for its client to connect it, or to give it up."
         ),
     )
     await world.call("PUT", f"/attachments/{reserved['id']}", {"attachment": {"connector": CONNECTOR}})
@@ -218,8 +259,8 @@ async def test_each_stage_says_for_whom_it_waits(world: World) -> None:
     assert await why(world, reserved["id"]) == (
         "nobody",
         (
-            "The external attachment of instance 00000000-0000-4000-8000-0000000000ff, declared through the attachments "
-            "API, was ended by its client; nothing is left of it."
+            f"The external attachment of instance {INSTANCE}, declared through the attachments API,"
+            " was ended by its client; nothing is left of it."
         ),
     )
     await world.act("os-reserve", None)

@@ -259,8 +259,10 @@ async def test_lists_take_cinders_filters(world: World) -> None:
         assert [one["volume_id"] for one in found] == expected, query
     page = await world.get(f"/attachments?marker={second['id']}", "attachments")
     assert [one["id"] for one in page] == [first["id"]]
-    message(await world.call("GET", "/attachments?sort=flavour"), 400)
-    message(await world.call("GET", "/attachments?sort=id:up"), 400)
+    for path in ("/attachments", "/attachments/detail"):
+        message(await world.call("GET", f"{path}?sort=flavour"), 400)
+        message(await world.call("GET", f"{path}?sort=id:up"), 400)
+        message(await world.call("GET", f"{path}?marker={uuid.uuid4()}"), 404)
 
 
 # What a server of ours uses, nobody takes from it here (CVE-2023-2088).

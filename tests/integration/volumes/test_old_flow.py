@@ -165,6 +165,8 @@ async def test_an_attachment_of_another_volume_is_not_detached(world: World) -> 
     (foreign,) = await world.get("/attachments", "attachments", caller="other")
     message(await world.act(volume_id, "os-detach", {"attachment_id": foreign["id"]}), 404)
     message(await world.act(volume_id, "os-detach", {"attachment_id": str(uuid.uuid4())}), 404)
+    force = {"attachment_id": listed["id"]}
+    message(await world.act(volume_id, "os-force_detach", force, caller="admin"), 400)
     assert await world.status(other) == "in-use"
 
 

@@ -89,7 +89,7 @@ ATTACHMENTS: Final = (
         action="os-complete",
         handler=handlers.complete_one,
         success=204,
-        errors=(400, 404, 409),
+        errors=(404, 409),
         since=Version(3, 44),
     ),
 )
