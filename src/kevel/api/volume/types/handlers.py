@@ -17,6 +17,7 @@ from kevel.store.volume_types import VolumeType
 SORT_KEYS: Final = frozenset({"id", "name", "description", "is_public", "created_at", "updated_at"})
 #: Extra specs that users see; the others are between the operator and the back end.
 _PUBLIC_SPECS: Final = frozenset({"multiattach", "RESKEY:availability_zones", "replication_enabled"})
+_NOT_OF_CHANGES: Final = frozenset({"qos_specs_id", "os-volume-type-access:is_public"})
 #: Types can be listed by their extra specs.
 _SPECS_SINCE: Final = Version(3, 52)
 
@@ -74,8 +75,8 @@ async def update_type(call: Call) -> Reply:
     if not changes:
         raise Invalid("Invalid input for volume_type: it has to have at least one of name, description and is_public.")
     updated = await call.services.volume_types.update(call.actor, _id(call), changes)
-    shown = show_type(call, updated)
-    shown.pop("qos_specs_id", None)
+    # Cinder's answer to a change is shorter than the type.
+    shown = {name: value for name, value in show_type(call, updated).items() if name not in _NOT_OF_CHANGES}
     return Reply(body={"volume_type": shown})
 
 

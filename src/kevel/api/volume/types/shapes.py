@@ -117,9 +117,10 @@ class VolumeType(Answer, kw_only=True):
     name: str
     description: str | None
     is_public: bool
-    access_is_public: bool = field(name="os-volume-type-access:is_public")
     extra_specs: dict[str, str]
-    #: For admins, and not of a new type.
+    #: Not in the answer to a change.
+    access_is_public: bool | UnsetType = field(name="os-volume-type-access:is_public", default=UNSET)
+    #: For admins, and not of a new or changed type.
     qos_specs_id: str | UnsetType | None = UNSET
 
 
