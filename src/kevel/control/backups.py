@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from kevel.control.placing import check_backups_taken
 from kevel.control.runtime import Runtime
 from kevel.control.snapshots import check_copyable, copy_deadline
 from kevel.control.volumes import NewVolume, Volumes
@@ -199,6 +200,7 @@ def _create(
     at: int,
     limits: Limits,
 ) -> Backup:
+    check_backups_taken(tx)
     view = view_volume(tx, find_volume(tx, new.volume_id, actor))
     volume = view.volume
     snapshot = _find_snapshot(tx, actor, new, volume)

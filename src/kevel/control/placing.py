@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from kevel import __version__
-from kevel.domain.errors import Invalid
+from kevel.domain.errors import Invalid, Unavailable
 from kevel.domain.messages import Action, Detail
 from kevel.domain.model import GIB, Reason, Volume
 from kevel.domain.type_specs import unmet_spec
@@ -19,7 +19,7 @@ from kevel.storage.base import Backend, Capacity
 from kevel.store.messages import add_message
 from kevel.store.operations import finish_operation
 from kevel.store.transactions import Tx
-from kevel.store.volume_services import SCHEDULER, VOLUME, is_frozen, load_word
+from kevel.store.volume_services import BACKUP, SCHEDULER, VOLUME, is_disabled, is_frozen, load_word
 from kevel.store.volume_types import VolumeType
 from kevel.store.volumes import change_volume, volume_operation
 
@@ -114,3 +114,9 @@ def check_not_frozen(tx: Tx, backend: str) -> None:
     """Raise Invalid while an admin keeps what is in the pool as it is."""
     if is_frozen(tx, backend):
         raise Invalid(f"The storage pool {backend} is frozen: what it has is not changed until an admin thaws it.")
+
+
+def check_backups_taken(tx: Tx) -> None:
+    """Raise Unavailable while an admin has disabled the part that makes backups."""
+    if is_disabled(tx, BACKUP):
+        raise Unavailable(f"No backups are made now: an admin has disabled {BACKUP}.")

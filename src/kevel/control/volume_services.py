@@ -16,7 +16,7 @@ from kevel.control.volumes import Pool, Volumes
 from kevel.domain.errors import Invalid, NotFound
 from kevel.store import volume_services as rows
 from kevel.store.transactions import Tx
-from kevel.store.volume_services import SCHEDULER, VOLUME, ProjectShare, ServiceWord
+from kevel.store.volume_services import BACKUP, SCHEDULER, VOLUME, ProjectShare, ServiceWord
 
 #: Why a frozen pool is disabled.
 FROZEN_REASON: Final = "frozen"
@@ -99,7 +99,7 @@ def _pool_host(pool: Pool) -> str:
 
 def _parts(pool: Pool) -> Sequence[tuple[str, str]]:
     """Hosts and names."""
-    return ((pool.host, SCHEDULER), (_pool_host(pool), VOLUME))
+    return ((pool.host, SCHEDULER), (_pool_host(pool), VOLUME), (pool.host, BACKUP))
 
 
 def _view(pool: Pool, binary: str, word: ServiceWord | None, host: str) -> ServiceView:

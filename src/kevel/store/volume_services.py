@@ -14,6 +14,7 @@ from kevel.store.transactions import Tx, as_struct, row_columns
 
 VOLUME: Final = "cinder-volume"
 SCHEDULER: Final = "cinder-scheduler"
+BACKUP: Final = "cinder-backup"
 
 
 class ServiceWord(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,9 @@ _ALL = select(*row_columns(volume_services, ServiceWord))
 _OF_HOST: Final[BindParameter[Any]] = bindparam("of_host")
 _ONE = _ALL.where(volume_services.c.host == _OF_HOST, volume_services.c.binary == bindparam("of_binary"))
 _FROZEN = select(volume_services.c.host).where(volume_services.c.binary == VOLUME, volume_services.c.frozen.is_(True))
+_DISABLED = select(volume_services.c.host).where(
+    volume_services.c.binary == bindparam("of_binary"), volume_services.c.disabled.is_(True)
+)
 _FORGET = delete(volume_services).where(
     volume_services.c.host == _OF_HOST, volume_services.c.binary == bindparam("of_binary")
 )
@@ -71,6 +75,11 @@ def put_word(tx: Tx, word: ServiceWord) -> None:
     """Say this of the part, instead of what was said before."""
     tx.execute(_FORGET, {"of_host": word.host, "of_binary": word.binary})
     tx.execute(insert(volume_services), msgspec.structs.asdict(word))
+
+
+def is_disabled(tx: Tx, binary: str) -> bool:
+    """Has an admin disabled the part of that name? There is one of each."""
+    return tx.execute(_DISABLED, {"of_binary": binary}).first() is not None
 
 
 def is_frozen(tx: Tx, backend: str) -> bool:

@@ -20,7 +20,9 @@ POOL = f"{HOST}@local"
 LISTS = {
     "volume": "listVolumeDetails",
     "snapshot": "listSnapshotDetails",
+    "backup": "listBackupDetails",
     "group": "listGroupDetails",
+    "group_snapshot": "listGroupSnapshotDetails",
     "attachment": "listAttachments",
     "message": "listMessages",
     "pool": "listPools",
@@ -39,7 +41,7 @@ async def services(world: World, query: str = "", version: str = "3.71") -> list
 
 
 async def test_the_parts_are_listed_with_what_came_with_the_microversion(world: World) -> None:
-    scheduler, volume = await services(world)
+    scheduler, volume, backup = await services(world)
     assert volume == {
         "binary": "cinder-volume",
         "host": POOL,
@@ -55,7 +57,8 @@ async def test_the_parts_are_listed_with_what_came_with_the_microversion(world: 
         "backend_state": "up",
     }
     assert (scheduler["binary"], scheduler["host"]) == ("cinder-scheduler", HOST)
-    assert not {"frozen", "backend_state"} & scheduler.keys()
+    assert (backup["binary"], backup["host"]) == ("cinder-backup", HOST)
+    assert not {"frozen", "backend_state"} & (scheduler.keys() | backup.keys())
     assert "backend_state" not in (await services(world, version="3.48"))[1]
     assert "cluster" not in (await services(world, version="3.6"))[0]
 
@@ -63,7 +66,7 @@ async def test_the_parts_are_listed_with_what_came_with_the_microversion(world: 
 @pytest.mark.parametrize(
     ("query", "names"),
     [
-        (f"host={HOST}", ["cinder-scheduler", "cinder-volume"]),
+        (f"host={HOST}", ["cinder-scheduler", "cinder-volume", "cinder-backup"]),
         (f"host={POOL}", ["cinder-volume"]),
         ("binary=cinder-scheduler", ["cinder-scheduler"]),
         (f"host={HOST}&binary=cinder-volume", ["cinder-volume"]),
@@ -113,6 +116,17 @@ async def test_nothing_is_placed_while_the_scheduler_is_disabled(world: World) -
     assert await world.status(await world.make()) == "error"
 
 
+async def test_no_backups_are_made_while_their_service_is_disabled(world: World) -> None:
+    volume_id = await world.make()
+    await say(world, "disable", host=HOST, binary="cinder-backup")
+    body = {"backup": {"volume_id": volume_id}}
+    answer = await world.call("POST", "/backups", body)
+    assert (answer.status_code, answer.json()["serviceUnavailable"]["code"]) == (503, 503)
+    assert await world.get("/backups", "backups") == []
+    await say(world, "enable", host=HOST, binary="cinder-backup")
+    assert (await world.call("POST", "/backups", body)).status_code == 202
+
+
 async def test_a_frozen_pool_keeps_what_it_has(world: World) -> None:
     volume_id = await world.make()
     snapshot_id = await world.make_snapshot(volume_id)
@@ -158,7 +172,7 @@ async def test_hosts_are_listed_and_show_what_projects_have_in_their_pools(world
     await world.make(size=2)
     await world.make(size=1)
     await world.make(size=4, caller="other")
-    first, second = await world.get("/os-hosts", "hosts", caller="admin")
+    first, second, _ = await world.get("/os-hosts", "hosts", caller="admin")
     assert second == {
         "host_name": POOL,
         "service": "cinder-volume",
@@ -176,7 +190,7 @@ async def test_hosts_are_listed_and_show_what_projects_have_in_their_pools(world
     message(await world.call("GET", "/os-hosts/elsewhere", caller="admin"), 404)
     message(await world.call("GET", f"/os-hosts/{HOST}", caller="admin"), 404)
     await say(world, "disable", host=POOL, binary="cinder-volume")
-    assert len(await world.get("/os-hosts", "hosts", caller="admin")) == 1
+    assert len(await world.get("/os-hosts", "hosts", caller="admin")) == 2
     message(await world.call("GET", f"/os-hosts/{POOL}", caller="admin"), 404)
 
 
@@ -291,7 +305,7 @@ async def test_log_levels_are_shown_and_changed(world: World, own_levels: loggin
     assert own_levels.getEffectiveLevel() == logging.DEBUG
     answer = await say(world, "get-log", prefix="kevel.store")
     found = answer.json()["log_levels"]
-    names = [("cinder-api", HOST), ("cinder-scheduler", HOST), ("cinder-volume", POOL)]
+    names = [("cinder-api", HOST), ("cinder-scheduler", HOST), ("cinder-volume", POOL), ("cinder-backup", HOST)]
     assert [(one["binary"], one["host"]) for one in found] == names
     assert all(one["levels"]["kevel.store"] == "DEBUG" for one in found)
     await say(world, "set-log", binary="cinder-api", server="elsewhere", prefix="kevel.store", level="ERROR")
