@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 from kevel.hypervisor.base import (
@@ -30,8 +31,10 @@ from kevel.hypervisor.base import (
     ServerView,
     VolumeBus,
 )
+from kevel.storage.luks import format_luks
 
 MIB = 1 << 20
+PASSPHRASE = Passphrase("a-passphrase-of-the-kit")
 #: A limit of every kind that goes with the others.
 TUNE = DiskTune(
     read_bytes_sec=4 * MIB,
@@ -112,6 +115,13 @@ class Rig:
             unit=unit,
             shareable=shareable,
         )
+
+    def make_encrypted_disk(self) -> DiskSpec:
+        """A fresh encrypted volume of 4 MiB, with what opens it."""
+        disk = self.make_disk(size_bytes=0)
+        with Path(disk.source_path).open("r+b") as file:
+            format_luks(file.fileno(), 4 * MIB, PASSPHRASE, 512, name=disk.serial)
+        return msgspec.structs.replace(disk, source_format="luks", size_bytes=4 * MIB, passphrase=PASSPHRASE)
 
     async def start(self, *disks: DiskSpec) -> str:
         """A running server with these disks; returns its id."""
@@ -515,6 +525,45 @@ class HypervisorKit:
             with pytest.raises(StepNever):
                 await rig.hypervisor.tune_disk(server_id, f"ua-{uuid.uuid4()}", TUNE)
 
+    # Encryption
+
+    async def test_an_encrypted_volume_is_plugged_with_its_key_and_shown_as_encrypted(self, rig: Rig) -> None:
+        disk = rig.make_encrypted_disk()
+        server_id = await rig.start()
+        for _ in range(2):
+            await rig.hypervisor.plug_disk(server_id, disk)
+        view = await rig.look(server_id)
+        for plugged in (view.live_disk(disk.alias), view.persistent_disk(disk.alias)):
+            assert plugged is not None
+            assert plugged.encrypted
+        assert list_sizes(view) == {disk.alias: 4 * MIB}
+        await rig.unplug(server_id, disk.alias)
+        view = await rig.look(server_id)
+        assert (view.live, view.persistent, view.orphans) == ((), (), ())
+
+    async def test_an_encrypted_volume_without_a_key_is_never_plugged(self, rig: Rig) -> None:
+        disk = msgspec.structs.replace(rig.make_encrypted_disk(), passphrase=None)
+        for server_id in (await rig.start(), await rig.define()):
+            with pytest.raises(StepNever):
+                await rig.hypervisor.plug_disk(server_id, disk)
+            view = await rig.look(server_id)
+            assert (view.live, view.persistent, view.orphans) == ((), (), ())
+
+    async def test_a_clear_volume_takes_no_key(self, rig: Rig) -> None:
+        disk = msgspec.structs.replace(rig.make_disk(), passphrase=PASSPHRASE)
+        server_id = await rig.start()
+        with pytest.raises(StepNever):
+            await rig.hypervisor.plug_disk(server_id, disk)
+
+    async def test_a_server_starts_with_the_keys_of_its_volumes_and_not_without(self, rig: Rig) -> None:
+        disk = rig.make_encrypted_disk()
+        server_id = await rig.define(disk)
+        with pytest.raises(StepRetry):
+            await rig.hypervisor.start_server(server_id)
+        assert (await rig.look(server_id)).power is PowerState.SHUTOFF
+        await rig.hypervisor.start_server(server_id, {disk.alias: PASSPHRASE})
+        assert list_sizes(await rig.look(server_id)) == {disk.alias: 4 * MIB}
+
     # Copying
 
     async def test_a_copy_of_a_plugged_disk_is_equal_to_it_and_keeps_its_holes(self, rig: Rig) -> None:
@@ -626,6 +675,11 @@ def write_stamps(disk: DiskSpec) -> None:
         file.write(b"first stamp")
         file.seek(disk.size_bytes - MIB)
         file.write(b"last stamp".ljust(4096, b"."))
+
+
+def list_sizes(view: ServerView) -> dict[str, int | None]:
+    """The sizes of the disks in the running guest."""
+    return {disk.alias: disk.size_bytes for disk in view.live}
 
 
 def list_tunes(view: ServerView, alias: str) -> tuple[DiskTune | None, DiskTune | None]:

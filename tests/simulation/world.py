@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Rung
 from kevel.domain.tuning import DiskTune
@@ -246,11 +247,11 @@ class SimDriver:
     async def define_server(self, spec: DomainSpec) -> None:
         await self._call("define_server", lambda: self._truth.define_server(spec))
 
-    async def start_server(self, server_id: str) -> None:
-        await self._call("start_server", lambda: self._start_server(server_id))
+    async def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+        await self._call("start_server", lambda: self._start_server(server_id, passphrases))
 
-    async def _start_server(self, server_id: str) -> None:
-        await self._truth.start_server(server_id)
+    async def _start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None) -> None:
+        await self._truth.start_server(server_id, passphrases)
         # A guest that starts opens its disks as large as they are by then.
         live, volumes = self._truth.servers[server_id].live, self._world.backend.volumes
         for alias, disk in live.items():

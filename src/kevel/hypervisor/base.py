@@ -24,6 +24,7 @@ from typing import Protocol
 
 import msgspec
 
+from kevel.domain.encryption import Passphrase
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 
 
@@ -72,7 +73,7 @@ class DiskSpec(msgspec.Struct, frozen=True, kw_only=True):
     serial: str
     #: Absolute path of the local file or device, already proved to be the volume (S8).
     source_path: str
-    #: "raw" or "qcow2"; a stored fact, passed explicitly (S15).
+    #: "raw", "qcow2" or "luks"; a stored fact, passed explicitly (S15).
     source_format: str
     size_bytes: int
     #: Libvirt's name for the target ("sdb"); the guest may use another.
@@ -82,6 +83,8 @@ class DiskSpec(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = False
     shareable: bool = False
     tune: DiskTune = NO_LIMITS
+    #: What opens it, for "luks" and for nothing else.
+    passphrase: Passphrase | None = None
 
 
 class DiskView(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +96,8 @@ class DiskView(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     size_bytes: int | None = None
     tune: DiskTune = NO_LIMITS
+    #: The guest's process decrypts it: what lies in the source is LUKS.
+    encrypted: bool = False
 
 
 class CopySpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,8 +205,11 @@ class Hypervisor(Protocol):
         """Make the server's own files and persistent definition; keep volume disks already in the definition."""
         ...
 
-    async def start_server(self, server_id: str) -> None:
-        """Start the guest from its definition."""
+    async def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+        """Start the guest from its definition; `passphrases` open its encrypted disks, by their aliases.
+
+        Raises StepRetry when one is missing: the guest does not start without a disk, and never with it unopened.
+        """
         ...
 
     async def ask_shutdown(self, server_id: str) -> None:
@@ -231,7 +239,8 @@ class Hypervisor(Protocol):
     async def plug_disk(self, server_id: str, disk: DiskSpec) -> None:
         """Make the disk part of the definition, and of the running guest if it runs.
 
-        Clears what a dead attempt left (orphan block nodes) first. Raises StepNever when there is no free slot.
+        Clears what a dead attempt left (orphan block nodes) first. Raises StepNever when there is no free slot, and
+        for a disk of format "luks" without a passphrase or with a wrong one: it is never plugged unopened.
         """
         ...
 

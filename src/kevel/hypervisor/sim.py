@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import (
@@ -113,10 +114,15 @@ class SimHypervisor:
         else:
             known.spec = spec
 
-    async def start_server(self, server_id: str) -> None:
+    async def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
         server = self._find(server_id)
         if server.power is PowerState.RUNNING:
             return
+        if any(
+            disk.source_format == "luks" and alias not in (passphrases or {})
+            for alias, disk in server.persistent.items()
+        ):
+            raise StepRetry("The key of one of the server's encrypted volumes has not arrived yet.")
         server.power, server.stop_reason = PowerState.RUNNING, ""
         server.boots += 1
         server.live = dict(server.persistent)
@@ -157,6 +163,9 @@ class SimHypervisor:
             await asyncio.sleep(seconds)
         if word == "lie":
             return
+        if (disk.source_format == "luks") != (disk.passphrase is not None):
+            raise StepNever("A volume is plugged with a key if it is encrypted, and only then.")
+        disk = msgspec.structs.replace(disk, passphrase=None)  # nothing keeps it
         known = server.persistent.get(disk.alias) or server.live.get(disk.alias)
         if known is not None and (known.serial, known.source_path) != (disk.serial, disk.source_path):
             raise StepNever("Another volume is plugged under this attachment.")
@@ -329,4 +338,5 @@ def _disk_view(disk: DiskSpec) -> DiskView:
         target=disk.target,
         size_bytes=disk.size_bytes,
         tune=disk.tune,
+        encrypted=disk.source_format == "luks",
     )

@@ -23,6 +23,7 @@ from kevel.domain.assignments import (
     ServerReport,
 )
 from kevel.domain.copies import CopyState
+from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import Fenced
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.limits import Limits
@@ -288,9 +289,9 @@ class WatchedHypervisor(SimHypervisor):
         await self._note("define_server")
         await super().define_server(spec)
 
-    async def start_server(self, server_id: str) -> None:
+    async def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
         await self._note("start_server")
-        await super().start_server(server_id)
+        await super().start_server(server_id, passphrases)
 
     async def ask_reboot(self, server_id: str) -> None:
         await self._note("ask_reboot")

@@ -14,9 +14,12 @@ import msgspec
 from kevel.domain.errors import StepNever
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 from kevel.hypervisor.base import DiskSpec, DiskView, DomainSpec, VolumeBus
+from kevel.hypervisor.libvirt.secrets import name_secret
 
 NAME_PREFIX = "kevel-"
 ALIAS_PREFIX = "ua-"
+#: The format of an encrypted volume: raw for libvirt, and encrypted.
+LUKS = "luks"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 #: Unit numbers on the volume bus of a virtio-scsi guest: 0 is the root disk. QEMU takes up to 16383; a guest that scans
 #: so many takes minutes, and names end to be readable long before.
@@ -96,9 +99,14 @@ def build_disk_xml(disk: DiskSpec, bus: VolumeBus, *, cache: str, block_device: 
         raise StepNever(
             f"Volume {disk.serial}: unit {disk.unit} is outside 1 to {units_max}, the server has no more room."
         )
+    if (disk.source_format == LUKS) != (disk.passphrase is not None):
+        raise StepNever(f"Volume {disk.serial}: it is plugged with a key if it is encrypted, and only then.")
     element = ET.Element("disk", type="block" if block_device else "file", device="disk")
-    _add_driver(element, disk.source_format, cache)
-    _add(element, "source", **{"dev" if block_device else "file": disk.source_path})
+    _add_driver(element, "raw" if disk.source_format == LUKS else disk.source_format, cache)
+    source = _add(element, "source", **{"dev" if block_device else "file": disk.source_path})
+    if disk.source_format == LUKS:
+        encryption = _add(source, "encryption", format=LUKS)
+        _add(encryption, "secret", type="passphrase", uuid=name_secret(disk.alias))
     # The empty element ends the chain here: neither libvirt nor QEMU takes a backing file's name out of the file.
     _add(element, "backingStore")
     _add(element, "target", dev=disk.target, bus=bus.value)
@@ -191,6 +199,7 @@ def parse_disk(element: ET.Element) -> DiskView | None:
         source_path=attributes.get("file") or attributes.get("dev") or "",
         target=target.attrib["dev"] if target is not None else "",
         tune=_parse_tune(element),
+        encrypted=element.find("source/encryption") is not None or element.find("encryption") is not None,
     )
 
 

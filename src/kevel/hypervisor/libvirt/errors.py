@@ -57,6 +57,8 @@ RULES = (
     ),
     Rule(libvirt.VIR_ERR_SYSTEM_ERROR, r"Cannot access storage file", StepNever, "the disk's file cannot be opened"),
     Rule(None, r"Could not open '.*': No such file", StepNever, "the disk's file cannot be opened"),
+    Rule(None, r"Invalid password, cannot unlock", StepNever, "the volume's key does not open it"),
+    Rule(libvirt.VIR_ERR_NO_SECRET, r"", StepRetry, "the key of an encrypted volume has not arrived yet"),
     PROCESS_ENDED,
     NOT_RUNNING,
     Rule(

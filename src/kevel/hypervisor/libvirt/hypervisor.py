@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 import structlog
 
+from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import KevelError, SetupError, StepRetry
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import CopySpec, CopyView, DiskSpec, DomainSpec, Event, EventKind, HostFacts, ServerView
 from kevel.hypervisor.libvirt import wire
 from kevel.hypervisor.libvirt.child import Child, start_child
+from kevel.hypervisor.libvirt.secrets import forget_secrets
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +80,8 @@ class LibvirtHypervisor:
         self._ready.set()  # who waits for the child is told that there will be none
         if child is not None:
             await child.close()
+        if self._settings.uri == EMBED_URI:
+            forget_secrets(Path(self._settings.data_dir) / "libvirt")
         if self._calls:
             await asyncio.wait(self._calls)
 
@@ -85,9 +89,9 @@ class LibvirtHypervisor:
         """See the port."""
         await self._call(wire.Define(spec.server_id, spec), limit_s=COPY_LIMIT_S)
 
-    async def start_server(self, server_id: str) -> None:
+    async def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
         """See the port."""
-        await self._call(wire.Start(server_id))
+        await self._call(wire.Start(server_id, dict(passphrases or {})))
 
     async def ask_shutdown(self, server_id: str) -> None:
         """See the port."""

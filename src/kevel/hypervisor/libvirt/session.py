@@ -7,12 +7,13 @@ import socket
 import stat
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import libvirt
 import msgspec
 
+from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import (
@@ -40,6 +41,7 @@ from kevel.hypervisor.libvirt.blocks import (
 )
 from kevel.hypervisor.libvirt.copies import clear_unused_nodes, copy_once, end_copies_of, end_copy
 from kevel.hypervisor.libvirt.domain_xml import (
+    LUKS,
     NAME_PREFIX,
     SCSI_VOLUMES_MAX,
     DomainView,
@@ -53,6 +55,7 @@ from kevel.hypervisor.libvirt.domain_xml import (
 )
 from kevel.hypervisor.libvirt.errors import is_device_missing, is_process_gone, translate_error
 from kevel.hypervisor.libvirt.quiesce import Quiescer
+from kevel.hypervisor.libvirt.secrets import Lender
 
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
@@ -79,11 +82,13 @@ class Session:
         connection: libvirt.virConnect,
         servers_dir: Path,
         *,
+        lender: Lender | None = None,
         kvm: bool,
         dir_mode: int = 0o700,
         embed_root: Path | None = None,
     ) -> None:
         self._connection = connection
+        self._lender = lender or Lender(connection, keeps=False)
         #: The embedded driver's directory; None when libvirt's files are not ours to remove.
         self._embed_root = embed_root
         self._servers_dir = servers_dir
@@ -128,7 +133,7 @@ class Session:
             volumes = take_volume_elements(old.XMLDesc(INACTIVE)) if old is not None else []
             self._connection.defineXML(build_domain_xml(spec, files, kvm=self._kvm, cache=cache, volumes=volumes))
 
-    def start_server(self, server_id: str) -> None:
+    def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
         """See the port. The start is marked in the live XML, so that it can be told from every other start."""
         with _translating(f"Server {server_id}"):
             domain = self._need(server_id)
@@ -138,7 +143,13 @@ class Session:
                 return
             root_disk.trim_console_log(self._find_dir(server_id) / "console.log")
             self._quiescer.forget(server_id)
-            self._connection.createXML(mark_boot(domain.XMLDesc(INACTIVE), uuid.uuid4().hex))
+            definition = domain.XMLDesc(INACTIVE)
+            disks = parse_domain_xml(definition).disks.values()
+            keys = passphrases or {}
+            if any(disk.encrypted and disk.alias not in keys for disk in disks):
+                raise StepRetry(f"Server {server_id}: the key of one of its encrypted volumes has not arrived yet.")
+            with self._lender.lent(keys):
+                self._connection.createXML(mark_boot(definition, uuid.uuid4().hex))
 
     def ask_shutdown(self, server_id: str) -> None:
         """See the port. The agent is asked if there is one, else the power button is pressed."""
@@ -268,7 +279,9 @@ class Session:
         if flags:
             # Both at once where both lack it: libvirt plugs the running guest first and writes the definition after, in
             # one job, and an attempt that died between the two is completed by the next.
-            domain.attachDeviceFlags(self._build_disk(disk, persistent.bus), flags)
+            lending = {} if disk.passphrase is None else {disk.alias: disk.passphrase}
+            with self._lender.lent(lending):
+                domain.attachDeviceFlags(self._build_disk(disk, persistent.bus), flags)
 
     def unplug_disk(self, server_id: str, alias: str) -> bool:
         """See the port."""
@@ -435,6 +448,8 @@ def _has_disk(xml: DomainView, disk: DiskSpec, subject: str) -> bool:
     found = xml.disks.get(disk.alias)
     if found is not None and (found.source_path, found.serial) != (disk.source_path, disk.serial):
         raise StepNever(f"{subject}: another volume is plugged under {disk.alias}.")
+    if found is not None and found.encrypted != (disk.source_format == LUKS):
+        raise StepNever(f"{subject}: the disk under {disk.alias} is not as encrypted as the volume.")
     return found is not None
 
 

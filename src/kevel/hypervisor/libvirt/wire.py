@@ -9,6 +9,7 @@ import enum
 
 import msgspec
 
+from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import SetupError
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import CopySpec, DiskSpec, DomainSpec, Event
@@ -49,6 +50,7 @@ class Start(Act, frozen=True, tag="start_server"):
     """start_server."""
 
     server_id: str
+    passphrases: dict[str, Passphrase] = {}
 
 
 class AskShutdown(Act, frozen=True, tag="ask_shutdown"):

@@ -28,11 +28,13 @@ from kevel.domain.errors import KevelError, SetupError, StepNever, StepRetry, St
 from kevel.hypervisor.base import Event, EventKind, HostFacts
 from kevel.hypervisor.libvirt import wire
 from kevel.hypervisor.libvirt.domain_xml import ALIAS_PREFIX, NAME_PREFIX
+from kevel.hypervisor.libvirt.secrets import Lender, keep_secrets_in_memory
 from kevel.hypervisor.libvirt.session import Session
 from kevel.hypervisor.libvirt.state_files import mend_state_files
 from kevel.runtime import failpoints
 
 EMBED_SCHEME = "qemu:///embed"
+SECRETS_SCHEME = "secret:///embed"
 #: Acts under way at the same time, each for another server.
 ACTS_MAX = 32
 
@@ -142,10 +144,10 @@ def open_session(settings: wire.Settings, line: Line) -> tuple[Session, HostFact
     embedded = settings.uri == EMBED_SCHEME
     uri = settings.uri
     data_dir = Path(settings.data_dir)
+    root = data_dir / "libvirt"
     if embedded:
         if shutil.which("qemu-system-x86_64") is None:
             raise SetupError("QEMU is not installed: install the package qemu-system-x86.")
-        root = data_dir / "libvirt"
         prepare_embedded(root)
         for line_told in mend_state_files(root):
             sys.stderr.write(f"{line_told}\n")
@@ -159,16 +161,24 @@ def open_session(settings: wire.Settings, line: Line) -> tuple[Session, HostFact
     session = Session(
         connection,
         data_dir / "servers",
+        lender=open_lender(root) if embedded else None,
         kvm=choose_kvm(settings.accel),
         dir_mode=0o700 if embedded else 0o711,
-        embed_root=data_dir / "libvirt" if embedded else None,
+        embed_root=root if embedded else None,
     )
     return session, session.describe_host()
+
+
+def open_lender(root: Path) -> Lender:
+    """The secrets that the embedded driver looks for: those of a secret driver that is embedded in the same root."""
+    safe = (root / "etc" / "secrets").is_symlink()
+    return Lender(open_connection(f"{SECRETS_SCHEME}?root={root}"), keeps=True, safe=safe)
 
 
 def prepare_embedded(root: Path) -> None:
     """Write the settings that the embedded QEMU driver reads when it is opened, and keep its files under its root."""
     (root / "etc").mkdir(mode=0o700, parents=True, exist_ok=True)
+    keep_secrets_in_memory(root)
     if os.geteuid() == 0:
         (root / "etc" / "qemu.conf").write_text(QEMU_CONF_ROOT + QEMU_CONF)
         return
