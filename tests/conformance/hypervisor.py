@@ -564,6 +564,13 @@ class HypervisorKit:
         await rig.hypervisor.start_server(server_id, {disk.alias: PASSPHRASE})
         assert list_sizes(await rig.look(server_id)) == {disk.alias: 4 * MIB}
 
+    async def test_an_encrypted_volume_is_never_copied_in_clear(self, rig: Rig) -> None:
+        disk = rig.make_encrypted_disk()
+        server_id = await rig.start(disk)
+        with pytest.raises(StepNever):
+            await rig.hypervisor.copy_disk(server_id, rig.make_copy(disk))
+        assert (await rig.look(server_id)).copies == ()
+
     # Copying
 
     async def test_a_copy_of_a_plugged_disk_is_equal_to_it_and_keeps_its_holes(self, rig: Rig) -> None:

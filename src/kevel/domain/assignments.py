@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from kevel.domain.copies import CopyState
+from kevel.domain.encryption import Passphrase
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
 from kevel.domain.tuning import NO_LIMITS, DiskTune
@@ -58,6 +59,8 @@ class PathAssignment(msgspec.Struct, frozen=True, kw_only=True):
     effect_free: tuple[Rung, ...]
     #: What the guest may ask of the disk, from the QoS specification of the volume's type.
     tune: DiskTune = NO_LIMITS
+    #: Opens an encrypted volume, and goes to no other host (S10).
+    passphrase: Passphrase | None = None
 
     @property
     def alias(self) -> str:

@@ -39,3 +39,11 @@ def choose_key_bits(*, provider: str, cipher: str | None, key_size: int | None, 
     if bits not in KEY_BITS:
         raise Invalid(f"The encryption's key size is {bits}; {CIPHER} takes {KEY_BITS[0]} or {KEY_BITS[1]} bits.")
     return bits
+
+
+class VolumeKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What an encrypted volume is made with."""
+
+    passphrase: Passphrase
+    #: Bits of the key that the passphrase guards.
+    bits: int

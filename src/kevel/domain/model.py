@@ -107,6 +107,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     group_id: str | None = None
     #: The open offer of it to another project.
     transfer_id: str | None = None
+    #: Of an encrypted one.
+    encryption_key_id: str | None = None
     created_at: int
     updated_at: int | None
     deleted_at: int | None

@@ -159,7 +159,8 @@ class PathLooks:
         expected = (await self._connect(path)).path
         for disks in () if view is None else (view.live, view.persistent):
             for disk in disks:
-                if disk.alias == path.alias and (disk.source_path, disk.serial) != (expected, path.volume_id):
+                seen = (disk.source_path, disk.serial, disk.encrypted)
+                if disk.alias == path.alias and seen != (expected, path.volume_id, path.volume_format == "luks"):
                     log.critical("wrong disk in a guest", path=path.id, volume=path.volume_id, server=path.server_id)
                     raise StepNever("The guest's disk is not this volume's; the disk was left as it is.")
 
@@ -249,4 +250,5 @@ def _disk_spec(path: PathAssignment, disk: LocalDisk) -> DiskSpec:
         read_only=path.read_only,
         shareable=path.shareable,
         tune=path.tune,
+        passphrase=path.passphrase,
     )

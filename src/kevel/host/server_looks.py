@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 from kevel.domain.assignments import Failure, ServerAssignment, ServerReport
 from kevel.domain.devices import volume_bus
+from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepError, StepNever, StepRetry
 from kevel.domain.model import GIB, BootKind, Reason, ServerGoal, ServerRung
 from kevel.host.state import HostState
@@ -59,7 +60,7 @@ class ServerLooks:
         elif server.rung is ServerRung.DEFINED:
             # The definition is made sure of first: whoever turned round here may have taken it away.
             await self._effect(server, state.hypervisor.define_server(self._spec(server)))
-            await self._effect(server, state.hypervisor.start_server(server.id))
+            await self._effect(server, state.hypervisor.start_server(server.id, self._keys(server.id)))
             await self._moved(server, ServerRung.RUNNING, server.wanted_boot, started)
         elif server.boot < server.wanted_boot:
             return await self._reboot(server)
@@ -93,7 +94,7 @@ class ServerLooks:
             return Again(GUEST_LOOK_S)
         await self._effect(server, state.hypervisor.power_off(server.id))
         await self._effect(server, state.hypervisor.define_server(self._spec(server)))
-        await self._effect(server, state.hypervisor.start_server(server.id))
+        await self._effect(server, state.hypervisor.start_server(server.id, self._keys(server.id)))
         await self._moved(server, ServerRung.RUNNING, server.wanted_boot, now)
         return DONE
 
@@ -207,6 +208,12 @@ class ServerLooks:
         )
         await self._state.report_server(report, moved=False)
         return Retry(error.message)
+
+    def _keys(self, server_id: str) -> dict[str, Passphrase]:
+        """What opens the server's encrypted volumes, by their disks' aliases."""
+        state = self._state
+        paths = [state.paths[path_id] for path_id in state.paths_of.get(server_id, ()) if path_id in state.paths]
+        return {path.alias: path.passphrase for path in paths if path.passphrase is not None}
 
     def _spec(self, server: ServerAssignment) -> DomainSpec:
         image, flavor, root = server.image, server.flavor, self._state.config.data_dir

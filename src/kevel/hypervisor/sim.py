@@ -214,6 +214,8 @@ class SimHypervisor:
             return None
         if disk.serial != copy.serial:
             raise StepNever("Another volume is plugged under this attachment.")
+        if disk.source_format == "luks":
+            raise StepNever("An encrypted volume is copied while no running guest has it.")
         word, seconds = server.trait("copy")
         if word == "refuse":
             raise StepNever("The simulated guest's disks cannot be copied.")

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from kevel.domain.encryption import VolumeKey
 from kevel.domain.errors import StepRetry
 from kevel.domain.ladder import Rung
 
@@ -27,9 +28,12 @@ class VolumeFile(msgspec.Struct, frozen=True, kw_only=True):
     """A volume as its back end knows it."""
 
     volume_id: str
+    #: As the guest sees it: without an encrypted volume's header.
     size_bytes: int
-    #: "raw" or "qcow2".
+    #: "raw", "qcow2" or "luks".
     format: str
+    #: Only for a "luks" volume that is to be made empty.
+    key: VolumeKey | None = None
 
 
 class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +41,7 @@ class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
 
     snapshot_id: str
     size_bytes: int
-    #: "raw" or "qcow2".
+    #: "raw", "qcow2" or "luks".
     format: str
 
 

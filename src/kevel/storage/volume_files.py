@@ -23,6 +23,7 @@ from kevel.domain.errors import SetupError, StepNever, StepRetry
 from kevel.domain.qcow2 import HEAD_BYTES_MAX, VIRTUAL_BYTES_MAX, Qcow2Error, parse_qcow2
 from kevel.storage.base import Capacity, CopyWatch, ImageFile, LocalFile, PoolFile, Source, VolumeFile
 from kevel.storage.file_copies import convert_file, copy_file
+from kevel.storage.luks import format_luks, read_payload_offset
 
 log = structlog.get_logger(__name__)
 
@@ -164,14 +165,11 @@ class VolumeFiles:
             _unlink(root, f".{_name(file)}{suffix}")
 
     def grow(self, volume: VolumeFile) -> None:
-        """Make the file at least that large. A raw file may be in use meanwhile, a qcow2 file may not."""
+        """Make the file at least that large. A raw or luks file may be in use meanwhile, a qcow2 file may not."""
         with _storage_errors(_title(volume)), self._open_root() as root, _open_file(root, volume, os.O_RDWR) as fd:
             if _size_of(fd, volume) >= volume.size_bytes:
                 return
-            if volume.format == "raw":
-                os.ftruncate(fd, volume.size_bytes)
-            else:
-                _run_qemu_img("resize", fd, volume.size_bytes)
+            _enlarge(fd, volume)
             os.fsync(fd)
 
     def remove(self, file: PoolFile) -> None:
@@ -273,15 +271,15 @@ class VolumeFiles:
                 size_bytes = min(size_bytes, source.size_bytes)  # one that grows meanwhile
             if size_bytes > file.size_bytes:
                 raise StepNever(f"{_title(source).capitalize()} is larger than {_title(file)} would be.")
+            if "luks" in (file.format, source.format) and file.format != source.format:
+                raise StepNever(f"{_title(file).capitalize()} is not encrypted as {_title(source)} is.")
             if file.format == source.format:
                 length = size_bytes if file.format == "raw" else os.fstat(origin).st_size
                 copy_file(origin, fd, length, watch)
             else:
                 convert_file(origin, source.format, fd, file.format, watch)
-        if file.format == "raw":
-            os.ftruncate(fd, file.size_bytes)
-        elif size_bytes < file.size_bytes:
-            _run_qemu_img("resize", fd, file.size_bytes)
+        if file.format == "raw" or size_bytes < file.size_bytes:
+            _enlarge(fd, file)
 
 
 def _list_names(root: int) -> list[str]:
@@ -356,9 +354,22 @@ def _foreign(title: str) -> str:
     return f"What is in the place of {title} is not a file that Kevel made."
 
 
+def _enlarge(fd: int, file: PoolFile | ImageFile) -> None:
+    if file.format == "raw":
+        os.ftruncate(fd, file.size_bytes)
+    elif file.format == "luks":
+        os.ftruncate(fd, read_payload_offset(fd) + file.size_bytes)
+    else:
+        _run_qemu_img("resize", fd, file.size_bytes)
+
+
 def _make_empty(fd: int, volume: VolumeFile) -> None:
     if volume.format == "raw":
         os.ftruncate(fd, volume.size_bytes)
+    elif volume.format == "luks":
+        if volume.key is None:
+            raise StepNever(f"Volume {volume.volume_id} is to be encrypted, and there is no key for it.")
+        format_luks(fd, volume.size_bytes, volume.key.passphrase, volume.key.bits, name=volume.volume_id)
     else:
         _run_qemu_img("create", fd, volume.size_bytes)
 
@@ -368,6 +379,8 @@ def _size_of(fd: int, volume: Source) -> int:
     file_bytes = os.fstat(fd).st_size
     if volume.format == "raw":
         return file_bytes
+    if volume.format == "luks":
+        return max(0, file_bytes - read_payload_offset(fd))
     try:
         return parse_qcow2(os.pread(fd, HEAD_BYTES_MAX, 0), file_bytes).virtual_bytes
     except Qcow2Error as error:

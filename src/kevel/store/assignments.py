@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row, and_, bindparam, or_, select
 
 from kevel.domain.assignments import Assignments, PathAssignment, ServerAssignment
+from kevel.domain.encryption import Passphrase
 from kevel.domain.ladder import Rung
 from kevel.domain.model import GIB, ServerGoal
 from kevel.domain.tuning import tune_from_specs
@@ -17,10 +18,11 @@ from kevel.store.schema.attachments import attachments, paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.servers import hosts, servers
 from kevel.store.schema.volume_types import qos_specs
-from kevel.store.schema.volumes import volume_types, volumes
+from kevel.store.schema.volumes import volume_keys, volume_types, volumes
 from kevel.store.transactions import Tx
+from kevel.store.volume_keys import KEY_SEAL
 
-#: Opens a path's sealed connection_info; pure.
+#: Opens what is sealed under a name: a path's connection_info under its id, a volume's key; pure.
 OpenInfo = Callable[[str, bytes], dict[str, Any]]
 
 _VERSION = select(hosts.c.version, hosts.c.epoch, hosts.c.census_wanted).where(hosts.c.name == bindparam("of_host"))
@@ -50,10 +52,13 @@ _PATHS = (
         volumes.c.multiattach,
         volumes.c.backend,
         qos_specs.c.specs.label("limits"),
+        volumes.c.encryption_key_id,
+        volume_keys.c.sealed.label("sealed_key"),
     )
     .join(attachments, attachments.c.id == paths.c.attachment_id)
     .join(servers, servers.c.id == paths.c.server_id)
     .join(volumes, volumes.c.id == paths.c.volume_id)
+    .outerjoin(volume_keys, volume_keys.c.id == volumes.c.encryption_key_id)
     .join(volume_types, volume_types.c.id == volumes.c.volume_type_id)
     .outerjoin(qos_specs, and_(qos_specs.c.id == volume_types.c.qos_specs_id, qos_specs.c.consumer.in_(FRONT_END)))
     .where(paths.c.host == bindparam("of_host"), paths.c.host_version > bindparam("since"))
@@ -114,6 +119,13 @@ def _server(row: Row[Any]) -> ServerAssignment:
     )
 
 
+def _open_key(row: Row[Any], open_info: OpenInfo) -> Passphrase | None:
+    """What opens the volume; None for one that is not encrypted, and for one whose key is destroyed."""
+    if row.sealed_key is None:
+        return None
+    return Passphrase(open_info(f"{KEY_SEAL}{row.encryption_key_id}", row.sealed_key)["passphrase"])
+
+
 def _path(row: Row[Any], open_info: OpenInfo, effect_free: Mapping[str, Container[Rung]]) -> PathAssignment:
     free = effect_free[row.backend]
     info = None if row.connection_info is None else open_info(row.id, row.connection_info)
@@ -141,5 +153,6 @@ def _path(row: Row[Any], open_info: OpenInfo, effect_free: Mapping[str, Containe
         read_only=row.readonly,
         shareable=row.multiattach,
         tune=tune_from_specs(row.limits or {}, row.size_gib),
+        passphrase=_open_key(row, open_info),
         effect_free=tuple(rung for rung in Rung if rung in free),
     )

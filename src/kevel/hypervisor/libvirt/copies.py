@@ -63,6 +63,9 @@ def copy_once(
         return None
     if disk.serial != copy.serial:
         raise StepNever(f"{subject}: another volume is plugged under {copy.alias}.")
+    if disk.encrypted:
+        # The node that a mirror reads is behind the decryption: the copy would be in clear.
+        raise StepNever(f"{subject}: an encrypted volume is copied while no running guest has it.")
     if job is None:
         return _begin(domain, copy, subject, direct=direct)
     if job.status == "ready":

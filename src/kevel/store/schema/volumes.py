@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     Table,
     Text,
     UniqueConstraint,
@@ -50,6 +51,18 @@ volume_types = Table(
     ),
 )
 
+#: Keys of encrypted volumes, sealed; destroyed (NULL) with the last volume that they open.
+volume_keys = Table(
+    "volume_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("sealed", LargeBinary),
+    Column("key_bits", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("destroyed_at", BigInteger),
+    CheckConstraint("(sealed IS NULL) = (destroyed_at IS NOT NULL)", name="destroyed"),
+)
+
 volumes = Table(
     "volumes",
     metadata,
@@ -80,13 +93,16 @@ volumes = Table(
     Column("group_id", Text, ForeignKey("groups.id")),
     #: The open offer to another project.
     Column("transfer_id", Text),
+    Column("encryption_key_id", Text, ForeignKey("volume_keys.id")),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger),
     Column("deleted_at", BigInteger),
     #: 1 until the volume is a tombstone. Claims refer to it, so a claimed volume cannot become one.
     Column("live", Integer),
     CheckConstraint("size_gib > 0", name="size"),
-    CheckConstraint("format IN ('raw', 'qcow2')", name="format"),
+    CheckConstraint("format IN ('raw', 'qcow2', 'luks')", name="format"),
+    #: What is recorded as encrypted has a key, and is plugged as nothing else.
+    CheckConstraint("(format = 'luks') = (encryption_key_id IS NOT NULL)", name="encrypted"),
     #: Two guests that write one qcow2 file destroy it.
     CheckConstraint("NOT multiattach OR format = 'raw'", name="shared_is_raw"),
     CheckConstraint("(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name="live"),
@@ -179,7 +195,7 @@ snapshots = Table(
     #: 1 until the snapshot is a tombstone.
     Column("live", Integer),
     CheckConstraint("size_gib > 0", name="size"),
-    CheckConstraint("format IN ('raw', 'qcow2')", name="format"),
+    CheckConstraint("format IN ('raw', 'qcow2', 'luks')", name="format"),
     CheckConstraint("(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name="live"),
     #: A volume outlives its snapshots.
     ForeignKeyConstraint(["volume_id", "live"], ["volumes.id", "volumes.live"], name="fk_snapshots_volume"),
