@@ -126,7 +126,8 @@ class Rig:
     async def start(self, *disks: DiskSpec) -> str:
         """A running server with these disks; returns its id."""
         server_id = await self.define(*disks)
-        await self.hypervisor.start_server(server_id)
+        passphrases = {disk.alias: disk.passphrase for disk in disks if disk.passphrase is not None}
+        await self.hypervisor.start_server(server_id, passphrases)
         return server_id
 
     async def define(self, *disks: DiskSpec) -> str:

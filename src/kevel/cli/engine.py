@@ -24,6 +24,7 @@ from kevel.control.paths import PathWorker
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.snapshot_worker import SnapshotWorker
+from kevel.control.volume_keys import KeyRing
 from kevel.control.volume_worker import VolumeWorker
 from kevel.domain.limits import Limits
 from kevel.host.agent import Agent
@@ -61,8 +62,9 @@ class Workers:
         self.old_flow = OldFlow(runtime, self.external)
         self.hosts = Hosts(runtime, backends, sealer, limits)
         self._paths = PathWorker(runtime, backends, sealer, limits)
+        self.keys = KeyRing(sealer, runtime.ids)
         copies = Copies(runtime)
-        self._volumes = VolumeWorker(runtime, backends, copies, images)
+        self._volumes = VolumeWorker(runtime, backends, copies, images, self.keys)
         self._snapshots = SnapshotWorker(runtime, backends, copies)
         self._deadlines = Deadlines(runtime, limits)
         self._looks = {

@@ -168,7 +168,14 @@ async def running(
         )
         images, flavors = Images(runtime, image_files, limits), Flavors(runtime)
         await images.open()
-        volumes = Volumes(runtime, backend, limits, host=config.host, availability_zone=config.availability_zone)
+        volumes = Volumes(
+            runtime,
+            backend,
+            limits,
+            host=config.host,
+            availability_zone=config.availability_zone,
+            keys=engine.workers.keys,
+        )
         services = Services(
             runtime=runtime,
             identity=Identity(runtime, token_lifetime_s=int(limits.token_lifetime_s)),

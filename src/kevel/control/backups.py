@@ -12,6 +12,7 @@ import msgspec
 from kevel.control.placing import check_backups_taken
 from kevel.control.runtime import Runtime
 from kevel.control.snapshots import check_copyable, copy_deadline
+from kevel.control.volume_keys import refuse_encrypted
 from kevel.control.volumes import NewVolume, Volumes
 from kevel.domain.errors import Invalid, StepError
 from kevel.domain.limits import Limits
@@ -203,6 +204,7 @@ def _create(
     check_backups_taken(tx)
     view = view_volume(tx, find_volume(tx, new.volume_id, actor))
     volume = view.volume
+    refuse_encrypted(volume, "backed up")
     snapshot = _find_snapshot(tx, actor, new, volume)
     if snapshot is None:
         _check_volume(view, force=new.force)
@@ -371,6 +373,7 @@ def _restore(tx: Tx, actor: Actor, backup_id: str, volume_id: str, *, at: int, l
     view = view_volume(tx, find_volume(tx, volume_id, actor))
     if view.status not in _RESTORABLE_TO or view.attachments:
         raise Invalid(f"Invalid volume: volume {volume_id} is {view.status}; to be restored to it has to be available.")
+    refuse_encrypted(view.volume, "restored to")
     backup = rows.find_restorable(tx, backup_id, actor, view.volume.size_gib)
     change_volume(tx, volume_id, fault=None, updated_at=at)
     deadline_at = copy_deadline(limits, view.volume.size_gib, at)

@@ -14,6 +14,7 @@ from kevel.control.volume_images import (
     find_image_source,
     remove_image_metadata,
 )
+from kevel.control.volume_keys import refuse_encrypted
 from kevel.domain.errors import Conflict, Invalid
 from kevel.domain.images import Image
 from kevel.domain.limits import Limits
@@ -130,6 +131,7 @@ def _reimage(tx: Tx, actor: Actor, volume_id: str, image_id: str, *, limits: Lim
         )
     if not view.volume.made:
         raise Invalid(f"Invalid volume: volume {volume_id} was never made; delete it and create another one.")
+    refuse_encrypted(view.volume, "reimaged")
     image = find_image_source(tx, actor, image_id, view.volume.size_gib)
     args = {
         "source": "image",
@@ -160,6 +162,7 @@ def _upload(
             f"Invalid volume: Volume {volume_id} status must be {' or '.join(allowed)}, but current status is: "
             f"{view.status}."
         )
+    refuse_encrypted(view.volume, "written out as an image")
     check_copyable(tx, volume_id)
     image = enter_image(
         tx,

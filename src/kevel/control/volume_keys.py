@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from kevel.control.secrets import Sealer
-from kevel.domain.encryption import Passphrase, VolumeKey
-from kevel.domain.errors import StepNever
+from kevel.domain.encryption import Passphrase, VolumeKey, choose_key_bits
+from kevel.domain.errors import Invalid, StepNever
+from kevel.domain.model import Volume
 from kevel.runtime.ports import Ids
-from kevel.store.volume_keys import KEY_SEAL, SealedKey
+from kevel.store.transactions import Tx
+from kevel.store.volume_keys import KEY_SEAL, SealedKey, insert_key
+from kevel.store.volume_types import VolumeType, load_encryption
 
 _FIELD: Final = "passphrase"
 
@@ -32,3 +37,47 @@ class KeyRing:
             raise StepNever("The volume's key is destroyed.")
         word = self._sealer.open(f"{KEY_SEAL}{key.id}", key.sealed)[_FIELD]
         return VolumeKey(passphrase=Passphrase(word), bits=key.key_bits)
+
+
+def choose_key(
+    tx: Tx,
+    volume_type: VolumeType,
+    *,
+    copied: bool,
+    source_key_id: str | None,
+    drawn: SealedKey | None,
+) -> str | None:
+    """The id of the key of a new volume of the type; None: it is not encrypted.
+
+    `copied`: it is made from something; `source_key_id`: which is encrypted with that key. Raises Invalid for what
+    would have to be encrypted or decrypted on the way, and for an encryption that Kevel cannot do.
+    """
+    encryption = load_encryption(tx, volume_type.id)
+    if encryption is None:
+        if source_key_id is not None:
+            raise Invalid(f"The source is encrypted, and volumes of the type {volume_type.name} are not.")
+        return None
+    bits = choose_key_bits(
+        provider=encryption.provider,
+        cipher=encryption.cipher,
+        key_size=encryption.key_size,
+        control_location=encryption.control_location,
+    )
+    if volume_type.multiattach:
+        raise Invalid(f"Volumes of the type {volume_type.name} are shared; Kevel shares no encrypted volumes.")
+    if copied:
+        if source_key_id is None:
+            raise Invalid(
+                f"Volumes of the type {volume_type.name} are encrypted, and the source is not: make an empty one."
+            )
+        return source_key_id
+    if drawn is None:
+        raise Invalid("Kevel has no key store here, so it makes no encrypted volumes.")
+    insert_key(tx, msgspec.structs.replace(drawn, key_bits=bits))
+    return drawn.id
+
+
+def refuse_encrypted(volume: Volume, what: str) -> None:
+    """Raise Invalid for an encrypted volume, of which that cannot be done."""
+    if volume.encryption_key_id is not None:
+        raise Invalid(f"Invalid volume: volume {volume.id} is encrypted; it cannot be {what}.")

@@ -32,6 +32,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     bootable: bool = False
     image_metadata: dict[str, str] | None = None
+    #: What opens the source, if it is encrypted.
+    encryption_key_id: str | None = None
     #: As `kevel.store.operations.begin_operation` has them.
     reads: str | None = None
     args: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -87,6 +89,7 @@ def _from_snapshot(tx: Tx, actor: Actor, snapshot_id: str, size_gib: int | None)
         size_gib=size_gib or snapshot.size_gib,
         volume_type_id=None if volume is None else volume.volume_type_id,
         snapshot_id=snapshot.id,
+        encryption_key_id=None if volume is None else volume.encryption_key_id,
         bootable=snapshot.bootable,
         image_metadata=snapshot.image_metadata,
         reads=snapshot.id,
@@ -108,6 +111,7 @@ def _from_volume(tx: Tx, actor: Actor, volume_id: str, size_gib: int | None) -> 
         size_gib=size_gib or volume.size_gib,
         volume_type_id=volume.volume_type_id,
         source_volume_id=volume.id,
+        encryption_key_id=volume.encryption_key_id,
         bootable=volume.bootable,
         image_metadata=volume.image_metadata,
         reads=volume.id,

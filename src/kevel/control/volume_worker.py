@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 import structlog
 
 from kevel.control.copies import COPIED, WAIT_S, Copies, copy_counts
 from kevel.control.runtime import Runtime
 from kevel.control.volume_copies import VolumeCopies, copies
 from kevel.control.volume_images import drop_image, fill_image
+from kevel.control.volume_keys import KeyRing
 from kevel.domain.errors import StaleWrite, StepError, StepNever
 from kevel.domain.ladder import Rung
 from kevel.domain.messages import OF_OPERATION
@@ -29,6 +31,7 @@ from kevel.store.messages import add_message
 from kevel.store.operations import finish_operation, is_read, note_error, unfinished
 from kevel.store.snapshots import live_snapshots
 from kevel.store.transactions import Tx
+from kevel.store.volume_keys import destroy_unused_key, load_key
 from kevel.store.volumes import (
     change_volume,
     load_volume,
@@ -47,11 +50,17 @@ class VolumeWorker:
     """Looks at volumes for `kevel.runtime.reconciler`."""
 
     def __init__(
-        self, runtime: Runtime, backends: Mapping[str, Backend], copies: Copies, images: ImageFiles | None = None
+        self,
+        runtime: Runtime,
+        backends: Mapping[str, Backend],
+        copies: Copies,
+        images: ImageFiles | None = None,
+        keys: KeyRing | None = None,
     ) -> None:
         self._runtime = runtime
         self._backends = backends
         self._copies = VolumeCopies(runtime, copies, images)
+        self._keys = keys
 
     async def unfinished(self) -> list[str]:
         """Volumes in the middle of something: looked at after a start and by every sweep."""
@@ -111,6 +120,7 @@ class VolumeWorker:
             size_gib = int(operation.args["size_gib"])
         file = VolumeFile(volume_id=volume.id, size_bytes=size_gib * GIB, format=volume.format)
         if operation.kind is OperationKind.CREATING:
+            file = await self._add_key(file, volume)
             with failpoints.around("create_volume"):
                 await backend.create_volume(file)
         elif operation.kind is OperationKind.EXTENDING:
@@ -122,6 +132,13 @@ class VolumeWorker:
             with failpoints.around("delete_volume"):
                 await backend.delete_volume(file)
         return None
+
+    async def _add_key(self, file: VolumeFile, volume: Volume) -> VolumeFile:
+        """The file with what an encrypted one is made with."""
+        if volume.encryption_key_id is None or self._keys is None:
+            return file
+        sealed = await self._runtime.store.read(load_key, volume.encryption_key_id)
+        return msgspec.structs.replace(file, key=self._keys.open(sealed))
 
     async def _copy(self, backend: Backend, volume: Volume, operation: Operation) -> Again | None:
         if operation.kind is OperationKind.CREATING:
@@ -176,6 +193,9 @@ def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:
         _grow(tx, operation, at)
     else:
         change_volume(tx, operation.subject_id, deleted_at=at, updated_at=at, live=None)
+        volume = load_volume(tx, operation.subject_id)
+        if volume is not None and volume.encryption_key_id is not None:
+            destroy_unused_key(tx, volume.encryption_key_id, at=at)
 
 
 def _check_copy(tx: Tx, operation: Operation) -> None:

@@ -11,6 +11,7 @@ from kevel.control.placing import Place, check_fits, check_not_frozen, fail_plac
 from kevel.control.runtime import Runtime
 from kevel.control.snapshots import check_deletable, copy_deadline
 from kevel.control.status_resets import reset_status, status_beneath
+from kevel.control.volume_keys import KeyRing, choose_key
 from kevel.control.volume_metadata import check_metadata, put_metadata, remove_metadata
 from kevel.control.volume_sources import find_origin
 from kevel.control.volume_types import resolve_type
@@ -28,8 +29,9 @@ from kevel.store.operations import begin_operation
 from kevel.store.quotas import check_room_for
 from kevel.store.snapshots import begin_delete_snapshot, live_snapshots, view_snapshots
 from kevel.store.transactions import Tx
+from kevel.store.volume_keys import SealedKey
 from kevel.store.volume_lists import Page, Summary, VolumeFilter, VolumePage, VolumeView, view_volume
-from kevel.store.volume_types import load_encryption, load_type
+from kevel.store.volume_types import TypeEncryption, load_encryption, load_type
 from kevel.store.volumes import (
     begin_delete,
     change_volume,
@@ -83,11 +85,19 @@ class Volumes:
     """Volumes of one pool."""
 
     def __init__(
-        self, runtime: Runtime, backend: Backend, limits: Limits, *, host: str, availability_zone: str
+        self,
+        runtime: Runtime,
+        backend: Backend,
+        limits: Limits,
+        *,
+        host: str,
+        availability_zone: str,
+        keys: KeyRing | None = None,
     ) -> None:
         self._runtime = runtime
         self._backend = backend
         self._limits = limits
+        self._keys = keys
         self.host = host
         self.availability_zone = availability_zone
 
@@ -99,19 +109,25 @@ class Volumes:
         """Enter a volume and start to make it. Raises OverLimit, and then nothing is left of it."""
         room = await self.measure_room()
         runtime = self._runtime
+        at = runtime.clock.now_us()
         return await runtime.store.write(
             enter_volume,
             actor,
             new,
             room,
             volume_id=runtime.ids.uuid(),
+            key=None if self._keys is None else self._keys.draw(at=at),
             availability_zone=self.availability_zone,
-            at=runtime.clock.now_us(),
+            at=at,
         )
 
     async def get(self, actor: Actor, volume_id: str) -> VolumeView:
         """The volume; NotFound."""
         return await self._runtime.store.read_point(_get, actor, volume_id)
+
+    async def encryption(self, actor: Actor, volume_id: str) -> tuple[str | None, TypeEncryption | None]:
+        """The id of the volume's key, and how its type is encrypted; NotFound."""
+        return await self._runtime.store.read_point(_get_encryption, actor, volume_id)
 
     async def list(self, wanted: VolumeFilter, page: Page) -> VolumePage:
         """One page of the volumes that match; the caller has put the actor's project into the filter."""
@@ -244,7 +260,15 @@ class PoolRoom(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def enter_volume(
-    tx: Tx, actor: Actor, new: NewVolume, room: PoolRoom, *, volume_id: str, availability_zone: str, at: int
+    tx: Tx,
+    actor: Actor,
+    new: NewVolume,
+    room: PoolRoom,
+    *,
+    volume_id: str,
+    availability_zone: str,
+    at: int,
+    key: SealedKey | None = None,
 ) -> VolumeView:
     """Enter a volume and start to make it."""
     origin = find_origin(
@@ -260,8 +284,6 @@ def enter_volume(
     volume_type = resolve_type(tx, new.type_ref or origin.volume_type_id, actor)
     check_size(volume_type.name, volume_type.extra_specs, size_gib)
     check_zone(volume_type.name, volume_type.extra_specs, new.availability_zone or availability_zone)
-    if load_encryption(tx, volume_type.id) is not None:
-        raise Invalid(f"Volumes of the type {volume_type.name} are to be encrypted, and Kevel encrypts no volumes yet.")
     if new.availability_zone not in (None, availability_zone):
         raise Invalid(
             f"Availability zone '{new.availability_zone}' is invalid; volumes are made in '{availability_zone}'."
@@ -272,6 +294,10 @@ def enter_volume(
     _check_room(tx, room, size_gib)
     if new.group_id is not None:
         check_group_takes(tx, actor, new.group_id, volume_type.id)
+    copied, opens = origin.reads is not None or origin.backup is not None, origin.encryption_key_id
+    key_id = choose_key(tx, volume_type, copied=copied, source_key_id=opens, drawn=key)
+    # Guests that share a qcow2 file would destroy it.
+    clear_format = "raw" if volume_type.multiattach else room.volume_format
     volume = Volume(
         id=volume_id,
         project_id=actor.project_id,
@@ -281,8 +307,8 @@ def enter_volume(
         size_gib=size_gib,
         volume_type_id=volume_type.id,
         backend=room.backend,
-        # Guests that share a qcow2 file would destroy it.
-        format="raw" if volume_type.multiattach else room.volume_format,
+        format=clear_format if key_id is None else "luks",
+        encryption_key_id=key_id,
         availability_zone=availability_zone,
         metadata=origin.metadata | new.metadata,
         bootable=origin.bootable,
@@ -343,6 +369,11 @@ def _check_room(tx: Tx, room: PoolRoom, more_gib: int) -> None:
 
 def _get(tx: Tx, actor: Actor, volume_id: str) -> VolumeView:
     return view_volume(tx, find_volume(tx, volume_id, actor))
+
+
+def _get_encryption(tx: Tx, actor: Actor, volume_id: str) -> tuple[str | None, TypeEncryption | None]:
+    volume = find_volume(tx, volume_id, actor)
+    return volume.encryption_key_id, load_encryption(tx, volume.volume_type_id)
 
 
 def _update(tx: Tx, actor: Actor, volume_id: str, changes: dict[str, Any], at: int) -> VolumeView:

@@ -118,12 +118,14 @@ class VolumeFiles:
                 os.close(fd)
 
     def find(self, file: PoolFile) -> LocalFile:
-        """The file, which is there and safe. Raises StepNever."""
+        """The file, which is there and safe, to be read. Raises StepNever; an encrypted one is for its guest alone."""
+        _refuse_encrypted(file)
         size_bytes = self.prove(file)
         return LocalFile(path=str(self.root / _name(file)), format=file.format, size_bytes=size_bytes)
 
     def make_target(self, file: PoolFile, suffix: str = _TARGET) -> LocalFile:
-        """An empty raw file under a temporary name, for somebody else to write."""
+        """An empty raw file under a temporary name, for somebody else to write. Raises StepNever for a luks file."""
+        _refuse_encrypted(file)
         with _storage_errors(_title(file)), self._open_root() as root:
             target = f".{_name(file)}{suffix}"
             _unlink(root, target)
@@ -352,6 +354,11 @@ def _check_ours(fd: int, title: str) -> None:
 
 def _foreign(title: str) -> str:
     return f"What is in the place of {title} is not a file that Kevel made."
+
+
+def _refuse_encrypted(file: PoolFile) -> None:
+    if file.format == "luks":
+        raise StepNever(f"{_title(file).capitalize()} is encrypted; its contents are for its guest alone.")
 
 
 def _enlarge(fd: int, file: PoolFile | ImageFile) -> None:

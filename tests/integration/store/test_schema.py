@@ -134,6 +134,7 @@ WORLD: dict[str, dict[str, object]] = {
         "key_hash": "h",
         "created_at": 1,
     },
+    "volume_keys": {"id": "key", "sealed": b"sealed", "key_bits": 512, "created_at": 1},
     "volumes": {
         "id": "volume",
         "project_id": "project",
@@ -415,6 +416,24 @@ QUOTA_CASES = [
     ),
 ]
 
+KEY_CASES = [
+    Case(
+        "ck_volume_keys_destroyed",
+        "a key is there or destroyed",
+        ("UPDATE volume_keys SET sealed = NULL", "UPDATE volume_keys SET destroyed_at = 5"),
+        ("UPDATE volume_keys SET sealed = NULL, destroyed_at = 5",),
+    ),
+    Case(
+        "ck_volumes_encrypted",
+        "what is encrypted has a key, and what has a key is plugged as nothing else",
+        (
+            "UPDATE volumes SET format = 'luks'",
+            "UPDATE volumes SET encryption_key_id = 'key'",
+        ),
+        ("UPDATE volumes SET format = 'luks', encryption_key_id = 'key'",),
+    ),
+]
+
 COPY_CASES = [
     Case(
         "ck_copies_state",
@@ -556,6 +575,7 @@ CASES = [
     *TYPE_CASES,
     *QUOTA_CASES,
     *COPY_CASES,
+    *KEY_CASES,
     *EXTERNAL_CASES,
     Case(
         "one_holder",
@@ -1134,7 +1154,7 @@ FOREIGN_KEYS = [
     for table in metadata.sorted_tables
     for constraint in table.foreign_key_constraints
     for column in constraint.columns
-    if column.name not in ("live", "shared", "agent")
+    if column.name not in ("live", "shared", "agent", "encryption_key_id")
 ]
 
 
@@ -1142,6 +1162,11 @@ FOREIGN_KEYS = [
 def test_a_row_refers_to_rows_that_are_there(world: Connection, table: str, column: str) -> None:
     with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"):
         world.exec_driver_sql(f"UPDATE {table} SET {column} = 'nowhere'")
+
+
+def test_an_encrypted_volume_has_a_key_that_is_there(world: Connection) -> None:
+    with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"):
+        world.exec_driver_sql("UPDATE volumes SET format = 'luks', encryption_key_id = 'nowhere'")
 
 
 def test_an_agent_is_one_of_a_host_that_is_there(world: Connection) -> None:

@@ -32,6 +32,7 @@ from kevel.control.snapshots import Snapshots
 from kevel.control.transfers import Transfers
 from kevel.control.type_encryptions import TypeEncryptions
 from kevel.control.volume_contents import VolumeContents
+from kevel.control.volume_keys import KeyRing
 from kevel.control.volume_services import VolumeServices
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volume_worker import VolumeWorker
@@ -89,13 +90,14 @@ class World:
         self.runtime = runtime
         self.pool = pool
         self.root = root
-        self.volumes = Volumes(runtime, pool, limits, host=HOST, availability_zone="nova")
+        self.keys = KeyRing(Sealer(bytes(64)), runtime.ids)
+        self.volumes = Volumes(runtime, pool, limits, host=HOST, availability_zone="nova", keys=self.keys)
         self.types = VolumeTypes(runtime)
         self.attachments = Attachments(runtime, {"local": pool}, Sealer(bytes(64)), limits)
         self.image_files = ImageFiles(root.parent)
         self.images = Images(runtime, self.image_files, limits)
         self.copies = Copies(runtime)
-        self.worker = VolumeWorker(runtime, {"local": pool}, self.copies, self.image_files)
+        self.worker = VolumeWorker(runtime, {"local": pool}, self.copies, self.image_files, self.keys)
         self.snapshot_worker = SnapshotWorker(runtime, {"local": pool}, self.copies)
         self.external = External(runtime, {"local": pool}, Sealer(bytes(64)), limits)
         self.old_flow = OldFlow(runtime, self.external)

@@ -264,6 +264,7 @@ async def test_encryption_is_for_admins_and_unknown_types_have_none(world: World
 async def test_a_volume_that_is_to_be_encrypted_is_never_made_plain(world: World) -> None:
     type_id = await make_type(world, "sealed")
     await encrypt(world, type_id, **LUKS)
-    message(await world.ask(volume_type="sealed"), 400)
+    sealed_id = await world.make(volume_type="sealed")
+    assert (await world.get(f"/volumes/{sealed_id}", "volume"))["encrypted"] is True
     volume_id = await world.make()
     message(await world.act(volume_id, "os-retype", {"new_type": "sealed"}), 400)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import GIB, ServerGoal, ServerRung
@@ -285,6 +286,42 @@ async def test_limits_that_change_reach_the_guest_and_the_definition(tune: DiskT
         server = world.hypervisor.servers["server"]
         await until(lambda: server.live[ALIAS].tune == server.persistent[ALIAS].tune == tune)
         assert world.control.path.rung is Rung.PLUGGED
+
+
+SEALED: dict[str, Any] = {"volume_format": "luks", "passphrase": Passphrase("of this volume")}
+
+
+async def test_an_encrypted_volume_is_plugged_with_its_key_and_its_server_starts_with_it() -> None:
+    world = World()
+    async with world.running():
+        await world.attach(**SEALED)
+        assert world.hypervisor.servers["server"].live[ALIAS].source_format == "luks"
+        world.control.change_server(goal=ServerGoal.STOPPED)
+        await until(lambda: not world.hypervisor.live())
+        world.control.change_server(goal=ServerGoal.RUNNING)
+        await until(world.hypervisor.live)
+        assert world.control.failures == []
+
+
+async def test_a_volume_recorded_as_encrypted_is_never_plugged_without_its_key() -> None:
+    world = World()
+    async with world.running():
+        world.control.put(assigned_path(rung=Rung.CONNECTED, volume_format="luks"))
+        await until(lambda: world.control.failures)
+        assert world.control.failures == [("plug_failed", True)]
+        assert not world.hypervisor.live()
+        assert not world.hypervisor.persistent()
+
+
+async def test_a_disk_that_is_plugged_unopened_is_not_taken_for_the_encrypted_volume() -> None:
+    world = World()
+    async with world.running():
+        await world.attach(**SEALED)
+        server = world.hypervisor.servers["server"]
+        server.live[ALIAS] = msgspec.structs.replace(server.live[ALIAS], source_format="raw")
+        world.hypervisor._listener(Event(kind=EventKind.RECONNECTED, server_id=""))
+        await until(lambda: world.control.failures)
+        assert world.control.failures == [("plug_failed", True)]
 
 
 async def test_limits_that_somebody_else_took_off_are_put_back_at_the_next_look() -> None:

@@ -49,7 +49,7 @@ class Volume(Answer, kw_only=True):
     links: list[Link]
     user_id: str
     bootable: Literal["true", "false"]
-    encrypted: Literal[False]
+    encrypted: bool
     replication_status: None
     consistencygroup_id: None
     multiattach: bool
@@ -62,6 +62,7 @@ class Volume(Answer, kw_only=True):
     cluster_name: UnsetType | None = UNSET
     consumes_quota: bool | UnsetType = UNSET
     volume_type_id: str | UnsetType | None = UNSET
+    encryption_key_id: str | UnsetType = UNSET
     volume_image_metadata: dict[str, str] | UnsetType = UNSET
     migration_status: UnsetType | None = UNSET
     host: str | UnsetType | None = field(name="os-vol-host-attr:host", default=UNSET)
@@ -136,9 +137,13 @@ class Version(Answer, kw_only=True):
 
 
 class EncryptionKey(Answer, kw_only=True):
-    """No volume is encrypted."""
+    """How a volume is encrypted; of one that is not, only that it has no key."""
 
-    encryption_key_id: None
+    encryption_key_id: str | None
+    provider: str | UnsetType = UNSET
+    cipher: str | UnsetType | None = UNSET
+    key_size: int | UnsetType | None = UNSET
+    control_location: str | UnsetType = UNSET
 
 
 VERSIONS: Final = name_answer("versions", list[Version])

@@ -31,6 +31,7 @@ class VolumeShower:
         if version >= Version(3, 65):
             self._extra["consumes_quota"] = True
         self._shows_group = version >= Version(3, 13)
+        self._shows_key_id = version >= Version(3, 64)
         self._shows_type_id = version >= Version(3, 63)
 
     def summary(self, view: VolumeView) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class VolumeShower:
             "links": self._links(volume.id),
             "user_id": volume.user_id,
             "bootable": "true" if volume.bootable else "false",
-            "encrypted": False,
+            "encrypted": volume.encryption_key_id is not None,
             "replication_status": None,
             "consistencygroup_id": None,
             "multiattach": volume.multiattach,
@@ -81,6 +82,8 @@ class VolumeShower:
         }
         if self._shows_group:
             shown["group_id"] = volume.group_id
+        if self._shows_key_id and volume.encryption_key_id is not None:
+            shown["encryption_key_id"] = volume.encryption_key_id
         if self._shows_type_id:
             shown["volume_type_id"] = volume.volume_type_id
         if self._admin:

@@ -146,9 +146,12 @@ async def force_delete_volume(call: Call) -> Reply:
 
 
 async def show_encryption(call: Call) -> Reply:
-    """No volume is encrypted."""
-    await call.services.volumes.get(call.actor, call.path["volume_id"])
-    return Reply(body={"encryption_key_id": None})
+    """How the volume is encrypted, without what opens it."""
+    key_id, encryption = await call.services.volumes.encryption(call.actor, call.path["volume_id"])
+    if key_id is None or encryption is None:
+        return Reply(body={"encryption_key_id": key_id})
+    shown = {name: getattr(encryption, name) for name in ("provider", "cipher", "key_size", "control_location")}
+    return Reply(body={"encryption_key_id": key_id, **shown})
 
 
 async def list_metadata(call: Call) -> Reply:

@@ -317,6 +317,16 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", "volume_id", name=op.f("uq_transfers_id_volume_id")),
     )
     op.create_table(
+        "volume_keys",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("key_bits", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("destroyed_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("(sealed IS NULL) = (destroyed_at IS NOT NULL)", name=op.f("ck_volume_keys_destroyed")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_volume_keys")),
+    )
+    op.create_table(
         "volume_services",
         sa.Column("host", sa.Text(), nullable=False),
         sa.Column("binary", sa.Text(), nullable=False),
@@ -619,17 +629,22 @@ def upgrade() -> None:
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("group_id", sa.Text(), nullable=True),
         sa.Column("transfer_id", sa.Text(), nullable=True),
+        sa.Column("encryption_key_id", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=True),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.Column("live", sa.Integer(), nullable=True),
+        sa.CheckConstraint("(format = 'luks') = (encryption_key_id IS NOT NULL)", name=op.f("ck_volumes_encrypted")),
         sa.CheckConstraint("NOT multiattach OR format = 'raw'", name=op.f("ck_volumes_shared_is_raw")),
-        sa.CheckConstraint("format IN ('raw', 'qcow2')", name=op.f("ck_volumes_format")),
+        sa.CheckConstraint("format IN ('raw', 'qcow2', 'luks')", name=op.f("ck_volumes_format")),
         sa.CheckConstraint(
             "(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_volumes_live")
         ),
         sa.CheckConstraint("size_gib > 0", name=op.f("ck_volumes_size")),
         sa.CheckConstraint("transfer_id IS NULL OR live IS NOT NULL", name=op.f("ck_volumes_transfer_of_live")),
+        sa.ForeignKeyConstraint(
+            ["encryption_key_id"], ["volume_keys.id"], name=op.f("fk_volumes_encryption_key_id_volume_keys")
+        ),
         sa.ForeignKeyConstraint(["group_id"], ["groups.id"], name=op.f("fk_volumes_group_id_groups")),
         sa.ForeignKeyConstraint(
             ["transfer_id", "id"],
@@ -810,7 +825,7 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=True),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.Column("live", sa.Integer(), nullable=True),
-        sa.CheckConstraint("format IN ('raw', 'qcow2')", name=op.f("ck_snapshots_format")),
+        sa.CheckConstraint("format IN ('raw', 'qcow2', 'luks')", name=op.f("ck_snapshots_format")),
         sa.CheckConstraint(
             "(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_snapshots_live")
         ),
