@@ -233,8 +233,8 @@ class User:
         if book is None:
             self.attach()
             return
-        self._ask_counted(book)
         (server_id,) = book.places
+        self._ask_counted(book)
         path = f"{COMPUTE}/servers/{server_id}/os-volume_attachments/{book.volume_id}"
         self._promise(book.places, FREE, lambda: self._send("DELETE", path))
         if self.dice.random() < 0.6:
