@@ -45,7 +45,14 @@ ASKED_BY_NOBODY: Final = tuple(
 )
 UNREACHABLE: Final = tuple(
     f"{effect}.{moment}"
-    for effect in ("export_volume", "revoke_export", *ASKED_BY_NOBODY)
+    for effect in (
+        "export_volume",
+        "revoke_export",
+        "create_backup",
+        "restore_backup",
+        "delete_backup",
+        *ASKED_BY_NOBODY,
+    )
     for moment in ("begin", "done")
 )
 KEVEL, START, WORKER, GUEST, POWER, FULL = "kevel", "start", "worker", "guest", "power", "full"

@@ -327,7 +327,8 @@ def enter_volume(
         deleted_at=None,
     )
     insert_volume(tx, volume)
-    if origin.backup is not None:
+    refusal = find_refusal(tx, volume_type, room.place)
+    if origin.backup is not None and refusal is None:
         deadline_at = copy_deadline(room.limits, size_gib, at)
         begin_restore(tx, origin.backup, volume_id, request_id=actor.request_id, at=at, deadline_at=deadline_at)
         return view_volume(tx, volume)
@@ -344,7 +345,6 @@ def enter_volume(
         at=at,
         deadline_at=copy_deadline(room.limits, size_gib, at) if origin.reads is not None else at + room.timeout_us,
     )
-    refusal = find_refusal(tx, volume_type, room.place)
     if refusal is not None:
         fail_placement(tx, volume, refusal, at)
         return _get(tx, actor, volume_id)

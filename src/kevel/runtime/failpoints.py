@@ -42,6 +42,8 @@ STORAGE_EFFECTS: Final = (
     "connect_volume",
     "disconnect_volume",
 )
+#: What is done in the backups' directory.
+BACKUP_EFFECTS: Final = ("create_backup", "restore_backup", "delete_backup")
 #: What the hypervisor is asked to do.
 HYPERVISOR_EFFECTS: Final = (
     "define_server",
@@ -61,7 +63,11 @@ HYPERVISOR_EFFECTS: Final = (
 CHILD: Final = "child."
 #: `commit`: around COMMIT in the store's writer. `answer`: an answer is ready, what it says is stored, nothing is sent.
 NAMES: Final = (
-    *(f"{effect}.{moment}" for effect in (*STORAGE_EFFECTS, *HYPERVISOR_EFFECTS) for moment in ("begin", "done")),
+    *(
+        f"{effect}.{moment}"
+        for effect in (*STORAGE_EFFECTS, *BACKUP_EFFECTS, *HYPERVISOR_EFFECTS)
+        for moment in ("begin", "done")
+    ),
     *(f"{CHILD}{effect}.{moment}" for effect in HYPERVISOR_EFFECTS for moment in ("begin", "done")),
     "commit.begin",
     "commit.done",

@@ -28,16 +28,16 @@ VOLUME_ARG: Final = "volume_id"
 #: What a list can be sorted by, under Cinder's names.
 SORT_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
     "id": backups.c.id,
-    "name": backups.c.name,
-    "display_name": backups.c.name,
-    "description": backups.c.description,
+    "name": func.coalesce(backups.c.name, ""),
+    "display_name": func.coalesce(backups.c.name, ""),
+    "description": func.coalesce(backups.c.description, ""),
     "size": backups.c.size_gib,
     "volume_id": backups.c.volume_id,
     "availability_zone": backups.c.availability_zone,
-    "container": backups.c.container,
+    "container": func.coalesce(backups.c.container, ""),
     "data_timestamp": backups.c.data_at,
     "created_at": backups.c.created_at,
-    "updated_at": backups.c.updated_at,
+    "updated_at": func.coalesce(backups.c.updated_at, 0),
 }
 
 _COLUMNS = row_columns(backups, Backup)

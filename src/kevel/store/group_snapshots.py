@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, update
 
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor, Snapshot
@@ -49,11 +49,11 @@ class GroupSnapshotView(msgspec.Struct, frozen=True, kw_only=True):
 #: What a list can be sorted by, under Cinder's names.
 SORT_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
     "id": group_snapshots.c.id,
-    "name": group_snapshots.c.name,
-    "description": group_snapshots.c.description,
+    "name": func.coalesce(group_snapshots.c.name, ""),
+    "description": func.coalesce(group_snapshots.c.description, ""),
     "group_id": group_snapshots.c.group_id,
     "created_at": group_snapshots.c.created_at,
-    "updated_at": group_snapshots.c.updated_at,
+    "updated_at": func.coalesce(group_snapshots.c.updated_at, 0),
 }
 
 _WITH_SNAPSHOTS = select(snapshots.c.group_snapshot_id).where(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 
 from kevel.store.pages import Listed, list_page
 from kevel.store.schema.groups import group_types, groups
@@ -31,10 +31,10 @@ class GroupType(msgspec.Struct, frozen=True, kw_only=True):
 SORT_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
     "id": group_types.c.id,
     "name": group_types.c.name,
-    "description": group_types.c.description,
+    "description": func.coalesce(group_types.c.description, ""),
     "is_public": group_types.c.is_public,
     "created_at": group_types.c.created_at,
-    "updated_at": group_types.c.updated_at,
+    "updated_at": func.coalesce(group_types.c.updated_at, 0),
 }
 
 _LIVE = select(*row_columns(group_types, GroupType)).where(group_types.c.deleted_at.is_(None))

@@ -58,12 +58,12 @@ class GroupView(msgspec.Struct, frozen=True, kw_only=True):
 #: What a list can be sorted by, under Cinder's names.
 SORT_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
     "id": groups.c.id,
-    "name": groups.c.name,
-    "description": groups.c.description,
+    "name": func.coalesce(groups.c.name, ""),
+    "description": func.coalesce(groups.c.description, ""),
     "availability_zone": groups.c.availability_zone,
     "group_type_id": groups.c.group_type_id,
     "created_at": groups.c.created_at,
-    "updated_at": groups.c.updated_at,
+    "updated_at": func.coalesce(groups.c.updated_at, 0),
 }
 
 _WITH_VOLUMES = select(volumes.c.group_id).where(volumes.c.group_id.is_not(None), volumes.c.live == LIVE)

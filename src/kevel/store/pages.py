@@ -1,4 +1,8 @@
-"""One page of a list whose rows are small: ids in order first, then the rows chunk by chunk until the page is full."""
+"""One page of a list, at a cost that grows with the page and not with what is beyond it.
+
+The ids come in order, from behind the marker on, and the rows by their ids. What no column holds is matched on the
+rows, chunk by chunk until the page is full.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Select
+from sqlalchemy import ColumnElement, Select, and_, func, or_
 
 from kevel.domain.errors import NotFound
 from kevel.store.transactions import Tx
@@ -15,7 +19,7 @@ from kevel.store.volume_lists import Page
 
 T = TypeVar("T")
 
-#: Rows read together.
+#: Rows read together where some of them do not match.
 CHUNK_ROWS: Final = 500
 
 
@@ -37,30 +41,69 @@ def list_page(
     *,
     keep: Callable[[T], bool] | None = None,
 ) -> Listed[T]:
-    """One page of what `ids` selects, sorted by `columns`.
+    """One page of what `ids` selects, sorted by `columns`, which are never NULL; "id" is one of them.
 
     `load` reads the rows of some ids, in their order; `keep` matches what no column holds. Raises NotFound for a marker
     that is not in the list.
     """
-    order = (columns[key].desc() if down else columns[key].asc() for key, down in page.sort)
-    found = list(tx.execute(ids.order_by(*order)).scalars())
-    start = 0
-    if page.marker is not None:
-        if page.marker not in found:
-            raise NotFound(f"{page.marker[:64]} could not be found; it was given as the marker of a list.")
-        start = found.index(page.marker) + 1
-    rows = _matching(tx, found[start:], load, keep)
-    shown = list(islice(rows, page.offset, page.offset + page.limit + 1))
+    last = None if page.marker is None else _find_marker(tx, ids, page, columns)
+    skip = page.offset if keep is not None else 0
+    rows = _walk(tx, ids, page, columns, load, last=last, keep=keep)
+    shown = list(islice(rows, skip, skip + page.limit + 1))
     count: int | None = None
-    if page.with_count:
-        count = len(found) if keep is None else sum(1 for _ in _matching(tx, found, load, keep))
+    if page.with_count and keep is None:
+        count = int(tx.execute(ids.with_only_columns(func.count())).scalar_one())
+    elif page.with_count:
+        count = sum(1 for _ in _walk(tx, ids, page, columns, load, last=None, keep=keep))
     return Listed(rows=shown[: page.limit], has_more=len(shown) > page.limit, count=count)
 
 
-def _matching(
-    tx: Tx, ids: Sequence[str], load: Callable[[Tx, Sequence[str]], Sequence[T]], keep: Callable[[T], bool] | None
+def _find_marker(tx: Tx, ids: Select[Any], page: Page, columns: Mapping[str, ColumnElement[Any]]) -> tuple[Any, ...]:
+    row = tx.execute(_with_keys(ids, page, columns).where(columns["id"] == page.marker)).first()
+    if row is None:
+        raise NotFound(f"{str(page.marker)[:64]} could not be found; it was given as the marker of a list.")
+    return tuple(row)[1:]
+
+
+def _with_keys(ids: Select[Any], page: Page, columns: Mapping[str, ColumnElement[Any]]) -> Select[Any]:
+    """The ids with the values that they are sorted by."""
+    keys = (columns[key].label(f"key_{number}") for number, (key, _) in enumerate(page.sort))
+    return ids.with_only_columns(columns["id"], *keys)
+
+
+def _walk(
+    tx: Tx,
+    ids: Select[Any],
+    page: Page,
+    columns: Mapping[str, ColumnElement[Any]],
+    load: Callable[[Tx, Sequence[str]], Sequence[T]],
+    *,
+    last: tuple[Any, ...] | None,
+    keep: Callable[[T], bool] | None,
 ) -> Iterator[T]:
-    for at in range(0, len(ids), CHUNK_ROWS):
-        for row in load(tx, ids[at : at + CHUNK_ROWS]):
+    """What matches, in order, behind the values `last`: read as it is asked for."""
+    chunk = page.limit + 1 if keep is None else CHUNK_ROWS
+    offset = page.offset if keep is None else 0
+    order = (columns[key].desc() if down else columns[key].asc() for key, down in page.sort)
+    ordered = _with_keys(ids, page, columns).order_by(*order).limit(chunk)
+    while True:
+        statement = ordered if last is None else ordered.where(_behind(last, page, columns))
+        found = tx.execute(statement.offset(offset))
+        for row in load(tx, [one[0] for one in found]):
             if keep is None or keep(row):
                 yield row
+        if len(found) < chunk:
+            return
+        last, offset = tuple(found[-1])[1:], 0
+
+
+def _behind(last: tuple[Any, ...], page: Page, columns: Mapping[str, ColumnElement[Any]]) -> ColumnElement[bool]:
+    """What comes after those values in the page's order: where the first that differs is beyond."""
+    cases: list[ColumnElement[bool]] = []
+    same: list[ColumnElement[bool]] = []
+    for (key, down), value in zip(page.sort, last, strict=True):
+        cases.append(and_(*same, columns[key] < value if down else columns[key] > value))
+        same.append(columns[key] == value)
+    (key, down), value = page.sort[0], last[0]
+    # Follows from the cases; the database finds its place in an index by it.
+    return and_(columns[key] <= value if down else columns[key] >= value, or_(*cases))

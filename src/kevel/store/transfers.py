@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, update
 
 from kevel.domain.model import Subject
 from kevel.store.pages import Listed, list_page
@@ -35,8 +35,8 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
 #: What a list can be sorted by, under Cinder's names.
 SORT_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
     "id": transfers.c.id,
-    "name": transfers.c.name,
-    "display_name": transfers.c.name,
+    "name": func.coalesce(transfers.c.name, ""),
+    "display_name": func.coalesce(transfers.c.name, ""),
     "volume_id": transfers.c.volume_id,
     "created_at": transfers.c.created_at,
     "source_project_id": transfers.c.project_id,

@@ -604,3 +604,27 @@ async def test_restoring_needs_room_for_the_volume(world: World) -> None:
     assert (await world.call("PUT", path, {"quota_set": {"volumes": 1}}, caller="admin")).status_code == 200
     message(await restore(world, backup_id), 413)
     assert (await show(world, backup_id))["status"] == "available"
+
+
+async def test_a_volume_that_no_pool_takes_is_in_error_and_its_backup_is_free(world: World) -> None:
+    backup_id = await back_up(world, await world.make())
+    specs = {"name": "elsewhere", "extra_specs": {"volume_backend_name": "mars"}}
+    assert (await world.call("POST", "/types", {"volume_type": specs}, caller="admin")).status_code == 200
+    answer = await world.ask(backup_id=backup_id, volume_type="elsewhere")
+    assert answer.status_code == 202
+    assert await world.status(answer.json()["volume"]["id"]) == "error"
+    assert (await show(world, backup_id))["status"] == "available"
+
+
+async def test_pages_follow_each_other_whatever_they_are_sorted_by(world: World) -> None:
+    volume_id = await world.make()
+    ids = {await back_up(world, volume_id, name=name) for name in ("b", None, "a", "b", None)}
+    for sort in ("name:asc", "name:desc", "updated_at:desc,id:asc", "size:asc,description:desc", "data_timestamp:asc"):
+        for more in ("", "&status=available"):
+            query, seen = f"/backups?limit=2&sort={sort}{more}", []
+            while query:
+                answer = (await world.call("GET", query)).json()
+                seen += [one["id"] for one in answer["backups"]]
+                query = answer["backups_links"][0]["href"] if "backups_links" in answer else ""
+            assert (len(seen), set(seen)) == (5, ids)
+            assert seen == [one["id"] for one in await world.get(f"/backups?sort={sort}{more}", "backups")]
