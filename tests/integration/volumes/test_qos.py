@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kevel.control import qos_specs
 from kevel.store.assignments import changes_for_host
 from kevel.store.qos_specs import front_end_limits
 from tests.integration.volumes.conftest import HOST, World, message
@@ -105,6 +106,12 @@ async def test_what_the_back_end_keeps_to_is_the_operators_and_what_guests_keep_
 async def test_a_name_is_given_once(world: World) -> None:
     await make_qos(world, "gold")
     message(await ask(world, "gold"), 409)
+
+
+async def test_there_is_a_bound_on_their_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qos_specs, "QOS_SPECS_MAX", 1)
+    await make_qos(world, "gold")
+    message(await ask(world, "silver"), 413)
 
 
 async def test_specs_hold_for_types_until_they_are_taken_away(world: World) -> None:

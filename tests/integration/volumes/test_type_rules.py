@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from kevel.control import volume_types
+from kevel.store.volume_types import TypeEncryption, put_encryption
 from tests.integration.stand import PROJECTS
 from tests.integration.volumes.conftest import World, message
 from tests.integration.volumes.test_types import make_type
 
 PRIVATE = {"os-volume-type-access:is_public": False}
-LUKS = {"provider": "luks", "control_location": "front-end", "cipher": "aes-xts-plain64", "key_size": 256}
+LUKS: dict[str, Any] = {"provider": "luks", "control_location": "front-end", "cipher": "aes-xts-plain64", "key_size": 256}
 
 
 async def access(world: World, type_id: str, verb: str, project: str = "member", caller: str = "admin") -> Any:
@@ -180,6 +181,7 @@ async def test_an_admin_sees_public_types_unless_asked_for_all(world: World) -> 
     assert len(await world.get("/types", "volume_types", caller="admin")) == 1
     assert len(await world.get("/types?is_public=None", "volume_types", caller="admin")) == 2
     message(await world.call("GET", "/types?is_public=perhaps", caller="admin"), 400)
+    message(await world.call("GET", f"/types?marker={uuid.uuid4()}"), 404)
 
 
 async def test_there_is_a_bound_on_the_number_of_types(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +247,12 @@ async def test_the_encryption_of_a_type_in_use_stays_as_it_is(world: World) -> N
     type_id = await make_type(world, "plain")
     await world.make(volume_type="plain")
     assert "in use" in message(await encrypt(world, type_id, **LUKS), 400)
+    found = TypeEncryption(id="one", volume_type_id=type_id, created_at=1, updated_at=None, **LUKS)
+    await world.runtime.store.write(put_encryption, found)
+    path = f"/types/{type_id}/encryption"
+    assert "in use" in message(await world.call("PUT", f"{path}/one", {"encryption": LUKS}, caller="admin"), 400)
+    assert "in use" in message(await world.call("DELETE", f"{path}/one", caller="admin"), 400)
+    assert (await world.call("GET", path, caller="admin")).json()["encryption_id"] == "one"
 
 
 async def test_encryption_is_for_admins_and_unknown_types_have_none(world: World) -> None:

@@ -92,12 +92,6 @@ async def list_clusters(call: Call) -> Reply:
     return Reply(body={"clusters": []})
 
 
-async def find_cluster(call: Call) -> Reply:
-    """There is none of any name."""
-    name = call.path["cluster_name"] if call.body is None else call.body.name
-    raise NotFound(f"Cluster {name[:64]} could not be found; Kevel has no clusters.")
-
-
 async def clean_up(call: Call) -> Reply:
     """Nothing is left to be cleaned up by order: whatever was under way goes on by itself."""
     if call.body.resource_id:

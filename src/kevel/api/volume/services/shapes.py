@@ -52,14 +52,6 @@ class SetLogs(ChooseLogs, frozen=True, kw_only=True, forbid_unknown_fields=True)
     level: Text
 
 
-class NamedCluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """PUT /clusters/enable and /disable."""
-
-    name: Word
-    binary: Text | None = None
-    disabled_reason: Text | None = None
-
-
 class Cleanup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """POST /workers/cleanup."""
 
@@ -190,7 +182,6 @@ HOSTS: Final = name_answer("hosts", list[HostOfService])
 HOST: Final = name_answer("host", list[Resource])
 POOLS: Final = name_answer("pools", list[Pool])
 CLUSTERS: Final = name_answer("clusters", Annotated[list[str], msgspec.Meta(max_length=0)])
-CLUSTER: Final = name_answer("cluster", dict[str, Any])
 EXTENSIONS: Final = name_answer("extensions", list[Extension])
 EXTENSION: Final = name_answer("extension", Extension)
 FILTERS: Final = name_answer("resource_filters", list[Filters])
