@@ -14,7 +14,12 @@ from tests.integration.volumes.conftest import World, message
 from tests.integration.volumes.test_types import make_type
 
 PRIVATE = {"os-volume-type-access:is_public": False}
-LUKS: dict[str, Any] = {"provider": "luks", "control_location": "front-end", "cipher": "aes-xts-plain64", "key_size": 256}
+LUKS: dict[str, Any] = {
+    "provider": "luks",
+    "control_location": "front-end",
+    "cipher": "aes-xts-plain64",
+    "key_size": 256,
+}
 
 
 async def access(world: World, type_id: str, verb: str, project: str = "member", caller: str = "admin") -> Any:
