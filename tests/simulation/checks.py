@@ -127,11 +127,18 @@ class Checker:
                     assert exported or path["id"] in names, f"S4 after {name}: disk {alias} without an export"
 
     def _check_exports_have_records(self, name: str, paths: dict[str, Any]) -> None:
-        live = {row["id"]: row for row in paths.values()}
+        if not self._world.backend.exports:
+            return
+        live = {row["id"]: row for row in paths.values()} | {row["id"]: row for row in self.rows(_EXTERNAL_PATHS)}
+        holders: dict[str, set[str]] = {}
         for entry in self._world.backend.exports:
             path_id, _, generation = entry.rpartition("-")
             assert path_id in live, f"S2, S3 after {name}: export {entry} has no live path"
             assert live[path_id]["generation"] == int(generation), f"S6 after {name}: export {entry}"
+            holders.setdefault(live[path_id]["volume_id"], set()).add(live[path_id]["attachment_id"])
+        several = {volume_id for volume_id, held in holders.items() if len(held) > 1}
+        shared = {row["id"] for row in self.rows("SELECT id FROM volumes WHERE multiattach")} if several else set()
+        assert several <= shared, f"S1 after {name}: volumes {sorted(several - shared)} are exported to several holders"
 
     def _check_connections_have_records(self, name: str, paths: dict[str, Any]) -> None:
         if Rung.CONNECTED in self._world.backend.effect_free:
@@ -188,6 +195,7 @@ class Checker:
             for row in self.rows(_UNFINISHED_SERVERS)
             if row["host"] not in silent
         ]
+        found += [f"external {row['id']} wants {row['goal']}" for row in self.rows(_UNFINISHED_EXTERNAL)]
         found += [f"operation {row['kind']}" for row in self.rows("SELECT * FROM operations WHERE finished_at IS NULL")]
         found += [
             f"action {row['action']} of {row['subject_id']}"
@@ -315,6 +323,12 @@ _UNFINISHED_ATTACHMENTS = """
     WHERE a.live = 1 AND s.goal <> 'deleted' AND ((a.goal = 'attached' AND p.rung < :plugged)
         OR (a.goal = 'detached' AND a.reason IS NULL)
         OR (a.goal = 'detached' AND a.goal_by = 'user' AND a.established AND a.reason LIKE '%"guest_refused"%'))
+"""
+#: A client may take its time; the storage may not.
+_EXTERNAL_PATHS = "SELECT * FROM paths WHERE live = 1 AND server_id IS NULL"
+_UNFINISHED_EXTERNAL = """
+    SELECT a.id, a.goal FROM attachments a LEFT JOIN paths p ON p.attachment_id = a.id AND p.live = 1
+    WHERE a.live = 1 AND a.stage IS NOT NULL AND (a.goal = 'detached' OR p.dropped OR p.rung < 2)
 """
 _UNFINISHED_SERVERS = """
     SELECT id, goal, rung, host FROM servers WHERE deleted_at IS NULL

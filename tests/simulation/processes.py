@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LIMITS = Limits(sweep_every_s=5.0)
+LIMITS = Limits(sweep_every_s=5.0, export_wait_s=20.0)
 #: Virtual seconds that somebody waits for an answer.
 ANSWER_S = 30.0
 #: Virtual seconds that a process may be down after it died.

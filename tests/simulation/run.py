@@ -35,6 +35,7 @@ from tests.simulation.users import (
     delete_volume,
     detach,
     draw_request,
+    end_declared,
     reboot,
     reset_status,
 )
@@ -311,6 +312,8 @@ class Run:
         for server in self.servers:
             for volume in self.volumes:
                 await self.ask(detach(server, volume))
+        for volume in self.volumes:
+            await self.ask(end_declared(volume))
         await self.until(self.checker.find_held)
 
     async def _attach_all(self) -> None:

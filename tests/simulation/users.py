@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor, BootKind
+from kevel.store.attachments import open_of_volume
 from tests.simulation.processes import ControlProcess
 
 USER = Actor(user_id="u", project_id="p", request_id="req-sim", is_admin=True)
@@ -36,6 +39,30 @@ def attach(server: str, volume: str, *, goes_with_server: bool = False) -> Reque
 def detach(server: str, volume: str) -> Request:
     """Detach it."""
     return Request("detach", server, volume, lambda process: process.attachments.detach(USER, server, volume))
+
+
+def declare(volume: str) -> Request:
+    """Declare an attachment to something that is no server of ours, and have it let in."""
+    return Request(
+        "declare",
+        "",
+        volume,
+        lambda process: process.workers.external.create(
+            USER, volume, instance_id=None, connector={"host": "metal"}, mode=None
+        ),
+    )
+
+
+def end_declared(volume: str) -> Request:
+    """Have everything shut out and ended that was declared of the volume."""
+    return Request("end declared", "", volume, lambda process: _end_declared(process, volume))
+
+
+async def _end_declared(process: ControlProcess, volume: str) -> None:
+    for view in await process.runtime.store.read(open_of_volume, volume):
+        if view.attachment.is_external:
+            with suppress(NotFound):  # somebody else has ended it
+                await process.workers.external.delete(USER, view.attachment.id)
 
 
 def stop(server: str) -> Request:
@@ -92,5 +119,7 @@ def draw_request(dice: random.Random, servers: Sequence[str], volumes: Sequence[
         extend(volume, dice.randint(2, 5)),
         delete_server(server),
         delete_volume(volume),
+        declare(volume),
+        end_declared(volume),
     ]
-    return dice.choices(requests, weights=[10, 8, 2, 3, 2, 1, 0.4, 0.3])[0]
+    return dice.choices(requests, weights=[10, 8, 2, 3, 2, 1, 0.4, 0.3, 1.5, 1.5])[0]
