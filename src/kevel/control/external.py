@@ -38,7 +38,7 @@ from kevel.store.external_moves import (
 )
 from kevel.store.operations import running_operation
 from kevel.store.transactions import Tx
-from kevel.store.volume_lists import readonly_among
+from kevel.store.volume_lists import load_volumes
 from kevel.store.volumes import find_volume, load_volume
 
 #: A connector that takes another's place waits for its release; so often it may find a third one there.
@@ -53,8 +53,9 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     """An attachment as its owner may see it."""
 
     view: AttachmentView
-    #: The volume's own flag.
+    #: The volume's own flags.
     readonly: bool
+    encrypted: bool
     #: Of an external attachment whose consumer is let in; None: there is nothing to tell.
     info: ConnectionInfo | None = None
 
@@ -304,20 +305,20 @@ class External:
 
     async def get(self, actor: Actor, attachment_id: str) -> Declared:
         """An open attachment by its id, of a server of ours too."""
-        view, readonly = await self._runtime.store.read_point(_get, actor, attachment_id)
-        return self._declare(view, readonly)
+        return self._declare(*await self._runtime.store.read_point(_get, actor, attachment_id))
 
     async def list(self, wanted: AttachmentFilter, page: AttachmentPage) -> tuple[list[Declared], bool]:
         """One page of open attachments, and whether more follow; the caller has set the project."""
         found, has_more = await self._runtime.store.read(_list, wanted, page)
-        return [self._declare(view, readonly) for view, readonly in found], has_more
+        return [self._declare(view, volume) for view, volume in found], has_more
 
-    def _declare(self, view: AttachmentView, readonly: bool) -> Declared:
+    def _declare(self, view: AttachmentView, volume: Volume) -> Declared:
         path = view.path
         info: ConnectionInfo | None = None
         if view.attachment.is_external and path is not None and path.connection_info is not None and not path.dropped:
             info = self._sealer.open(path.id, path.connection_info)
-        return Declared(view=view, readonly=readonly, info=info)
+        encrypted = volume.encryption_key_id is not None
+        return Declared(view=view, readonly=volume.readonly, encrypted=encrypted, info=info)
 
 
 class _ExportSight(msgspec.Struct, frozen=True, kw_only=True):
@@ -359,15 +360,15 @@ def _volume_of(tx: Tx, attachment: Attachment) -> Volume:
     return volume
 
 
-def _get(tx: Tx, actor: Actor, attachment_id: str) -> tuple[AttachmentView, bool]:
+def _get(tx: Tx, actor: Actor, attachment_id: str) -> tuple[AttachmentView, Volume]:
     view = find_attachment(tx, actor, attachment_id)
-    return view, _volume_of(tx, view.attachment).readonly
+    return view, _volume_of(tx, view.attachment)
 
 
-def _list(tx: Tx, wanted: AttachmentFilter, page: AttachmentPage) -> tuple[list[tuple[AttachmentView, bool]], bool]:
+def _list(tx: Tx, wanted: AttachmentFilter, page: AttachmentPage) -> tuple[list[tuple[AttachmentView, Volume]], bool]:
     found, has_more = list_attachments(tx, wanted, page)
-    readonly = readonly_among(tx, {view.attachment.volume_id for view in found})
-    return [(view, view.attachment.volume_id in readonly) for view in found], has_more
+    volumes = load_volumes(tx, {view.attachment.volume_id for view in found})
+    return [(view, volumes[view.attachment.volume_id]) for view in found], has_more
 
 
 def _complete(tx: Tx, actor: Actor, attachment_id: str, at: int) -> None:

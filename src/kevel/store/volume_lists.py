@@ -31,6 +31,7 @@ CHUNK_ROWS: Final = 500
 
 #: More volumes than that are not asked for by their ids where there is another way.
 IDS_MAX: Final = 50
+_VOLUMES: Final = select(*VOLUME_COLUMNS).where(volumes.c.id.in_(bindparam("of_volumes", expanding=True)))
 _RUNNING: Final = select(*OPERATION_COLUMNS).where(
     operations.c.subject == Subject.VOLUME, operations.c.finished_at.is_(None)
 )
@@ -342,12 +343,11 @@ def summarize(tx: Tx, wanted: VolumeFilter) -> Summary:
     return Summary(count=count, total_gib=total_gib, metadata={key: sorted(values[key]) for key in sorted(values)})
 
 
-def readonly_among(tx: Tx, volume_ids: Collection[str]) -> frozenset[str]:
-    """Those of the volumes that guests may only read."""
-    found: set[str] = set()
-    ids = list(volume_ids)
+def load_volumes(tx: Tx, volume_ids: Collection[str]) -> dict[str, Volume]:
+    """The volumes by their ids, tombstones included."""
+    found: dict[str, Volume] = {}
+    ids = sorted(volume_ids)
     for at in range(0, len(ids), CHUNK_ROWS):
-        chunk = ids[at : at + CHUNK_ROWS]
-        statement = select(volumes.c.id).where(volumes.c.id.in_(chunk), volumes.c.readonly.is_(True))
-        found.update(tx.execute(statement).scalars())
-    return frozenset(found)
+        for row in tx.execute(_VOLUMES, {"of_volumes": ids[at : at + CHUNK_ROWS]}):
+            found[row.id] = as_struct(Volume, row)
+    return found

@@ -16,6 +16,7 @@ from kevel.store.schema.attachments import paths
 from kevel.store.transactions import Tx
 from tests.integration.store.journal_fold import assert_equal
 from tests.integration.volumes.conftest import World, message
+from tests.integration.volumes.test_encryption import make_sealed
 
 CONNECTOR = {"host": "metal-1", "initiator": "iqn.1993-08.org.debian:01:aa", "mountpoint": "/dev/vdb"}
 INSTANCE = str(uuid.UUID(int=7))
@@ -108,6 +109,13 @@ async def test_with_a_connector_it_is_connected_at_once(world: World) -> None:
     assert made["connection_info"]["access_mode"] == "ro"
     (listed,) = await world.get("/attachments/detail", "attachments")
     assert listed == made == await world.get(f"/attachments/{made['id']}", "attachment")
+
+
+async def test_of_an_encrypted_volume_it_is_said(world: World) -> None:
+    volume_id = await make_sealed(world)
+    made = await declare(world, volume_id, connector=CONNECTOR)
+    assert made["connection_info"]["encrypted"] is True
+    assert "passphrase" not in str(made)
 
 
 async def test_of_a_read_only_volume_the_mode_is_ro(world: World) -> None:

@@ -73,7 +73,12 @@ def show_connection(declared: Declared) -> dict[str, Any]:
 
 def _options(declared: Declared) -> dict[str, Any]:
     mode = attach_mode(declared.view.attachment, readonly=declared.readonly)
-    return {"qos_specs": None, "access_mode": "ro" if mode == "ro" else "rw", "encrypted": False, "cacheable": False}
+    return {
+        "qos_specs": None,
+        "access_mode": "ro" if mode == "ro" else "rw",
+        "encrypted": declared.encrypted,
+        "cacheable": False,
+    }
 
 
 def _wants_multipath(declared: Declared) -> bool:
