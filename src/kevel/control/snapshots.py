@@ -9,6 +9,7 @@ import msgspec
 
 from kevel.control.placing import check_not_frozen
 from kevel.control.runtime import Runtime
+from kevel.control.volume_keys import refuse_encrypted
 from kevel.domain.errors import Invalid, NotFound, OverLimit
 from kevel.domain.limits import Limits
 from kevel.domain.model import Actor, Snapshot
@@ -19,7 +20,7 @@ from kevel.store.quotas import check_room_for
 from kevel.store.snapshots import SnapshotFilter, SnapshotPage, SnapshotView, find_snapshot, view_snapshot
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import Page, view_volume
-from kevel.store.volumes import find_volume, volume_operation
+from kevel.store.volumes import find_volume, load_volume, volume_operation
 
 #: Items of one snapshot's metadata.
 METADATA_ITEMS_MAX: Final = 128
@@ -156,6 +157,9 @@ def check_copyable(tx: Tx, volume_id: str) -> None:
             f"Invalid volume: volume {volume_id} is attached outside Kevel's own servers; it can be copied when it is "
             "detached."
         )
+    volume = load_volume(tx, volume_id)
+    if rest.live and volume is not None:
+        refuse_encrypted(volume, "copied while a running server has it")
     if len(rest.live) > 1:
         raise Invalid(
             f"Invalid volume: volume {volume_id} is in use by {len(rest.live)} running servers; it can be copied when "

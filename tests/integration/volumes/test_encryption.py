@@ -110,6 +110,13 @@ async def test_s10_its_key_reaches_the_host_that_plugs_it_and_no_other(world: Wo
     assert word.value not in answer.text
 
 
+async def test_it_is_not_copied_while_a_running_server_has_it(world: World) -> None:
+    volume_id = await make_sealed(world)
+    await world.attach(volume_id)
+    assert "encrypted" in message(await world.ask_snapshot(volume_id, force=True, version="3.0"), 400)
+    assert "encrypted" in message(await world.ask(source_volid=volume_id), 400)
+
+
 async def test_it_grows(world: World) -> None:
     volume_id = await make_sealed(world)
     before = (world.root / f"volume-{volume_id}").stat().st_size

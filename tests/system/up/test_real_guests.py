@@ -96,6 +96,10 @@ class Stand:
         )
         assert answer.status_code == httpx.codes.NO_CONTENT, answer.text
 
+    def definition(self, server_id: str) -> str:
+        """The server's persistent definition, as libvirt keeps it."""
+        return (self.data / "libvirt" / "etc" / "qemu" / f"kevel-{server_id}.xml").read_text()
+
     def guest_pid(self, server_id: str) -> int:
         (pid,) = [
             pid
@@ -226,6 +230,63 @@ def test_a_volume_grows_under_a_running_guest(stand: Stand, server: str, volume:
     else:
         pytest.fail("the guest never saw the new size")
     stand.detach(server, volume)
+
+
+def test_a_snapshot_of_a_volume_in_use_has_what_the_guest_had_written(stand: Stand, server: str, volume: str) -> None:
+    cloud = stand.cloud
+    stand.attach(server, volume)
+    stand.wait_serial(server, volume, there=True)
+    with stand.console(server) as console:
+        assert console.run("echo before-the-snapshot | dd of=/dev/sdb bs=512 conv=sync,fsync").code == 0
+    body = {"snapshot": {"volume_id": volume, "name": "live", "force": True}}
+    snapshot_id = cloud.client.post("/volume/v3/snapshots", body)["snapshot"]["id"]
+    deadline = time.monotonic() + WAIT_S
+    while (shown := cloud.client.get(f"/volume/v3/snapshots/{snapshot_id}")["snapshot"])["status"] != "available":
+        assert shown["status"] == "creating", shown
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with (stand.data / "volumes" / f"snapshot-{snapshot_id}").open("rb") as file:
+        assert file.read(19) == b"before-the-snapshot"
+    with stand.console(server) as console:
+        assert console.run("echo after-the-snapshot | dd of=/dev/sdb bs=512 conv=sync,fsync").code == 0
+    stand.detach(server, volume)
+    cloud.client.delete(f"/volume/v3/snapshots/{snapshot_id}")
+
+
+def test_an_encrypted_volume_with_limits_lives_through_a_kill_and_a_restart_of_its_guest(
+    stand: Stand, server: str
+) -> None:
+    client = stand.cloud.client
+    type_id = client.post("/volume/v3/types", {"volume_type": {"name": "sealed"}})["volume_type"]["id"]
+    encryption = {"provider": "luks", "control_location": "front-end", "cipher": "aes-xts-plain64", "key_size": 256}
+    client.post(f"/volume/v3/types/{type_id}/encryption", {"encryption": encryption})
+    specs = {"qos_specs": {"name": "slow", "consumer": "front-end", "total_iops_sec": "500"}}
+    specs_id = client.post("/volume/v3/qos-specs", specs)["qos_specs"]["id"]
+    answer = client.http.get(f"/volume/v3/qos-specs/{specs_id}/associate?vol_type_id={type_id}")
+    assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+    body = {"volume": {"name": "secret", "size": 1, "volume_type": "sealed"}}
+    volume = str(client.post("/volume/v3/volumes", body)["volume"]["id"])
+    stand.cloud.wait_volume(volume, "available", WAIT_S)
+    stand.attach(server, volume)
+    stand.wait_serial(server, volume, there=True)
+    with stand.console(server) as console:
+        assert console.run("echo for-the-guest-alone | dd of=/dev/sdb bs=512 conv=sync,fsync").code == 0
+    with (stand.data / "volumes" / f"volume-{volume}").open("rb") as file:
+        assert b"for-the-guest-alone" not in file.read(8 << 20)
+    assert "<total_iops_sec>500<" in stand.definition(server)
+
+    stand.process.kill()
+    stand.restart()
+    stand.act(server, {"os-stop": None})
+    stand.cloud.wait_server(server, "SHUTOFF", WAIT_S)
+    stand.act(server, {"os-start": None})
+    stand.cloud.wait_server(server, "ACTIVE", WAIT_S)
+    stand.wait_booted_with(server, volume)
+    with stand.console(server) as console:
+        (device,) = [line.split()[0] for line in console.run("disks").output.splitlines() if volume in line]
+        assert console.run(f"head -c 19 /dev/{device.removeprefix('/dev/')}").output == "for-the-guest-alone"
+    stand.detach(server, volume)
+    stand.cloud.delete_volume(volume)
 
 
 def test_a_guest_that_refuses_keeps_the_disk_and_the_user_reads_why(stand: Stand) -> None:
