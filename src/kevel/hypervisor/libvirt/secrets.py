@@ -29,6 +29,8 @@ _NAMESPACE: Final = uuid.UUID("1b0c0a3e-52d9-4c37-9d5b-2f3b8d8f6a10")
 #: A file system in memory, on every Linux.
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the directory in it is checked to be ours alone
 OVERWRITTEN: Final = b"-"
+#: Names the data directory's libvirt that a directory of secrets belongs to.
+_OWNER: Final = "owner"
 
 
 def name_secret(alias: str) -> str:
@@ -127,9 +129,13 @@ def keep_secrets_in_memory(root: Path) -> bool:
             place.mkdir(mode=0o700)
         found = place.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            if link.is_symlink():
+                link.unlink()  # libvirt makes a directory of its own, which is lent nothing
             return False
         for left in place.iterdir():
             left.unlink()
+        (place / _OWNER).write_text(str(root))
+        _forget_orphans()
         if not link.is_symlink():
             if link.exists():
                 link.rmdir()
@@ -141,8 +147,19 @@ def keep_secrets_in_memory(root: Path) -> bool:
 
 def forget_secrets(root: Path) -> None:
     """Remove what `keep_secrets_in_memory` made, once no libvirt has it open any more."""
+    _remove(_find_place(root))
+
+
+def _forget_orphans() -> None:
+    """Remove the directories of Kevels that were killed and whose data directory is gone."""
+    for place in MEMORY.glob(f"kevel-{os.geteuid()}-*"):
+        with contextlib.suppress(OSError):
+            if not Path((place / _OWNER).read_text()).exists():
+                _remove(place)
+
+
+def _remove(place: Path) -> None:
     with contextlib.suppress(OSError):
-        place = _find_place(root)
         for left in place.iterdir():
             left.unlink()
         place.rmdir()

@@ -141,14 +141,14 @@ def describe_failure(number: int, error: Exception) -> wire.Reply:
 
 def open_session(settings: wire.Settings, line: Line) -> tuple[Session, HostFacts]:
     """Open libvirt. Raises SetupError when this host cannot run servers."""
-    embedded = settings.uri == EMBED_SCHEME
+    embedded, keys_are_safe = settings.uri == EMBED_SCHEME, True
     uri = settings.uri
     data_dir = Path(settings.data_dir)
     root = data_dir / "libvirt"
     if embedded:
         if shutil.which("qemu-system-x86_64") is None:
             raise SetupError("QEMU is not installed: install the package qemu-system-x86.")
-        prepare_embedded(root)
+        keys_are_safe = prepare_embedded(root)
         for line_told in mend_state_files(root):
             sys.stderr.write(f"{line_told}\n")
         uri = f"{EMBED_SCHEME}?root={root}"
@@ -161,7 +161,7 @@ def open_session(settings: wire.Settings, line: Line) -> tuple[Session, HostFact
     session = Session(
         connection,
         data_dir / "servers",
-        lender=open_lender(root) if embedded else None,
+        lender=open_lender(root, safe=keys_are_safe) if embedded else None,
         kvm=choose_kvm(settings.accel),
         dir_mode=0o700 if embedded else 0o711,
         embed_root=root if embedded else None,
@@ -169,23 +169,26 @@ def open_session(settings: wire.Settings, line: Line) -> tuple[Session, HostFact
     return session, session.describe_host()
 
 
-def open_lender(root: Path) -> Lender:
+def open_lender(root: Path, *, safe: bool) -> Lender:
     """The secrets that the embedded driver looks for: those of a secret driver that is embedded in the same root."""
-    safe = (root / "etc" / "secrets").is_symlink()
     return Lender(open_connection(f"{SECRETS_SCHEME}?root={root}"), keeps=True, safe=safe)
 
 
-def prepare_embedded(root: Path) -> None:
-    """Write the settings that the embedded QEMU driver reads when it is opened, and keep its files under its root."""
+def prepare_embedded(root: Path) -> bool:
+    """Write the settings that the embedded QEMU driver reads when it is opened, and keep its files under its root.
+
+    False: keys of encrypted volumes would not be safe with it.
+    """
     (root / "etc").mkdir(mode=0o700, parents=True, exist_ok=True)
-    keep_secrets_in_memory(root)
+    keys_are_safe = keep_secrets_in_memory(root)
     if os.geteuid() == 0:
         (root / "etc" / "qemu.conf").write_text(QEMU_CONF_ROOT + QEMU_CONF)
-        return
+        return keys_are_safe
     (root / "etc" / "qemu.conf").write_text(QEMU_CONF)
     # An ordinary user's libvirt keeps some of its state under the home directory, root or not; a service may have none.
     for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"):
         os.environ[variable] = str(root / "user")
+    return keys_are_safe
 
 
 def start_event_loop() -> None:
