@@ -8,6 +8,7 @@ import hmac
 import msgspec
 
 from kevel.control.runtime import Runtime
+from kevel.control.volume_keys import refuse_encrypted
 from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.model import Actor
 from kevel.store import transfers as rows
@@ -27,9 +28,12 @@ class Transfers:
         self._runtime = runtime
 
     async def create(
-        self, actor: Actor, volume_id: str, name: str | None, *, no_snapshots: bool
+        self, actor: Actor, volume_id: str, name: str | None, *, no_snapshots: bool, encrypted: bool = False
     ) -> tuple[Transfer, str]:
-        """Offer a volume that is available; the offer, and its key, which nobody is told again."""
+        """Offer a volume that is available; the offer, and its key, which nobody is told again.
+
+        `encrypted`: an encrypted one, too; whoever takes it can use it, as the key of its contents goes with it.
+        """
         runtime = self._runtime
         key, salt = runtime.ids.secret(), runtime.ids.secret()
         transfer = Transfer(
@@ -42,7 +46,7 @@ class Transfers:
             key_hash=_hash_key(salt, key),
             created_at=runtime.clock.now_us(),
         )
-        return await runtime.store.write(_create, actor, transfer), key
+        return await runtime.store.write(_create, actor, transfer, encrypted=encrypted), key
 
     async def get(self, actor: Actor, transfer_id: str) -> Transfer:
         """The open offer of the actor's project; NotFound."""
@@ -68,7 +72,7 @@ def _hash_key(salt: str, key: str) -> str:
     return hmac.new(salt.encode(), key.encode(), hashlib.sha256).hexdigest()
 
 
-def _create(tx: Tx, actor: Actor, transfer: Transfer) -> Transfer:
+def _create(tx: Tx, actor: Actor, transfer: Transfer, *, encrypted: bool) -> Transfer:
     view = view_volume(tx, find_volume(tx, transfer.volume_id, actor))
     volume = view.volume
     if view.status != "available":
@@ -78,6 +82,10 @@ def _create(tx: Tx, actor: Actor, transfer: Transfer) -> Transfer:
         )
     if volume.group_id is not None:
         raise Invalid(f"Invalid volume: volume {volume.id} is in group {volume.group_id}; take it out of it first.")
+    if not encrypted:
+        refuse_encrypted(volume, "offered to another project")
+    elif transfer.no_snapshots and volume.encryption_key_id is not None:
+        raise Invalid(f"Invalid volume: volume {volume.id} is encrypted; it is offered with its snapshots only.")
     unready = None if transfer.no_snapshots else rows.unready_snapshot(tx, volume.id)
     if unready is not None:
         raise Invalid(

@@ -21,6 +21,7 @@ from kevel.store.schema.servers import servers
 from kevel.store.transactions import Tx
 from tests.integration.stand import PROJECTS
 from tests.integration.volumes.conftest import GIB, World, message
+from tests.integration.volumes.test_encryption import make_sealed
 
 MIB = 1024**2
 
@@ -628,3 +629,13 @@ async def test_pages_follow_each_other_whatever_they_are_sorted_by(world: World)
                 query = answer["backups_links"][0]["href"] if "backups_links" in answer else ""
             assert (len(seen), set(seen)) == (5, ids)
             assert seen == [one["id"] for one in await world.get(f"/backups?sort={sort}{more}", "backups")]
+
+
+async def test_an_encrypted_volume_is_neither_backed_up_nor_restored_to(world: World) -> None:
+    sealed, plain = await make_sealed(world), await world.make()
+    assert "encrypted" in message(await ask_backup(world, sealed), 400)
+    backup_id = await back_up(world, plain)
+    assert "encrypted" in message(await restore(world, backup_id, volume_id=sealed), 400)
+    assert "encrypted" in message(await world.ask(backup_id=backup_id, volume_type="sealed"), 400)
+    assert await world.status(sealed) == "available"
+    assert (await show(world, backup_id))["status"] == "available"

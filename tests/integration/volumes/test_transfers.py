@@ -15,6 +15,7 @@ from kevel.store.schema.volumes import snapshots
 from kevel.store.transactions import Tx
 from tests.integration.stand import PROJECTS
 from tests.integration.volumes.conftest import World, message
+from tests.integration.volumes.test_encryption import key_of, make_sealed
 
 PLACES = ["/os-volume-transfer", "/volume-transfers"]
 
@@ -263,3 +264,16 @@ async def test_who_has_no_room_for_a_volume_does_not_get_it(world: World, resour
     quota = {"quota_set": {resource: 2}}
     assert (await world.call("PUT", f"/os-quota-sets/{PROJECTS['other']}", quota, caller="admin")).status_code == 200
     assert (await take(world, transfer)).status_code == 202
+
+
+async def test_an_encrypted_volume_is_offered_from_3_70_and_takes_its_key_along(world: World) -> None:
+    volume_id = await make_sealed(world)
+    key = await key_of(world, volume_id)
+    body: dict[str, Any] = {"transfer": {"volume_id": volume_id}}
+    for place, version in ((PLACES[1], "3.69"), (PLACES[0], "3.71")):
+        assert "encrypted" in message(await world.call("POST", place, body, version=version), 400)
+    body["transfer"]["no_snapshots"] = True
+    assert "with its snapshots" in message(await world.call("POST", PLACES[1], body), 400)
+    assert (await take(world, await offer(world, volume_id))).status_code == 202
+    assert await key_of(world, volume_id) == key
+    assert (await world.get(f"/volumes/{volume_id}", "volume", caller="other"))["encrypted"] is True

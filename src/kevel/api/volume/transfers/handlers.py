@@ -7,6 +7,7 @@ from typing import Any, Final
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query, read_scope
 from kevel.api.volume.paging import own_links, page_reply, read_page_of
+from kevel.api.volume.transfers.shapes import TransferFieldsV355
 from kevel.api.volume.values import read_bool, show_time
 from kevel.domain.errors import Invalid
 from kevel.store.transfers import SORT_COLUMNS, Transfer
@@ -14,6 +15,8 @@ from kevel.store.transfers import SORT_COLUMNS, Transfer
 #: Marker and sort keys came with it.
 _PAGES_SINCE: Final = Version(3, 59)
 _SNAPSHOTS_SINCE: Final = Version(3, 55)
+#: Encrypted volumes are offered, too.
+_ENCRYPTED_SINCE: Final = Version(3, 70)
 _HISTORY_SINCE: Final = Version(3, 57)
 
 
@@ -26,7 +29,11 @@ async def create_transfer(call: Call) -> Reply:
     if name is not None and "\0" in name:
         raise Invalid("Invalid input for name: a text cannot have NUL in it.")
     transfers = call.services.transfers
-    transfer, key = await transfers.create(call.actor, fields.volume_id, name, no_snapshots=no_snapshots)
+    # The older address takes none, whatever the microversion.
+    encrypted = call.version >= _ENCRYPTED_SINCE and isinstance(fields, TransferFieldsV355)
+    transfer, key = await transfers.create(
+        call.actor, fields.volume_id, name, no_snapshots=no_snapshots, encrypted=encrypted
+    )
     return Reply(body={"transfer": _detail(call, transfer) | {"auth_key": key}})
 
 
