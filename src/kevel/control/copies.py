@@ -122,7 +122,7 @@ class Copies:
             if now is None or now.id != operation.id:
                 watch.stop("The copy was given up.")
                 return
-            if self._runtime.clock.now_us() >= operation.deadline_at:
+            if self._runtime.clock.now_us() >= now.deadline_at:
                 watch.stop("The copy has not ended within its time.")
                 return
             done = 100 * watch.done_bytes // watch.total_bytes if watch.total_bytes else 0
