@@ -292,3 +292,11 @@ async def test_metadata_is_changed_by_those_who_have_seen_it(world: World) -> No
     assert (await clients.put(path, json={"metadata": {"c": "3"}}, headers=new)).status_code == 200
     assert (await clients.put(path, json={"metadata": {}}, headers=old | {"If-Match": "*"})).status_code == 200
     assert await world.get(path, "metadata") == {}
+
+
+async def test_an_item_of_a_volumes_encryption_is_shown_by_its_name(world: World) -> None:
+    volume_id = await world.make()
+    answer = await world.call("GET", f"/volumes/{volume_id}/encryption/encryption_key_id")
+    assert answer.json() == {"encryption_key_id": None}
+    message(await world.call("GET", f"/volumes/{volume_id}/encryption/colour"), 404)
+    message(await world.call("GET", f"/volumes/{volume_id}/encryption/encryption_key_id", caller="other"), 404)

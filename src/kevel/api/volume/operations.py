@@ -155,6 +155,13 @@ VOLUMES: Final = (
         errors=(404,),
     ),
     read(
+        name="showEncryptionItem",
+        reply=dict[str, str | int | None],
+        path="/volumes/{volume_id}/encryption/{key}",
+        handler=volumes.show_encryption_item,
+        errors=(404,),
+    ),
+    read(
         name="listMetadata",
         reply=replies.METADATA,
         path="/volumes/{volume_id}/metadata",

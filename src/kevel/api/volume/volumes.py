@@ -145,6 +145,15 @@ async def force_delete_volume(call: Call) -> Reply:
     return Reply()
 
 
+async def show_encryption_item(call: Call) -> Reply:
+    """One item of how the volume is encrypted."""
+    shown = (await show_encryption(call)).body
+    key = call.path["key"]
+    if key not in shown:
+        raise NotFound(f"The encryption of volume {call.path['volume_id']} has no {key[:255]}.")
+    return Reply(body={key: shown[key]})
+
+
 async def show_encryption(call: Call) -> Reply:
     """How the volume is encrypted, without what opens it."""
     key_id, encryption = await call.services.volumes.encryption(call.actor, call.path["volume_id"])
