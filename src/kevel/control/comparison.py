@@ -92,10 +92,11 @@ class Comparison:
     async def _look(self, backend: Backend) -> tuple[Expected, Listed]:
         expected = await self._runtime.store.read(expect, backend.name, self._runtime.clock.now_us())
         listed = frozenset(await backend.list_volumes())
+        snapshots = frozenset(await backend.list_snapshots())
         if Rung.EXPORTED in backend.effect_free:
-            return expected, Listed(volumes=listed, exports=None)
-        names = await backend.list_exports()
-        return expected, Listed(volumes=listed, exports=frozenset((one.path_id, one.generation) for one in names))
+            return expected, Listed(volumes=listed, snapshots=snapshots, exports=None)
+        names = frozenset((one.path_id, one.generation) for one in await backend.list_exports())
+        return expected, Listed(volumes=listed, snapshots=snapshots, exports=names)
 
     async def examine(self) -> Examination:
         """Compare everything once, now: records, every back end, every host."""

@@ -7,7 +7,6 @@ is deleted) or has passed its deadline.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -40,7 +39,6 @@ COPY: Final = "copy"
 COPIED: Final = "copied"
 #: How often an agent's copy is asked after, besides its reports.
 LIVE_LOOK_S: Final = 2.0
-_STAGES: Final = uuid.UUID("0b1c7f5e-3a4e-4c56-9a6e-6f5b8a3f1d42")
 
 
 class Copies:
@@ -143,11 +141,6 @@ def copy_counts(tx: Tx, operation: Operation, volume_id: str) -> bool:
         return True
     rest = look_at_rest(tx, volume_id)
     return rest.at_rest and running.args.get(_STAMP) == rest.stamp
-
-
-def stage_id(subject_id: str) -> str:
-    """The id of the file in the pool where the contents of a plugged volume are kept until they are copied on."""
-    return str(uuid.uuid5(_STAGES, subject_id))
 
 
 def _order(tx: Tx, operation: Operation, live: LivePath, copy_id: str, target_path: str, at: int) -> None:

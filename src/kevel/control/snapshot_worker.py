@@ -43,7 +43,7 @@ class SnapshotWorker:
         """Carry out the snapshot's running operation, if there is one."""
         snapshot, volume, operation = await self._runtime.store.read_point(_see, snapshot_id)
         if operation is None:
-            return DONE
+            return await self._delete_again(snapshot) if snapshot.deleted_at is not None else DONE
         started = self._runtime.clock.now_us()
         try:
             again = await self._act(snapshot, volume, operation)
@@ -55,6 +55,19 @@ class SnapshotWorker:
             return again
         at = self._runtime.clock.now_us()
         await self._runtime.store.write(_complete, operation, at, at - started)
+        return DONE
+
+    async def _delete_again(self, snapshot: Snapshot) -> Outcome:
+        """A tombstone is looked at because the storage still has it."""
+        backend = self._backends.get(snapshot.backend)
+        if backend is None:
+            return DONE
+        try:
+            await backend.delete_snapshot(snapshot_file(snapshot))
+        except StepNever as error:
+            log.warning("snapshot left behind", snapshot_id=snapshot.id, reason=error.message)
+        except StepError as error:
+            return Retry(error.message)
         return DONE
 
     async def _act(self, snapshot: Snapshot, volume: Volume, operation: Operation) -> Again | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from kevel.control.copies import COPIED, COPY, Copies, check_rest, stage_id
+from kevel.control.copies import COPIED, COPY, Copies, check_rest
 from kevel.control.runtime import Runtime
 from kevel.control.snapshot_worker import snapshot_file
+from kevel.domain.copies import stage_id
 from kevel.domain.errors import StepNever
 from kevel.domain.model import GIB, Operation, OperationKind, Volume
 from kevel.runtime import failpoints

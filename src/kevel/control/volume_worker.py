@@ -70,7 +70,7 @@ class VolumeWorker:
         """Carry out the volume's running operation, if there is one."""
         volume, operation = await self._runtime.store.read_point(_see, volume_id)
         if operation is None:
-            return await self._delete_again(volume) if volume.deleted_at is not None else DONE
+            return await (self._delete_again(volume) if volume.deleted_at is not None else self._tidy(volume))
         if operation.kind in _OF_BACKUPS:
             return DONE
         started = self._runtime.clock.now_us()
@@ -94,6 +94,18 @@ class VolumeWorker:
         if staged:
             await self._copies.clear(self._backends[volume.backend], volume)
         return DONE
+
+    async def _tidy(self, volume: Volume) -> Outcome:
+        """A volume with nothing to do is looked at because a copy's process may have died before it had tidied up."""
+        backend = self._backends.get(volume.backend)
+        if backend is None:
+            return DONE
+        try:
+            return DONE if await self._copies.clear(backend, volume) else Again(WAIT_S)
+        except StepNever:
+            return DONE
+        except StepError as error:
+            return Retry(error.message)
 
     async def _delete_again(self, volume: Volume) -> Outcome:
         """A tombstone is looked at because the storage still has it: a creation may have ended after the deletion."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import uuid
 from typing import Final
 
 import msgspec
@@ -14,6 +15,14 @@ AT_REST: Final = "copy_at_rest"
 #: It will not succeed as asked, or has not by its deadline.
 FAILED: Final = "copy_failed"
 TIMED_OUT: Final = "copy_timed_out"
+
+
+_STAGES: Final = uuid.UUID("0b1c7f5e-3a4e-4c56-9a6e-6f5b8a3f1d42")
+
+
+def stage_id(subject_id: str) -> str:
+    """The id of the file in the pool where the contents of a plugged volume are kept until they are copied on."""
+    return str(uuid.uuid5(_STAGES, subject_id))
 
 
 class CopyState(enum.Enum):

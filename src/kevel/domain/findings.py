@@ -22,6 +22,9 @@ class FindingKind(enum.Enum):
     VOLUME_GONE = "volume_gone"
     VOLUME_LEFT = "volume_left"
     VOLUME_UNKNOWN = "volume_unknown"
+    SNAPSHOT_GONE = "snapshot_gone"
+    SNAPSHOT_LEFT = "snapshot_left"
+    SNAPSHOT_UNKNOWN = "snapshot_unknown"
     EXPORT_MISSING = "export_missing"
     EXPORT_LEFT = "export_left"
     EXPORT_UNKNOWN = "export_unknown"
@@ -110,6 +113,18 @@ _RULES = {
     ),
     FindingKind.VOLUME_UNKNOWN: _Rule(
         "Storage {place} has a volume {key} that no record names.", _LEFT_ALONE, needs_person=True, unknown=True
+    ),
+    FindingKind.SNAPSHOT_GONE: _Rule(
+        "Snapshot {key} of volume {volume_id} is recorded, and storage {place} no longer has it.",
+        "Delete the snapshot: no volume can be made from it.",
+        needs_person=True,
+    ),
+    FindingKind.SNAPSHOT_LEFT: _Rule(
+        "What was copied of volume {volume_id} as {key} is not needed any more, and storage {place} still has it.",
+        "It is removed once more.",
+    ),
+    FindingKind.SNAPSHOT_UNKNOWN: _Rule(
+        "Storage {place} has a snapshot {key} that no record names.", _LEFT_ALONE, needs_person=True, unknown=True
     ),
     FindingKind.EXPORT_MISSING: _Rule(
         "Attachment {attachment_id} is recorded as exported, and storage {place} does not let its host in.",

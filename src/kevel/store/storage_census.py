@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import and_, bindparam, or_, select
 
+from kevel.domain.copies import stage_id
 from kevel.domain.findings import Finding, FindingKind
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.model import OperationKind, Subject
@@ -21,7 +22,8 @@ from kevel.store.censuses import record_comparison, storage_census, storage_subj
 from kevel.store.path_rows import stamp_path
 from kevel.store.schema.attachments import paths
 from kevel.store.schema.base import LIVE
-from kevel.store.schema.volumes import operations, volumes
+from kevel.store.schema.volumes import operations, snapshots, volumes
+from kevel.store.snapshots import load_snapshot
 from kevel.store.transactions import Tx
 from kevel.store.volumes import load_volume
 
@@ -32,6 +34,21 @@ _MADE = select(volumes.c.id).where(
     volumes.c.backend == bindparam("of_backend"), volumes.c.live == LIVE, volumes.c.made.is_(True)
 )
 _LIVE = select(volumes.c.id).where(volumes.c.backend == bindparam("of_backend"), volumes.c.live == LIVE)
+_SNAPSHOTS = select(snapshots.c.id, snapshots.c.made).where(
+    snapshots.c.backend == bindparam("of_backend"), snapshots.c.live == LIVE
+)
+_DELETING_SNAPSHOTS = select(operations.c.subject_id).where(
+    operations.c.finished_at.is_(None),
+    operations.c.subject == Subject.SNAPSHOT,
+    operations.c.kind == OperationKind.DELETING,
+)
+#: Operations of a volume that had not ended at that time.
+_BUSY = (
+    select(operations.c.id)
+    .where(operations.c.subject == Subject.VOLUME, operations.c.subject_id == bindparam("of_volume"))
+    .where(operations.c.finished_at.is_(None) | (operations.c.finished_at >= bindparam("since")))
+    .limit(1)
+)
 _DELETING = select(operations.c.subject_id).where(
     operations.c.finished_at.is_(None),
     operations.c.subject == Subject.VOLUME,
@@ -52,6 +69,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     #: When this was read.
     at: int
     volumes: frozenset[str]
+    snapshots: frozenset[str]
     #: The revisions of the paths that hosts and external consumers hold, which are exported.
     exports: Mapping[str, int]
 
@@ -60,6 +78,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     """What the back end says itself."""
 
     volumes: frozenset[str]
+    snapshots: frozenset[str]
     #: Exports as (path, generation); None: exporting has no effect there.
     exports: frozenset[tuple[str, int]] | None
 
@@ -70,6 +89,7 @@ def expect(tx: Tx, backend: str, at: int) -> Expected:
     return Expected(
         at=at,
         volumes=frozenset(tx.execute(_MADE, {"of_backend": backend}).scalars()),
+        snapshots=_made_snapshots(tx, backend),
         exports={row.id: row.revision for row in exported},
     )
 
@@ -78,6 +98,7 @@ def judge_storage(tx: Tx, backend: str, before: Expected, listed: Listed) -> lis
     """How listing and records differ; the records of before the listing count as far as they still hold."""
     subject = storage_subject(backend)
     found = [*_judge_volumes(tx, backend, subject, before, listed.volumes)]
+    found += _judge_snapshots(tx, backend, subject, before, listed.snapshots)
     if listed.exports is not None:
         found += _judge_exports(tx, subject, before, listed.exports)
         found += _judge_missing_exports(tx, backend, subject, before.exports, listed.exports)
@@ -95,6 +116,30 @@ def _judge_volumes(tx: Tx, backend: str, subject: str, before: Expected, listed:
     still = set(tx.execute(_MADE, here).scalars()) - set(tx.execute(_DELETING).scalars())
     for volume_id in sorted(still.intersection(before.volumes) - listed):
         yield Finding(subject=subject, kind=FindingKind.VOLUME_GONE, key=volume_id, volume_id=volume_id)
+
+
+def _made_snapshots(tx: Tx, backend: str) -> frozenset[str]:
+    return frozenset(row.id for row in tx.execute(_SNAPSHOTS, {"of_backend": backend}) if row.made)
+
+
+def _judge_snapshots(tx: Tx, backend: str, subject: str, before: Expected, listed: frozenset[str]) -> Iterator[Finding]:
+    here = {"of_backend": backend}
+    strange = sorted(listed - {row.id for row in tx.execute(_SNAPSHOTS, here)})
+    stages = {stage_id(one): one for one in tx.execute(_LIVE, here).scalars()} if strange else {}
+    for key in strange:
+        snapshot = load_snapshot(tx, key)
+        if snapshot is not None and snapshot.deleted_at is not None and snapshot.backend == backend:
+            if snapshot.deleted_at < before.at:
+                yield Finding(subject=subject, kind=FindingKind.SNAPSHOT_LEFT, key=key, volume_id=snapshot.volume_id)
+        elif (volume_id := stages.get(key)) is None:
+            yield Finding(subject=subject, kind=FindingKind.SNAPSHOT_UNKNOWN, key=key)
+        elif not tx.execute(_BUSY, {"of_volume": volume_id, "since": before.at}):
+            yield Finding(subject=subject, kind=FindingKind.SNAPSHOT_LEFT, key=key, volume_id=volume_id)
+    still = _made_snapshots(tx, backend) - set(tx.execute(_DELETING_SNAPSHOTS).scalars())
+    for key in sorted(still.intersection(before.snapshots) - listed):
+        snapshot = load_snapshot(tx, key)
+        volume_id = None if snapshot is None else snapshot.volume_id
+        yield Finding(subject=subject, kind=FindingKind.SNAPSHOT_GONE, key=key, volume_id=volume_id)
 
 
 def _judge_exports(tx: Tx, subject: str, before: Expected, listed: Collection[tuple[str, int]]) -> Iterator[Finding]:
@@ -123,6 +168,9 @@ def record_storage(tx: Tx, backend: str, listed: Listed, found: Collection[Findi
     for finding in found:
         if finding.kind is FindingKind.VOLUME_LEFT:
             tx.wake("volume", finding.key)
+        elif finding.kind is FindingKind.SNAPSHOT_LEFT and finding.volume_id is not None:
+            is_stage = finding.key == stage_id(finding.volume_id)
+            tx.wake("volume" if is_stage else "snapshot", finding.volume_id if is_stage else finding.key)
         elif finding.kind is FindingKind.EXPORT_LEFT:
             tx.wake("path", finding.key)
         elif finding.kind is FindingKind.EXPORT_MISSING:
@@ -130,6 +178,8 @@ def record_storage(tx: Tx, backend: str, listed: Listed, found: Collection[Findi
             if path is not None:
                 stamp_path(tx, path)
     counted = {"volumes": len(listed.volumes)}
+    if listed.snapshots:
+        counted["snapshots"] = len(listed.snapshots)
     if listed.exports is not None:
         counted["exports"] = len(listed.exports)
     return record_comparison(tx, storage_census(backend, counted, at), found)

@@ -13,16 +13,19 @@ from kevel.control.copies import Copies
 from kevel.control.paths import PathWorker
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
+from kevel.control.snapshot_worker import SnapshotWorker
 from kevel.control.volume_worker import VolumeWorker
+from kevel.domain.copies import stage_id
 from kevel.domain.errors import StepRetry
 from kevel.domain.findings import Finding, FindingKind, needs_person
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.limits import Limits
-from kevel.domain.model import GIB
+from kevel.domain.model import GIB, Snapshot
 from kevel.runtime.reconciler import DONE
-from kevel.storage.base import Export, VolumeFile
+from kevel.storage.base import CopyWatch, Export, SnapshotFile, VolumeFile
 from kevel.storage.sim import SimBackend
 from kevel.store.attachments import load_path
+from kevel.store.snapshots import change_snapshot, insert_snapshot
 from kevel.store.transactions import Tx, Wake
 from kevel.store.volumes import change_volume
 from tests.integration.control.test_path_worker import SteppedClock
@@ -62,7 +65,9 @@ class Stand:
         self.pool = Pool()
         self.comparison = Comparison(runtime, {"sim": self.pool})
         self.paths = PathWorker(runtime, {"sim": self.pool}, Sealer(bytes(64)), Limits())
-        self.volumes = VolumeWorker(runtime, {"sim": self.pool}, Copies(runtime))
+        copies = Copies(runtime)
+        self.volumes = VolumeWorker(runtime, {"sim": self.pool}, copies)
+        self.snapshots = SnapshotWorker(runtime, {"sim": self.pool}, copies)
         self.woken: list[Wake] = []
         runtime.store.subscribe(self.woken.extend)
 
@@ -271,3 +276,69 @@ async def test_an_examination_finds_rows_that_were_changed_behind_the_journals_b
 
     await stand.runtime.store.write(tamper)
     assert kinds((await stand.comparison.examine()).findings) == [FindingKind.HISTORY_DIFFERS]
+
+
+SNAPSHOT = SnapshotFile(snapshot_id="snapshot", size_bytes=GIB, format="raw")
+
+
+async def keep_snapshot(stand: Stand) -> None:
+    """A snapshot of the volume, in the records and in the pool."""
+    await stand.live()
+    await stand.pool.create_snapshot(SNAPSHOT, FILE, CopyWatch())
+    row = Snapshot(
+        id="snapshot",
+        volume_id="volume",
+        project_id="project",
+        user_id="user",
+        name="",
+        description=None,
+        size_gib=1,
+        backend="sim",
+        format="raw",
+        metadata={},
+        made=True,
+        created_at=T0,
+    )
+    await stand.runtime.store.write(insert_snapshot, row)
+
+
+async def test_snapshots_are_counted_and_a_missing_one_is_reported(stand: Stand) -> None:
+    await keep_snapshot(stand)
+    assert await stand.compare() == []
+    (census,) = (await stand.comparison.known()).censuses
+    assert census.counted["snapshots"] == 1
+    await stand.pool.delete_snapshot(SNAPSHOT)
+    (finding,) = await stand.compare()
+    assert (finding.kind, finding.key, finding.volume_id) == (FindingKind.SNAPSHOT_GONE, "snapshot", "volume")
+    assert needs_person(finding)
+
+
+async def test_what_is_left_of_a_deleted_snapshot_is_removed(stand: Stand) -> None:
+    await keep_snapshot(stand)
+    await stand.runtime.store.write(lambda tx: change_snapshot(tx, "snapshot", deleted_at=T0, live=None))
+    assert await stand.kinds() == [FindingKind.SNAPSHOT_LEFT]
+    assert stand.woken == [Wake("snapshot", "snapshot")]
+    assert await stand.snapshots.look("snapshot") is DONE
+    assert stand.pool.snapshots == {}
+    assert await stand.compare() == []
+
+
+async def test_what_a_copy_has_left_on_its_way_is_removed(stand: Stand) -> None:
+    await stand.live()
+    stage = SnapshotFile(snapshot_id=stage_id("volume"), size_bytes=GIB, format="raw")
+    await stand.pool.create_snapshot(stage, FILE, CopyWatch())
+    assert await stand.kinds() == [FindingKind.SNAPSHOT_LEFT]
+    assert stand.woken == [Wake("volume", "volume")]
+    assert await stand.volumes.look("volume") is DONE
+    assert stand.pool.snapshots == {}
+    assert list(stand.pool.volumes) == ["volume"]
+
+
+async def test_a_snapshot_that_no_record_names_is_left_alone(stand: Stand) -> None:
+    await stand.live()
+    stray = SnapshotFile(snapshot_id="stray", size_bytes=GIB, format="raw")
+    await stand.pool.create_snapshot(stray, FILE, CopyWatch())
+    (finding,) = await stand.compare()
+    assert (finding.kind, finding.key) == (FindingKind.SNAPSHOT_UNKNOWN, "stray")
+    assert stand.woken == []
+    assert "stray" in stand.pool.snapshots

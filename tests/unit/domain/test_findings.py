@@ -33,4 +33,4 @@ def test_what_nobody_names_is_for_a_person_and_never_removed() -> None:
         if is_unknown(finding):
             assert needs_person(finding)
             assert "never removes" in describe_remedy(finding)
-    assert sum(is_unknown(Finding(subject="s", kind=kind, key="k")) for kind in FindingKind) == 4
+    assert sum(is_unknown(Finding(subject="s", kind=kind, key="k")) for kind in FindingKind) == 5
