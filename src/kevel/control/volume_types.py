@@ -20,7 +20,7 @@ from kevel.store.volume_types import VolumeType
 DEFAULT_TYPE: Final = "standard"
 #: Types of one Kevel. Lists of types are read whole.
 TYPES_MAX: Final = 1000
-#: Projects that may use one private type.
+#: Projects that may use one private type, and projects with a default type of their own.
 ACCESS_MAX: Final = 10_000
 
 
@@ -242,5 +242,7 @@ def _set_default(tx: Tx, actor: Actor, project_id: str, type_ref: str) -> str:
     found = rows.load_type(tx, type_ref) or rows.load_type_named(tx, type_ref)
     if found is None or not rows.is_visible(tx, found, actor):
         raise Invalid(f"Volume type {type_ref[:255]} could not be found, so it cannot be a default.")
+    if len(rows.list_default_types(tx).keys() - {project_id}) >= ACCESS_MAX:
+        raise Invalid(f"{ACCESS_MAX} projects can have a default type of their own; unset one before setting another.")
     rows.set_default_type(tx, project_id, found.id)
     return found.id

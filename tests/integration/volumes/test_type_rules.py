@@ -94,6 +94,14 @@ async def test_a_project_has_a_default_type_of_its_own(world: World) -> None:
     assert (await world.get("/types/default", "volume_type"))["name"] == "standard"
 
 
+async def test_there_is_a_bound_on_the_number_of_default_types(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volume_types, "ACCESS_MAX", 1)
+    body = {"default_type": {"volume_type": "standard"}}
+    for project, status in (("member", 200), ("other", 400), ("member", 200)):
+        path = f"/default-types/{PROJECTS[project]}"
+        assert (await world.call("PUT", path, body, caller="admin")).status_code == status
+
+
 async def test_default_types_are_for_admins_since_3_62(world: World) -> None:
     path = f"/default-types/{PROJECTS['member']}"
     body = {"default_type": {"volume_type": "standard"}}

@@ -114,8 +114,8 @@ def test_volumes_attach_and_come_back(shell: Shell) -> None:
 
 
 def test_volumes_are_made_changed_and_deleted(shell: Shell) -> None:
-    shell.ok("volume", "type", "create", "--description", "quick", "--property", "speed=high", "fast")
-    assert shell.json("volume", "type", "show", "fast")["properties"] == {"speed": "high"}
+    shell.ok("volume", "type", "create", "--description", "quick", "--property", "vendor:speed=high", "fast")
+    assert shell.json("volume", "type", "show", "fast")["properties"] == {"vendor:speed": "high"}
     assert "fast" in {row["Name"] for row in shell.json("volume", "type", "list")}
     shell.ok("volume", "create", "--size", "1", "--type", "fast", "w")
     shell.ok("volume", "set", "--name", "w2", "--description", "new", "--property", "a=b", "--size", "2", "w")
