@@ -128,7 +128,8 @@ _RULES = {
     ),
     FindingKind.EXPORT_MISSING: _Rule(
         "Attachment {attachment_id} is recorded as exported, and storage {place} does not let its host in.",
-        "Its host looks at it again. If the guest cannot use the disk, detach the volume and attach it again.",
+        "Its host looks at it again; an external consumer's export is made again. If a guest cannot use the disk, "
+        "detach the volume and attach it again.",
         needs_person=True,
     ),
     FindingKind.EXPORT_LEFT: _Rule(

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from kevel.control.deadlines import GRACE_S, Deadlines
+from kevel.control.runtime import Runtime
 from kevel.domain.errors import StepNever, StepRetry, StepUnknown
-from kevel.domain.ladder import Hands, Rung
+from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import Actor
 from kevel.store.schema.attachments import journal, paths
 from kevel.store.transactions import Tx
-from tests.integration.external.conftest import SECRET, UNTIL_S, VOLUME, World
+from tests.integration.control.test_path_worker import SteppedClock
+from tests.integration.external.conftest import LIMITS, SECRET, UNTIL_S, VOLUME, World
 from tests.integration.stand import PROJECTS
 from tests.integration.store.journal_fold import assert_equal
 
@@ -204,6 +207,36 @@ async def test_a_crash_while_a_consumer_is_shut_out_is_finished_by_the_sweep(wor
     world.start()
     await world.until_status("available")
     assert world.storage.exports == {}
+
+
+async def test_a_storage_that_never_answers_ends_the_request_though_nobody_waits(world: World) -> None:
+    world.storage.answers.clear()
+    world.begin("POST", "/attachments", {"attachment": {"volume_uuid": VOLUME, "connector": CONNECTOR}})
+    await world.until_called(1)
+    await world.kill()
+    later = SteppedClock()
+    runtime = world.runtime
+    later.now = runtime.clock.now_us() + int((LIMITS.export_wait_s + GRACE_S + 1) * 1e6)
+    watching = Runtime(store=runtime.store, clock=later, ids=runtime.ids, executor=runtime.executor)
+    await Deadlines(watching, LIMITS).watch()
+    (view,) = await world.attachments()
+    assert (view.attachment.goal, view.attachment.goal_by) == (Goal.DETACHED, "rollback")
+    assert view.attachment.reason.code == "storage_silent"
+    world.storage.answers.set()
+    world.start()
+    await world.until_status("available")
+    assert world.storage.exports == {}
+
+
+async def test_a_client_may_take_its_time(world: World) -> None:
+    made = (await world.declare(connector=CONNECTOR)).json()["attachment"]
+    later = SteppedClock()
+    runtime = world.runtime
+    later.now = runtime.clock.now_us() + int(1e12)
+    watching = Runtime(store=runtime.store, clock=later, ids=runtime.ids, executor=runtime.executor)
+    await Deadlines(watching, LIMITS).watch()
+    (view,) = await world.attachments()
+    assert (view.attachment.id, view.attachment.goal, view.attachment.reason) == (made["id"], Goal.ATTACHED, None)
 
 
 async def test_an_export_that_the_storage_has_lost_is_made_again(world: World) -> None:

@@ -45,6 +45,19 @@ class Shell:
     def json(self, *words: str) -> Any:
         return json.loads(self.ok(*words, "-f", "json"))
 
+    def kevel(self, *words: str) -> str:
+        """What the `kevel` command printed with the same credentials; it has to succeed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "kevel.cli.main", *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**self._environment, "COLUMNS": "250"},
+        )
+        assert done.returncode == 0, f"kevel {' '.join(words)}: {done.stderr}"
+        return done.stdout
+
     def refused(self, *words: str) -> str:
         """The message of a command that has to fail."""
         done = self.run(*words)
@@ -83,6 +96,22 @@ def test_servers_live_their_whole_life(shell: Shell) -> None:
     assert shown["events"][0]["result"] in ("Success", None)
     shell.ok("server", "delete", "--wait", "one", "two")
     assert shell.json("server", "list") == []
+
+
+def test_attachments_are_declared_and_ended(shell: Shell) -> None:
+    shell.ok("server", "create", "--image", "tiny", "--flavor", "tiny", "--nic", "none", "named")
+    shell.ok("volume", "create", "--size", "1", "declared")
+    made = shell.json("volume", "attachment", "create", "declared", "--server", "named")
+    assert made["Status"] == "reserved"
+    words = ("--host", "metal", "--initiator", "iqn.1993-08.org.debian:01:aa", "--mountpoint", "/dev/vdb")
+    connected = shell.json("volume", "attachment", "set", made["ID"], *words)
+    assert (connected["Status"], connected["Attach Mode"]) == ("attaching", "rw")
+    shell.ok("volume", "attachment", "complete", made["ID"])
+    shown = shell.json("volume", "attachment", "show", made["ID"])
+    assert (shown["Status"], shown["Properties"]["driver_volume_type"]) == ("attached", "file")
+    assert "Kevel plugs nothing for it" in shell.kevel("attachment", "why", made["ID"])
+    assert "(external" in shell.kevel("attachment", "list")
+    shell.ok("volume", "attachment", "delete", made["ID"])
 
 
 def test_volumes_attach_and_come_back(shell: Shell) -> None:
