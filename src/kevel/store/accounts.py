@@ -149,8 +149,8 @@ def _conditions(wanted: AccountFilter) -> list[ColumnElement[bool]]:
         conditions.append(attachments.c.closed_at.is_(None))
     if wanted.unfinished:
         plugged = exists().where(paths.c.attachment_id == attachments.c.id, paths.c.rung == Rung.PLUGGED)
-        there = or_(plugged, attachments.c.stage == Stage.ATTACHED)
-        conditions.append(or_(attachments.c.goal == Goal.DETACHED, ~there))
+        declared = attachments.c.stage.is_not_distinct_from(Stage.ATTACHED)
+        conditions.append(or_(attachments.c.goal == Goal.DETACHED, and_(~plugged, ~declared)))
     return conditions
 
 

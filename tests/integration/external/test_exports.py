@@ -14,6 +14,7 @@ from kevel.control.runtime import Runtime
 from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import Actor
+from kevel.store.accounts import AccountFilter
 from kevel.store.schema.attachments import journal, paths
 from kevel.store.transactions import Tx
 from tests.integration.control.test_path_worker import SteppedClock
@@ -37,6 +38,12 @@ def told(tx: Tx) -> list[Any]:
 async def why(world: World, attachment_id: str) -> tuple[str, str]:
     account = await world.workers.explaining.account(ACTOR, attachment_id)
     return account.explanation.waits_for, account.explanation.why
+
+
+async def unfinished(world: World) -> list[str]:
+    wanted = AccountFilter(project_id=None, unfinished=True, limit=10)
+    found, _ = await world.workers.explaining.accounts(wanted)
+    return [account.attachment.id for account in found]
 
 
 async def test_the_answer_comes_when_the_consumer_is_let_in_and_when_it_is_shut_out(world: World) -> None:
@@ -281,9 +288,11 @@ async def test_each_stage_says_for_whom_it_waits(world: World) -> None:
     await world.call("PUT", f"/attachments/{reserved['id']}", {"attachment": {"connector": CONNECTOR}})
     waits_for, text = await why(world, reserved["id"])
     assert (waits_for, "waits for its client to say that it is attached" in text) == ("client", True)
+    assert await unfinished(world) == [reserved["id"]]
     await world.call("POST", f"/attachments/{reserved['id']}/action", {"os-complete": None})
     waits_for, text = await why(world, reserved["id"])
     assert (waits_for, "Kevel plugs nothing for it" in text) == ("nobody", True)
+    assert await unfinished(world) == []
     await world.act("os-begin_detaching", None)
     waits_for, text = await why(world, reserved["id"])
     assert (waits_for, "waits for its client to end it" in text) == ("client", True)
