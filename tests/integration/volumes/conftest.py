@@ -67,6 +67,7 @@ NAMES = {
     409: "conflictingRequest",
     412: "computeFault",
     413: "overLimit",
+    503: "serviceUnavailable",
 }
 
 

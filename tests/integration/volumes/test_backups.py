@@ -43,6 +43,10 @@ def stop_server(tx: Tx, server_id: str) -> None:
     tx.execute(update(servers).where(servers.c.id == server_id).values(**stopped))
 
 
+async def silent() -> None:
+    raise StepRetry("The disk does not answer.")
+
+
 async def ask_backup(
     world: World, volume_id: str, *, caller: str = "member", version: str = "3.71", **fields: Any
 ) -> Any:
@@ -372,8 +376,9 @@ async def test_lists_have_filters_pages_a_count_and_an_order(world: World) -> No
         ("offset=1", ids[1::-1]),
     ):
         assert [one["id"] for one in await world.get(f"/backups?{query}", "backups")] == found
-    message(await world.call("GET", "/backups?sort=colour"), 400)
-    message(await world.call("GET", "/backups?marker=nothing"), 404)
+    for path in ("/backups", "/backups/detail"):
+        message(await world.call("GET", f"{path}?sort=colour"), 400)
+        message(await world.call("GET", f"{path}?marker=nothing"), 404)
 
 
 async def test_a_damaged_backup_is_not_restored_and_the_volume_keeps_what_it_had(world: World) -> None:
@@ -638,4 +643,27 @@ async def test_an_encrypted_volume_is_neither_backed_up_nor_restored_to(world: W
     assert "encrypted" in message(await restore(world, backup_id, volume_id=sealed), 400)
     assert "encrypted" in message(await world.ask(backup_id=backup_id, volume_type="sealed"), 400)
     assert await world.status(sealed) == "available"
+    assert (await show(world, backup_id))["status"] == "available"
+
+
+@pytest.mark.parametrize("version", ["3.0", "3.42", "3.43", "3.50", "3.51"])
+async def test_every_microversion_makes_backups_of_what_is_there_and_has_room(world: World, version: str) -> None:
+    volume_id = await world.make()
+    message(await ask_backup(world, str(uuid.uuid4()), version=version), 404)
+    backup_id = await back_up(world, volume_id, version=version)
+    path = f"/os-quota-sets/{PROJECTS['member']}"
+    await world.call("PUT", path, {"quota_set": {"backups": 1}}, caller="admin")
+    message(await ask_backup(world, volume_id, version=version), 413)
+    if version >= "3.42":
+        body = {"backup": {"name": "x"}}
+        message(await world.call("PUT", f"/backups/{uuid.uuid4()}", body, version=version), 404)
+        assert (await world.call("PUT", f"/backups/{backup_id}", body, version=version)).status_code == 200
+
+
+async def test_nothing_is_restored_while_the_pool_does_not_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup_id = await back_up(world, await world.make())
+    monkeypatch.setattr(world.pool, "capacity", silent)
+    message(await restore(world, backup_id), 503)
     assert (await show(world, backup_id))["status"] == "available"

@@ -11,7 +11,7 @@ import pytest
 from kevel.domain.errors import StepNever
 from tests.integration.stand import PROJECTS
 from tests.integration.volumes.conftest import World, message
-from tests.integration.volumes.test_backups import read, write
+from tests.integration.volumes.test_backups import read, silent, write
 from tests.integration.volumes.test_groups import make_group, members, remove
 from tests.integration.volumes.test_operations import fail_with
 
@@ -102,6 +102,15 @@ async def test_a_group_is_made_of_another_or_of_its_snapshot(world: World, sourc
     assert not set(copies) & {one, two}
 
 
+async def test_a_group_is_not_copied_while_the_pool_does_not_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group_id, _, _ = await make_pair(world)
+    monkeypatch.setattr(world.pool, "capacity", silent)
+    message(await copy_group(world, source_group_id=group_id), 503)
+    assert len(await world.get("/groups", "groups")) == 1
+
+
 async def test_a_copy_that_fails_shows_in_its_group(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     group_id, _, _ = await make_pair(world)
     with monkeypatch.context() as patch:
@@ -184,8 +193,9 @@ async def test_lists_have_filters_pages_and_an_order_from_3_29(world: World) -> 
     assert len(await world.get("/group_snapshots?limit=1", "group_snapshots", version="3.28")) == 2
     assert [one["id"] for one in await world.get("/group_snapshots?name=b", "group_snapshots")] == ids[1:]
     assert await world.get("/group_snapshots?status=error", "group_snapshots") == []
-    message(await world.call("GET", "/group_snapshots?sort=colour"), 400)
-    message(await world.call("GET", "/group_snapshots?marker=nothing"), 404)
+    for path in ("/group_snapshots", "/group_snapshots/detail"):
+        message(await world.call("GET", f"{path}?sort=colour"), 400)
+        message(await world.call("GET", f"{path}?marker=nothing"), 404)
 
 
 async def test_a_reset_puts_a_word_over_the_status_and_makes_nothing_so(world: World) -> None:

@@ -173,8 +173,10 @@ async def test_lists_have_filters_pages_and_an_order(world: World) -> None:
     await world.call("POST", f"/groups/{ids[0]}/action", {"reset_status": {"status": "error"}}, caller="admin")
     assert [one["id"] for one in await world.get("/groups?status=error", "groups")] == [ids[0]]
     assert len(await world.get("/groups?status=available", "groups")) == 2
-    message(await world.call("GET", "/groups?sort=colour"), 400)
-    message(await world.call("GET", "/groups?marker=nothing"), 404)
+    for path in ("/groups", "/groups/detail"):
+        message(await world.call("GET", f"{path}?sort=colour"), 400)
+        message(await world.call("GET", f"{path}?marker=nothing"), 404)
+    message(await world.call("GET", f"/groups/{ids[0]}?list_volume=perhaps"), 400)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +249,7 @@ async def test_a_reset_puts_a_word_over_a_groups_status_and_makes_nothing_so(wor
         assert (answer.status_code, answer.content) == (202, b"")
         assert (await world.get(f"/groups/{group_id}", "group"))["status"] == word
     body = {"reset_status": {"status": "error"}}
-    message(await world.call("POST", path, body, caller="admin", version="3.19"), 400)
+    message(await world.call("POST", path, body, caller="admin", version="3.19"), 404)
     message(await world.call("POST", path, body), 403)
     message(await world.call("POST", path.replace(group_id, str(uuid.uuid4())), body, caller="admin"), 404)
     for word in ("colour", "deleting", "in-use"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import insert, select
 
@@ -27,9 +28,11 @@ async def offer(world: World, volume_id: str, place: str = PLACES[1], **fields: 
     return made
 
 
-async def take(world: World, transfer: dict[str, Any], *, caller: str = "other", **more: Any) -> Any:
+async def take(
+    world: World, transfer: dict[str, Any], *, caller: str = "other", place: str = PLACES[1], **more: Any
+) -> httpx.Response:
     body = {"accept": {"auth_key": more.pop("key", transfer["auth_key"])}}
-    return await world.call("POST", f"/volume-transfers/{transfer['id']}/accept", body, caller=caller, **more)
+    return await world.call("POST", f"{place}/{transfer['id']}/accept", body, caller=caller, **more)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -103,14 +106,15 @@ async def test_only_an_available_volume_is_offered(world: World) -> None:
     assert await world.get("/volume-transfers", "transfers") == []
 
 
-async def test_a_wrong_key_takes_nothing(world: World) -> None:
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_wrong_key_takes_nothing(world: World, place: str) -> None:
     volume_id = await world.make()
     transfer = await offer(world, volume_id)
     for key in ("", "wrong", 17, transfer["auth_key"] + "x"):
-        message(await take(world, transfer, key=key), 400)
+        message(await take(world, transfer, key=key, place=place), 400)
     assert await world.status(volume_id) == "awaiting-transfer"
     assert (await world.get(f"/volumes/{volume_id}", "volume"))["user_id"] == "u-member"
-    message(await world.call("POST", f"/volume-transfers/{volume_id}/accept", {"accept": {"auth_key": "x"}}), 404)
+    message(await world.call("POST", f"{place}/{volume_id}/accept", {"accept": {"auth_key": "x"}}), 404)
 
 
 async def test_the_key_is_told_once_and_not_kept(world: World) -> None:
@@ -125,30 +129,32 @@ def read_everything(tx: Tx) -> str:
     return "".join(str(tuple(row)) for table in (transfers, journal) for row in tx.execute(select(table)))
 
 
-async def test_an_offer_is_taken_back(world: World) -> None:
+@pytest.mark.parametrize("place", PLACES)
+async def test_an_offer_is_taken_back(world: World, place: str) -> None:
     volume_id = await world.make()
     transfer = await offer(world, volume_id)
-    answer = await world.call("DELETE", f"/volume-transfers/{transfer['id']}")
+    answer = await world.call("DELETE", f"{place}/{transfer['id']}")
     assert (answer.status_code, answer.content) == (202, b"")
     assert await world.status(volume_id) == "available"
-    message(await world.call("DELETE", f"/volume-transfers/{transfer['id']}"), 404)
+    message(await world.call("DELETE", f"{place}/{transfer['id']}"), 404)
     message(await take(world, transfer), 404)
     again = await offer(world, volume_id)
     assert again["id"] != transfer["id"]
     assert again["auth_key"] != transfer["auth_key"]
 
 
-async def test_offers_are_their_projects(world: World) -> None:
+@pytest.mark.parametrize("place", PLACES)
+async def test_offers_are_their_projects(world: World, place: str) -> None:
     volume_id = await world.make()
     transfer = await offer(world, volume_id)
-    place = f"/volume-transfers/{transfer['id']}"
-    message(await world.call("GET", place, caller="other"), 404)
-    message(await world.call("DELETE", place, caller="other"), 404)
-    assert await world.get("/volume-transfers/detail", "transfers", caller="other") == []
-    message(await world.call("POST", "/volume-transfers", {"transfer": {"volume_id": volume_id}}, caller="other"), 404)
-    message(await world.call("DELETE", place, caller="reader"), 403)
-    assert await world.get("/volume-transfers", "transfers", caller="admin") == []
-    (seen,) = await world.get("/volume-transfers?all_tenants=1", "transfers", caller="admin")
+    one = f"{place}/{transfer['id']}"
+    message(await world.call("GET", one, caller="other"), 404)
+    message(await world.call("DELETE", one, caller="other"), 404)
+    assert await world.get(f"{place}/detail", "transfers", caller="other") == []
+    message(await world.call("POST", place, {"transfer": {"volume_id": volume_id}}, caller="other"), 404)
+    message(await world.call("DELETE", one, caller="reader"), 403)
+    assert await world.get(place, "transfers", caller="admin") == []
+    (seen,) = await world.get(f"{place}?all_tenants=1", "transfers", caller="admin")
     assert seen["id"] == transfer["id"]
 
 
@@ -165,8 +171,9 @@ async def test_lists_have_filters_pages_and_an_order(world: World) -> None:
     assert [one["id"] for one in await world.get(link["href"], "transfers")] == ids[2:]
     assert [one["id"] for one in await world.get("/volume-transfers?name=b", "transfers")] == [ids[1]]
     assert await world.get(f"/volume-transfers?volume_id={ids[0]}", "transfers") == []
-    message(await world.call("GET", "/volume-transfers?sort=colour"), 400)
-    message(await world.call("GET", f"/volume-transfers?marker={made[0]['volume_id']}"), 404)
+    for path in (*PLACES, *(f"{place}/detail" for place in PLACES)):
+        message(await world.call("GET", f"{path}?sort=colour"), 400)
+        message(await world.call("GET", f"{path}?marker={made[0]['volume_id']}"), 404)
 
 
 @pytest.mark.parametrize(
@@ -254,12 +261,13 @@ async def test_a_volume_is_not_offered_with_a_snapshot_that_is_not_available(wor
 
 @pytest.mark.parametrize("resource", ["volumes", "gigabytes", "snapshots", "per_volume_gigabytes"])
 async def test_who_has_no_room_for_a_volume_does_not_get_it(world: World, resource: str) -> None:
+    place = PLACES[resource == "volumes"]
     volume_id = await world.make()
     await world.runtime.store.write(insert_snapshot, volume_id, "s", made=True)
     transfer = await offer(world, volume_id)
     quota = {"quota_set": {resource: 0}}
     assert (await world.call("PUT", f"/os-quota-sets/{PROJECTS['other']}", quota, caller="admin")).status_code == 200
-    assert resource in message(await take(world, transfer), 413)
+    assert resource in message(await take(world, transfer, place=place), 413)
     assert await world.status(volume_id) == "awaiting-transfer"
     quota = {"quota_set": {resource: 2}}
     assert (await world.call("PUT", f"/os-quota-sets/{PROJECTS['other']}", quota, caller="admin")).status_code == 200
