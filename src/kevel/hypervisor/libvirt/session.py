@@ -217,6 +217,7 @@ class Session:
             for folder in ("log/qemu", "run/qemu", "etc/qemu"):
                 for left in (self._embed_root / folder).glob(f"{name}.*"):
                     left.unlink(missing_ok=True)
+            self._sync_definitions()
 
     def observe_server(self, server_id: str) -> ServerView | None:
         """See the port."""
@@ -295,7 +296,18 @@ class Session:
             # Only now: had the definition lost the disk first, a refusal by the guest would leave it half gone.
             if alias in parse_domain_xml(domain.XMLDesc(INACTIVE)).disks:
                 _undefine_disk(domain, alias)
-            return alias not in parse_domain_xml(domain.XMLDesc(INACTIVE)).disks
+            if alias in parse_domain_xml(domain.XMLDesc(INACTIVE)).disks:
+                return False
+            self._sync_definitions()
+            return True
+
+    def _sync_definitions(self) -> None:
+        """Make what a definition has lost stay lost: libvirt syncs the files that it writes, but not their names.
+
+        After a loss of power the old definition would be back, with a disk whose volume may be another server's by then.
+        """
+        if self._embed_root is not None:
+            root_disk.sync_directory(self._embed_root / "etc" / "qemu")
 
     def _unplug_live(self, domain: libvirt.virDomain, alias: str, subject: str) -> bool:
         """Ask the running guest to let go; True when nothing of the disk is left in QEMU."""
