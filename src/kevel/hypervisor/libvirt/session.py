@@ -304,7 +304,7 @@ class Session:
     def _sync_definitions(self) -> None:
         """Make what a definition has lost stay lost: libvirt syncs the files that it writes, but not their names.
 
-        After a loss of power the old definition would be back, with a disk whose volume may be another server's by then.
+        After a loss of power the old one would be back, with a disk whose volume may be another server's by then.
         """
         if self._embed_root is not None:
             root_disk.sync_directory(self._embed_root / "etc" / "qemu")
