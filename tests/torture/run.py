@@ -51,6 +51,13 @@ UNREACHABLE: Final = tuple(
         "create_backup",
         "restore_backup",
         "delete_backup",
+        "create_volume_from",
+        "rewrite_volume",
+        "create_snapshot",
+        "delete_snapshot",
+        "write_image",
+        "make_target",
+        "seal_target",
         *ASKED_BY_NOBODY,
     )
     for moment in ("begin", "done")

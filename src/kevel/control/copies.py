@@ -16,6 +16,7 @@ from kevel.control.runtime import Runtime
 from kevel.domain.copies import AT_REST, CopyState
 from kevel.domain.errors import StaleWrite, StepNever
 from kevel.domain.model import Operation
+from kevel.runtime import failpoints
 from kevel.runtime.reconciler import Again
 from kevel.storage.base import Backend, CopyWatch, SnapshotFile
 from kevel.store.at_rest import LivePath, Rest, look_at_rest
@@ -83,7 +84,8 @@ class Copies:
     async def begin_live(self, operation: Operation, backend: Backend, rest: Rest, target: SnapshotFile) -> Again:
         """Order the host's agent to copy a volume that one running guest has plugged into the target."""
         runtime = self._runtime
-        path = await backend.make_target(target)
+        with failpoints.around("make_target"):
+            path = await backend.make_target(target)
         copy_id, at = runtime.ids.uuid(), runtime.clock.now_us()
         await runtime.store.write(_order, operation, rest.live[0], copy_id, path, at)
         return Again(LIVE_LOOK_S)
@@ -98,7 +100,8 @@ class Copies:
                 await store.write(note_progress, operation, percent)
             return Again(LIVE_LOOK_S)
         if copy is not None and copy.state is CopyState.DONE:
-            await backend.seal_target(target, CopyWatch())
+            with failpoints.around("seal_target"):
+                await backend.seal_target(target, CopyWatch())
             await store.write(note_args, operation, operation.args | {COPIED: True})
             return None
         if copy is not None and copy.reason is not None and copy.reason.code != AT_REST:

@@ -37,6 +37,8 @@ STORAGE_EFFECTS: Final = (
     "create_snapshot",
     "delete_snapshot",
     "write_image",
+    "make_target",
+    "seal_target",
     "export_volume",
     "revoke_export",
     "connect_volume",

@@ -25,6 +25,9 @@ LOOKS = {
     "observe_all",
     "list_volumes",
     "list_exports",
+    "list_snapshots",
+    "read_contents",
+    "write_contents",  # a block, which the effects of backups are around
     "capacity",
     "describe_export",
 }
