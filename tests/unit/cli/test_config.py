@@ -37,3 +37,17 @@ def test_a_time_of_no_length_or_without_an_end_is_refused_by_its_name(tmp_path: 
         read_config(path)
     path.write_text("[limits]\nsweep_every_s = 3\npage_rows_max = 7")
     assert read_config(path).limits.page_rows_max == 7
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [("volumes = -2", r"quotas\.volumes"), ("volumes = 'many'", r"quotas\.volumes"), ("pigs = 1", "pigs")],
+)
+def test_a_quota_is_a_number_or_none(tmp_path: Path, line: str, place: str) -> None:
+    path = tmp_path / "kevel.toml"
+    path.write_text(f"[quotas]\n{line}")
+    with pytest.raises(SetupError, match=place):
+        read_config(path)
+    path.write_text("[quotas]\nvolumes = 0\ngroups = 3")
+    quotas = read_config(path).quotas
+    assert (quotas.volumes, quotas.groups, quotas.gigabytes) == (0, 3, -1)
