@@ -9,6 +9,7 @@ import pytest
 from kevel.domain.errors import StepNever
 from kevel.domain.ladder import Rung
 from kevel.storage.base import CopyWatch, ImageFile, PoolFile, Source, VolumeFile
+from kevel.store import images
 from tests.integration.volumes.conftest import MIB, Pool, World, message
 
 NOBODY = "5e0f0c57-3ffb-4b5c-9c8b-0c0ffee0c0de"
@@ -225,9 +226,16 @@ async def test_an_image_that_cannot_be_is_not_begun(world: World, wanted: dict[s
     assert await world.status(volume_id) == "available"
 
 
-async def test_only_its_project_writes_a_volume_out_and_only_so_many_images(world: World) -> None:
+@pytest.mark.parametrize("version", ["3.0", "3.71"])
+async def test_only_its_project_writes_a_volume_out_and_only_so_many_images(
+    world: World, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
     volume_id = await world.make()
-    message(await world.act(volume_id, "os-volume_upload_image", {"image_name": "out"}, caller="other"), 404)
+    wanted = {"image_name": "out"}
+    message(await world.act(volume_id, "os-volume_upload_image", wanted, caller="other", version=version), 404)
+    monkeypatch.setattr(images, "count_images", lambda tx, project_id: 1000)
+    message(await world.act(volume_id, "os-volume_upload_image", wanted, version=version), 413)
+    assert await world.status(volume_id) == "available"
 
 
 async def test_an_upload_that_fails_leaves_volume_and_images_as_they_were(
