@@ -226,6 +226,25 @@ def check_deletable(view: SnapshotView) -> None:
         )
 
 
+def delete_snapshots(tx: Tx, actor: Actor, volume_id: str, *, cascade: bool, at: int, deadline_at: int) -> None:
+    """Start to delete the volume's snapshots, behind which its own deletion waits. Raises Invalid without `cascade`."""
+    snapshots = rows.view_snapshots(tx, rows.live_snapshots(tx, volume_id))
+    if snapshots and not cascade:
+        raise Invalid(
+            f"Invalid volume: volume {volume_id} has {len(snapshots)} snapshots; delete them first, or with it "
+            "(cascade)."
+        )
+    for view in snapshots:
+        if view.status != "deleting":
+            check_deletable(view)
+        if view.snapshot.group_snapshot_id is not None:
+            raise Invalid(
+                f"Invalid volume: snapshot {view.snapshot.id} of volume {volume_id} is part of group snapshot "
+                f"{view.snapshot.group_snapshot_id}; delete that first."
+            )
+        rows.begin_delete_snapshot(tx, view.snapshot, request_id=actor.request_id, at=at, deadline_at=deadline_at)
+
+
 def _reset_status(tx: Tx, actor: Actor, snapshot_id: str, status: str, at: int) -> None:
     view = _get(tx, actor, snapshot_id)
     if status in MASKS:

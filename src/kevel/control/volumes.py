@@ -9,7 +9,7 @@ import msgspec
 
 from kevel.control.placing import Place, check_fits, check_not_frozen, fail_placement, find_refusal, list_capabilities
 from kevel.control.runtime import Runtime
-from kevel.control.snapshots import check_deletable, copy_deadline
+from kevel.control.snapshots import copy_deadline, delete_snapshots
 from kevel.control.status_resets import reset_status, status_beneath
 from kevel.control.volume_keys import KeyRing, choose_key
 from kevel.control.volume_metadata import check_metadata, put_metadata, remove_metadata
@@ -27,7 +27,6 @@ from kevel.store.backups import begin_restore
 from kevel.store.groups import check_group_takes
 from kevel.store.operations import begin_operation
 from kevel.store.quotas import check_room_for
-from kevel.store.snapshots import begin_delete_snapshot, live_snapshots, view_snapshots
 from kevel.store.transactions import Tx
 from kevel.store.volume_keys import SealedKey
 from kevel.store.volume_lists import Page, Summary, VolumeFilter, VolumePage, VolumeView, view_volume
@@ -407,27 +406,8 @@ def _delete(tx: Tx, actor: Actor, volume_id: str, *, force: bool, cascade: bool,
             "it out of the group first."
         )
     check_not_frozen(tx, view.volume.backend)
-    _delete_snapshots(tx, actor, volume_id, cascade=cascade, at=at, deadline_at=deadline_at)
+    delete_snapshots(tx, actor, volume_id, cascade=cascade, at=at, deadline_at=deadline_at)
     begin_delete(tx, view.volume, request_id=actor.request_id, at=at, deadline_at=deadline_at)
-
-
-def _delete_snapshots(tx: Tx, actor: Actor, volume_id: str, *, cascade: bool, at: int, deadline_at: int) -> None:
-    """Start to delete the volume's snapshots, behind which its own deletion waits. Raises Invalid without `cascade`."""
-    snapshots = view_snapshots(tx, live_snapshots(tx, volume_id))
-    if snapshots and not cascade:
-        raise Invalid(
-            f"Invalid volume: volume {volume_id} has {len(snapshots)} snapshots; delete them first, or with it "
-            "(cascade)."
-        )
-    for view in snapshots:
-        if view.status != "deleting":
-            check_deletable(view)
-        if view.snapshot.group_snapshot_id is not None:
-            raise Invalid(
-                f"Invalid volume: snapshot {view.snapshot.id} of volume {volume_id} is part of group snapshot "
-                f"{view.snapshot.group_snapshot_id}; delete that first."
-            )
-        begin_delete_snapshot(tx, view.snapshot, request_id=actor.request_id, at=at, deadline_at=deadline_at)
 
 
 def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: PoolRoom, *, in_use: bool, at: int) -> None:
