@@ -34,7 +34,7 @@ class Ids(Protocol):
         ...
 
     def secret(self) -> str:
-        """At least 256 bits nobody can guess, safe in URLs and shells."""
+        """256 bits nobody can guess, in hex: safe in URLs and shells, and none begins like an option of a command."""
         ...
 
     def jitter(self) -> float:
@@ -64,7 +64,7 @@ class SystemIds:
         return str(uuid.uuid4())
 
     def secret(self) -> str:
-        return secrets.token_urlsafe(32)
+        return secrets.token_hex(32)
 
     def jitter(self) -> float:
         return random.random()
