@@ -360,3 +360,26 @@ class StorageKit:
     async def test_the_capacity_is_a_size_of_which_a_part_is_free(self, pool: PoolUnderTest) -> None:
         capacity = await pool.backend.capacity()
         assert 0 < capacity.free_bytes <= capacity.total_bytes
+
+    async def test_what_is_in_the_pool_becomes_another_volume(self, pool: PoolUnderTest) -> None:
+        old = new_volume(pool)
+        new = VolumeFile(volume_id=str(uuid.uuid4()), size_bytes=8 * MIB, format=old.format)
+        await pool.backend.create_volume(old)
+        name = f"volume-{old.volume_id}"
+        assert await pool.backend.list_files() == [name]
+        assert await pool.backend.measure_file(name, old.format) == 4 * MIB
+        await pool.backend.take_file(new, name)
+        await pool.backend.take_file(new, name)
+        assert await pool.backend.list_volumes() == [new.volume_id]
+        assert await pool.backend.measure_file(f"volume-{new.volume_id}", new.format) == 8 * MIB
+
+    async def test_what_is_absent_or_larger_becomes_no_volume_and_stays(self, pool: PoolUnderTest) -> None:
+        old = new_volume(pool)
+        await pool.backend.create_volume(old)
+        with pytest.raises(StepNever):
+            await pool.backend.measure_file("volume-none", old.format)
+        with pytest.raises(StepNever):
+            await pool.backend.take_file(new_volume(pool), "volume-none")
+        with pytest.raises(StepNever):
+            await pool.backend.take_file(new_volume(pool, MIB), f"volume-{old.volume_id}")
+        assert await pool.backend.list_volumes() == [old.volume_id]

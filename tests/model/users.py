@@ -59,6 +59,7 @@ def make_app(process: ControlProcess) -> KevelApp:
         identity=Tokens(),
         flavors=process.flavors,
         servers=process.servers,
+        pools=process.volumes.pools,
         volumes=process.volumes,
         volume_types=process.types,
         attachments=process.attachments,

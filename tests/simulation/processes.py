@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from kevel.cli.engine import Engine, Workers
 from kevel.control.flavors import Flavors
+from kevel.control.pools import Pools
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import KEY_BYTES, Sealer
 from kevel.control.servers import Servers
@@ -155,7 +156,9 @@ class ControlProcess(Process):
         self.types = VolumeTypes(runtime)
         images: Any = OneImage()
         self.servers = Servers(runtime, images, self.flavors, LIMITS)
-        self.volumes = Volumes(runtime, self.pool, LIMITS, host="sim", availability_zone="nova")
+        self.volumes = Volumes(
+            runtime, Pools(runtime, {self.pool.name: self.pool}, LIMITS, host="sim", availability_zone="nova"), LIMITS
+        )
         self.attachments = self.workers.attachments
 
     def _make_workers(self, sealer: Sealer) -> Workers:

@@ -354,6 +354,15 @@ class SimPool:
     async def seal_target(self, target: PoolFile, watch: CopyWatch) -> None:
         await self._call("seal_target", lambda: self._truth.seal_target(target, watch))
 
+    async def list_files(self) -> list[str]:
+        return await self._call("list_files", self._truth.list_files)
+
+    async def measure_file(self, name: str, disk_format: str) -> int:
+        return await self._call("measure_file", lambda: self._truth.measure_file(name, disk_format))
+
+    async def take_file(self, file: PoolFile, name: str) -> None:
+        await self._call("take_file", lambda: self._truth.take_file(file, name))
+
     async def list_volumes(self) -> list[str]:
         return await self._call("list_volumes", self._truth.list_volumes)
 

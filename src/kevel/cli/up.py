@@ -29,7 +29,9 @@ from kevel.control.group_types import GroupTypes
 from kevel.control.groups import Groups
 from kevel.control.identity import Identity
 from kevel.control.images import Images
+from kevel.control.managing import Managing
 from kevel.control.messages import Messages
+from kevel.control.pools import Pools
 from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
@@ -149,6 +151,7 @@ async def running(
         volumes_dir = data.subdirectory("volumes")
         backend = DirectoryBackend("directory", volumes_dir, executor, volume_format=config.volume_format)
         await backend.open()
+        backends = {backend.name: backend}
         host = HostConfig(
             name=config.host, availability_zone=config.availability_zone, data_dir=data.root, limits=limits
         )
@@ -157,7 +160,7 @@ async def running(
         await executor.run(backup_files.open)
         engine = Engine(
             runtime,
-            {backend.name: backend},
+            backends,
             {"file": DirectoryConnector(volumes_dir, executor)},
             hypervisor or make_hypervisor(config, data),
             host,
@@ -168,14 +171,8 @@ async def running(
         )
         images, flavors = Images(runtime, image_files, limits), Flavors(runtime)
         await images.open()
-        volumes = Volumes(
-            runtime,
-            backend,
-            limits,
-            host=config.host,
-            availability_zone=config.availability_zone,
-            keys=engine.workers.keys,
-        )
+        pools = Pools(runtime, backends, limits, host=config.host, availability_zone=config.availability_zone)
+        volumes = Volumes(runtime, pools, limits, keys=engine.workers.keys)
         services = Services(
             runtime=runtime,
             identity=Identity(runtime, token_lifetime_s=int(limits.token_lifetime_s)),
@@ -185,8 +182,10 @@ async def running(
             backups=Backups(runtime, backup_files, volumes, limits, availability_zone=config.availability_zone),
             volume_contents=VolumeContents(runtime, image_files, limits),
             snapshots=Snapshots(runtime, limits),
+            pools=pools,
+            managing=Managing(runtime, pools, limits),
             volumes=volumes,
-            volume_services=VolumeServices(runtime, volumes),
+            volume_services=VolumeServices(runtime, pools),
             volume_types=VolumeTypes(runtime),
             attachments=engine.workers.attachments,
             external=engine.workers.external,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from kevel.control.group_types import resolve_group_type
+from kevel.control.pools import PoolRoom
 from kevel.control.runtime import Runtime
 from kevel.control.volume_types import resolve_type
-from kevel.control.volumes import NewVolume, PoolRoom, Volumes, enter_volume
+from kevel.control.volumes import NewVolume, Volumes, enter_volume
 from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.limits import Limits
 from kevel.domain.model import Actor
@@ -83,10 +84,10 @@ class Groups:
 
     async def copy(self, actor: Actor, new: GroupCopy) -> Group:
         """A new group, for whose volumes copies are started: all of them or none."""
-        room = await self._volumes.measure_room()
+        rooms = await self._volumes.pools.measure_all()
         runtime = self._runtime
         group_id, at = runtime.ids.uuid(), runtime.clock.now_us()
-        return await runtime.store.write(_copy, actor, new, room, self._availability_zone, group_id=group_id, at=at)
+        return await runtime.store.write(_copy, actor, new, rooms, self._availability_zone, group_id=group_id, at=at)
 
     async def get(self, actor: Actor, group_id: str) -> GroupView:
         """The group; NotFound."""
@@ -135,7 +136,7 @@ def _create(tx: Tx, actor: Actor, new: NewGroup, availability_zone: str, *, grou
 
 
 def _copy(
-    tx: Tx, actor: Actor, new: GroupCopy, room: PoolRoom, availability_zone: str, *, group_id: str, at: int
+    tx: Tx, actor: Actor, new: GroupCopy, rooms: Sequence[PoolRoom], availability_zone: str, *, group_id: str, at: int
 ) -> Group:
     source, volumes = _sources(tx, actor, new)
     if not volumes:
@@ -158,7 +159,7 @@ def _copy(
     for volume in volumes:
         one = msgspec.structs.replace(volume, group_id=group_id)
         volume_id = derive_id(group_id, volume.snapshot_id or volume.source_volume_id or "")
-        enter_volume(tx, actor, one, room, volume_id=volume_id, availability_zone=availability_zone, at=at)
+        enter_volume(tx, actor, one, rooms, volume_id=volume_id, availability_zone=availability_zone, at=at)
     note_group(tx, actor, group_id, "group", "none", "creating", at)
     return group
 

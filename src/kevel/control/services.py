@@ -16,8 +16,10 @@ from kevel.control.groups import Groups
 from kevel.control.hosts import Hosts
 from kevel.control.identity import Identity
 from kevel.control.images import Images
+from kevel.control.managing import Managing
 from kevel.control.messages import Messages
 from kevel.control.old_flow import OldFlow
+from kevel.control.pools import Pools
 from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
@@ -41,7 +43,9 @@ class Services:
     images: Images
     flavors: Flavors
     servers: Servers
+    pools: Pools
     volumes: Volumes
+    managing: Managing
     volume_contents: VolumeContents
     snapshots: Snapshots
     volume_types: VolumeTypes

@@ -11,6 +11,7 @@ import structlog
 from kevel.control.copies import COPIED, COPY, WAIT_S, Copies, check_rest, copy_counts
 from kevel.control.runtime import Runtime
 from kevel.domain.errors import StaleWrite, StepError, StepNever
+from kevel.domain.managing import TAKES
 from kevel.domain.messages import OF_SNAPSHOT
 from kevel.domain.model import GIB, Operation, OperationKind, Reason, Snapshot, Subject, Volume
 from kevel.runtime import failpoints
@@ -81,6 +82,9 @@ class SnapshotWorker:
             with failpoints.around("delete_snapshot"):
                 await backend.delete_snapshot(file)
             return None
+        if TAKES in operation.args:
+            await backend.take_file(file, str(operation.args[TAKES]))
+            return None
         raw = msgspec.structs.replace(file, format="raw")
         if COPIED in operation.args:
             return None
@@ -123,7 +127,8 @@ def _see(tx: Tx, snapshot_id: str) -> tuple[Snapshot, Volume, Operation | None]:
 
 def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:
     if operation.kind is OperationKind.CREATING:
-        if operation.volume_id is None or not copy_counts(tx, operation, operation.volume_id):
+        taken = TAKES in operation.args
+        if not taken and (operation.volume_id is None or not copy_counts(tx, operation, operation.volume_id)):
             raise StaleWrite
         running = snapshot_operation(tx, operation.subject_id)
         # What an agent copies is raw, whatever the volume's format is.

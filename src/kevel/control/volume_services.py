@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
+from kevel.control.pools import Pool, Pools
 from kevel.control.runtime import Runtime
-from kevel.control.volumes import Pool, Volumes
 from kevel.domain.errors import Invalid, NotFound
 from kevel.store import volume_services as rows
 from kevel.store.transactions import Tx
@@ -39,15 +39,15 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
 class VolumeServices:
     """Lists of parts, and what admins say of them."""
 
-    def __init__(self, runtime: Runtime, volumes: Volumes) -> None:
+    def __init__(self, runtime: Runtime, pools: Pools) -> None:
         self._runtime = runtime
-        self._volumes = volumes
+        self._pools = pools
 
     async def list(self, *, host: str | None = None, binary: str | None = None) -> list[ServiceView]:
         """The parts; a host's name means those of its pools too."""
-        pool = await self._volumes.pool()
+        pools = await self._pools.list()
         words = {(one.host, one.binary): one for one in await self._runtime.store.read(rows.list_words)}
-        found = [_view(pool, name, words.get((where, name)), where) for where, name in _parts(pool)]
+        found = [_view(part, words.get((part.host, part.binary))) for part in _parts(pools)]
         return [
             one
             for one in found
@@ -66,18 +66,23 @@ class VolumeServices:
 
     async def freeze(self, host: str, *, frozen: bool) -> None:
         """Keep what is in a pool as it is, or no more. Raises Invalid where that is no pool's host."""
-        pool = await self._volumes.pool()
-        if host not in (pool.host, f"{pool.host}@{pool.backend}"):
-            raise Invalid(f"Invalid input received: {host[:64]!r} is no pool's host; there is {_pool_host(pool)}.")
-        word = ServiceWord(
-            host=_pool_host(pool),
-            binary=VOLUME,
-            disabled=frozen,
-            disabled_reason=FROZEN_REASON if frozen else None,
-            frozen=frozen,
-            changed_at=self._runtime.clock.now_us(),
-        )
-        await self._runtime.store.write(rows.put_word, word)
+        pools = await self._pools.list()
+        chosen = [pool.service_host for pool in pools if host in (pool.host, pool.service_host)]
+        if not chosen:
+            known = ", ".join(pool.service_host for pool in pools)
+            raise Invalid(f"Invalid input received: {host[:64]!r} is no pool's host; there is {known}.")
+        words = [
+            ServiceWord(
+                host=one,
+                binary=VOLUME,
+                disabled=frozen,
+                disabled_reason=FROZEN_REASON if frozen else None,
+                frozen=frozen,
+                changed_at=self._runtime.clock.now_us(),
+            )
+            for one in chosen
+        ]
+        await self._runtime.store.write(_put_words, words)
 
     async def share_pool(self, host: str) -> dict[str, ProjectShare]:
         """What each project has in the pool of that host. Raises NotFound for an unknown or disabled one."""
@@ -87,32 +92,55 @@ class VolumeServices:
         raise NotFound(f"Host {host[:64]} could not be found, or is disabled.")
 
     async def _say(self, word: ServiceWord) -> None:
-        pool = await self._volumes.pool()
-        if (word.host, word.binary) not in _parts(pool):
+        parts = _parts(await self._pools.list())
+        if all((part.host, part.binary) != (word.host, word.binary) for part in parts):
             raise NotFound(f"Service {word.binary[:64]} could not be found on host {word.host[:64]}.")
         await self._runtime.store.write(_put_word, word)
 
 
-def _pool_host(pool: Pool) -> str:
-    return f"{pool.host}@{pool.backend}"
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One part, before anything that was said of it."""
+
+    host: str
+    binary: str
+    zone: str
+    is_up: bool
+    at: int
 
 
-def _parts(pool: Pool) -> Sequence[tuple[str, str]]:
-    """Hosts and names."""
-    return ((pool.host, SCHEDULER), (_pool_host(pool), VOLUME), (pool.host, BACKUP))
+def _parts(pools: Sequence[Pool]) -> list[Part]:
+    """The scheduler, one part for each pool, and the one that makes backups."""
+    first = pools[0]
+    scheduler = Part(host=first.host, binary=SCHEDULER, zone=first.availability_zone, is_up=True, at=first.at)
+    of_pools = [
+        Part(
+            host=pool.service_host,
+            binary=VOLUME,
+            zone=pool.availability_zone,
+            is_up=pool.capacity is not None,
+            at=pool.at,
+        )
+        for pool in pools
+    ]
+    return [scheduler, *of_pools, msgspec.structs.replace(scheduler, binary=BACKUP)]
 
 
-def _view(pool: Pool, binary: str, word: ServiceWord | None, host: str) -> ServiceView:
+def _view(part: Part, word: ServiceWord | None) -> ServiceView:
     return ServiceView(
-        binary=binary,
-        host=host,
-        zone=pool.availability_zone,
-        is_up=binary != VOLUME or pool.capacity is not None,
+        binary=part.binary,
+        host=part.host,
+        zone=part.zone,
+        is_up=part.is_up,
         disabled=word is not None and word.disabled,
         disabled_reason=None if word is None else word.disabled_reason,
         frozen=word is not None and word.frozen,
-        updated_at=pool.at,
+        updated_at=part.at,
     )
+
+
+def _put_words(tx: Tx, words: Sequence[ServiceWord]) -> None:
+    for word in words:
+        rows.put_word(tx, word)
 
 
 def _put_word(tx: Tx, word: ServiceWord) -> None:

@@ -24,6 +24,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     size_gib: int
     #: The type that it gets when none is asked for.
     volume_type_id: str | None = None
+    #: The back end where the source lies, if it is copied there; None: any.
+    backend: str | None = None
     snapshot_id: str | None = None
     source_volume_id: str | None = None
     #: The backup that is restored into it, with what it keeps of its volume.
@@ -88,6 +90,7 @@ def _from_snapshot(tx: Tx, actor: Actor, snapshot_id: str, size_gib: int | None)
     return Origin(
         size_gib=size_gib or snapshot.size_gib,
         volume_type_id=None if volume is None else volume.volume_type_id,
+        backend=snapshot.backend,
         snapshot_id=snapshot.id,
         encryption_key_id=None if volume is None else volume.encryption_key_id,
         bootable=snapshot.bootable,
@@ -110,6 +113,7 @@ def _from_volume(tx: Tx, actor: Actor, volume_id: str, size_gib: int | None) -> 
     return Origin(
         size_gib=size_gib or volume.size_gib,
         volume_type_id=volume.volume_type_id,
+        backend=volume.backend,
         source_volume_id=volume.id,
         encryption_key_id=volume.encryption_key_id,
         bootable=volume.bootable,

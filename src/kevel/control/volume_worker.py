@@ -19,6 +19,7 @@ from kevel.control.volume_images import drop_image, fill_image
 from kevel.control.volume_keys import KeyRing
 from kevel.domain.errors import StaleWrite, StepError, StepNever
 from kevel.domain.ladder import Rung
+from kevel.domain.managing import TAKES
 from kevel.domain.messages import OF_OPERATION
 from kevel.domain.model import GIB, Actor, Operation, OperationKind, Reason, Subject, Volume
 from kevel.runtime import failpoints
@@ -110,7 +111,7 @@ class VolumeWorker:
     async def _delete_again(self, volume: Volume) -> Outcome:
         """A tombstone is looked at because the storage still has it: a creation may have ended after the deletion."""
         backend = self._backends.get(volume.backend)
-        if backend is None:
+        if backend is None or volume.unmanaged:
             return DONE
         file = VolumeFile(volume_id=volume.id, size_bytes=volume.size_gib * GIB, format=volume.format)
         try:
@@ -132,9 +133,7 @@ class VolumeWorker:
             size_gib = int(operation.args["size_gib"])
         file = VolumeFile(volume_id=volume.id, size_bytes=size_gib * GIB, format=volume.format)
         if operation.kind is OperationKind.CREATING:
-            file = await self._add_key(file, volume)
-            with failpoints.around("create_volume"):
-                await backend.create_volume(file)
+            await self._create(backend, file, volume, operation)
         elif operation.kind is OperationKind.EXTENDING:
             with failpoints.around("grow_volume"):
                 await backend.grow_volume(file)
@@ -144,6 +143,15 @@ class VolumeWorker:
             with failpoints.around("delete_volume"):
                 await backend.delete_volume(file)
         return None
+
+    async def _create(self, backend: Backend, file: VolumeFile, volume: Volume, operation: Operation) -> None:
+        """Make an empty volume, or one of what is in the pool already."""
+        if TAKES in operation.args:
+            await backend.take_file(file, str(operation.args[TAKES]))
+            return
+        file = await self._add_key(file, volume)
+        with failpoints.around("create_volume"):
+            await backend.create_volume(file)
 
     async def _add_key(self, file: VolumeFile, volume: Volume) -> VolumeFile:
         """The file with what an encrypted one is made with."""

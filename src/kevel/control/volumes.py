@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from kevel.control.placing import Place, check_fits, check_not_frozen, fail_placement, find_refusal, list_capabilities
+from kevel.control.placing import Place, check_fits, check_not_frozen, fail_placement, find_refusal
+from kevel.control.pools import PoolRoom, Pools, check_room, choose_room
 from kevel.control.runtime import Runtime
 from kevel.control.snapshots import copy_deadline, delete_snapshots
 from kevel.control.status_resets import reset_status, status_beneath
@@ -15,13 +16,12 @@ from kevel.control.volume_keys import KeyRing, choose_key
 from kevel.control.volume_metadata import check_metadata, put_metadata, remove_metadata
 from kevel.control.volume_sources import find_origin
 from kevel.control.volume_types import resolve_type
-from kevel.domain.errors import Forbidden, Invalid, OverLimit, StepError, Unavailable
+from kevel.domain.errors import Forbidden, Invalid
 from kevel.domain.external import name_consumer
 from kevel.domain.ladder import HANDOVER
 from kevel.domain.limits import Limits
-from kevel.domain.model import GIB, MIB, Actor, OperationKind, Subject, Volume
+from kevel.domain.model import Actor, OperationKind, Subject, Volume
 from kevel.domain.type_specs import check_size, check_zone
-from kevel.storage.base import Backend, Capacity
 from kevel.store import volume_lists as lists
 from kevel.store.backups import begin_restore
 from kevel.store.groups import check_group_takes
@@ -36,12 +36,9 @@ from kevel.store.volumes import (
     change_volume,
     find_volume,
     insert_volume,
-    provisioned_gib,
     tell_hosts,
 )
 
-#: No volume is made or grown while less than this is free: the store and running guests need room too.
-FREE_BYTES_MIN: Final = 64 * MIB
 _DELETABLE: Final = frozenset({"available", "error", "error_deleting", "error_extending", "error_restoring"})
 
 
@@ -64,59 +61,28 @@ class NewVolume(msgspec.Struct, frozen=True, kw_only=True):
     backup_id: str | None = None
 
 
-class Pool(msgspec.Struct, frozen=True, kw_only=True):
-    """The storage pool, as an operator sees it."""
-
-    #: As in `host@backend#pool`.
-    address: str
-    backend: str
-    host: str
-    availability_zone: str
-    #: None: it does not answer.
-    capacity: Capacity | None
-    provisioned_gib: int
-    #: By Cinder's names.
-    capabilities: Mapping[str, Any]
-    at: int
-
-
 class Volumes:
-    """Volumes of one pool."""
+    """Volumes of all pools."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        backend: Backend,
-        limits: Limits,
-        *,
-        host: str,
-        availability_zone: str,
-        keys: KeyRing | None = None,
-    ) -> None:
+    def __init__(self, runtime: Runtime, pools: Pools, limits: Limits, *, keys: KeyRing | None = None) -> None:
         self._runtime = runtime
-        self._backend = backend
         self._limits = limits
         self._keys = keys
-        self.host = host
-        self.availability_zone = availability_zone
-
-    def address(self, volume: Volume) -> str:
-        """Where the volume lies: `host@backend#pool`."""
-        return f"{self.host}@{volume.backend}#{volume.backend}"
+        self.pools = pools
 
     async def create(self, actor: Actor, new: NewVolume) -> VolumeView:
         """Enter a volume and start to make it. Raises OverLimit, and then nothing is left of it."""
-        room = await self.measure_room()
+        rooms = await self.pools.measure_all()
         runtime = self._runtime
         at = runtime.clock.now_us()
         return await runtime.store.write(
             enter_volume,
             actor,
             new,
-            room,
+            rooms,
             volume_id=runtime.ids.uuid(),
             key=None if self._keys is None else self._keys.draw(at=at),
-            availability_zone=self.availability_zone,
+            availability_zone=self.pools.availability_zone,
             at=at,
         )
 
@@ -153,7 +119,7 @@ class Volumes:
 
     async def extend(self, actor: Actor, volume_id: str, size_gib: int, *, in_use: bool) -> None:
         """Start to grow a volume; `in_use`: an attached one too."""
-        room = await self.measure_room()
+        room = await self.pools.measure((await self.get(actor, volume_id)).volume.backend)
         at = self._runtime.clock.now_us()
         await self._runtime.store.write(_extend, actor, volume_id, size_gib, room, in_use=in_use, at=at)
 
@@ -189,7 +155,7 @@ class Volumes:
 
     async def retype(self, actor: Actor, volume_id: str, type_ref: str) -> None:
         """Give it another type of the same back end."""
-        room = await self.measure_room()
+        room = await self.pools.measure((await self.get(actor, volume_id)).volume.backend)
         at = self._runtime.clock.now_us()
         await self._runtime.store.write(_retype, actor, volume_id, type_ref, room.place, at)
 
@@ -200,69 +166,21 @@ class Volumes:
         """
         at = self._runtime.clock.now_us()
         wanted = {"status": status, "attach_status": attach_status}
-        free, deadline_at = HANDOVER in self._backend.effect_free, self._deadline(at)
+        backend = self.pools.backends.get((await self.get(actor, volume_id)).volume.backend)
+        free, deadline_at = backend is not None and HANDOVER in backend.effect_free, self._deadline(at)
         await self._runtime.store.write(
             reset_status, actor, volume_id, **wanted, at=at, free=free, deadline_at=deadline_at
-        )
-
-    async def pool(self) -> Pool:
-        """The storage pool as it is now."""
-        try:
-            capacity: Capacity | None = await self._backend.capacity()
-        except StepError:
-            capacity = None
-        return Pool(
-            address=f"{self.host}@{self._backend.name}#{self._backend.name}",
-            backend=self._backend.name,
-            host=self.host,
-            availability_zone=self.availability_zone,
-            capacity=capacity,
-            provisioned_gib=await self._runtime.store.read(provisioned_gib, self._backend.name),
-            capabilities=list_capabilities(self._backend, capacity, self._limits.overcommit_ratio),
-            at=self._runtime.clock.now_us(),
-        )
-
-    async def measure_room(self) -> PoolRoom:
-        """What `enter_volume` has to know of the pool. Raises Unavailable."""
-        try:
-            capacity = await self._backend.capacity()
-        except StepError as error:
-            raise Unavailable(f"The storage pool {self._backend.name} does not answer; try again later.") from error
-        return PoolRoom(
-            backend=self._backend.name,
-            volume_format=self._backend.volume_format,
-            capacity=capacity,
-            overcommit_ratio=self._limits.overcommit_ratio,
-            timeout_us=int(self._limits.volume_timeout_s * 1e6),
-            limits=self._limits,
-            place=Place(
-                host=self.host,
-                backend=self._backend.name,
-                capabilities=list_capabilities(self._backend, capacity, self._limits.overcommit_ratio),
-            ),
         )
 
     def _deadline(self, at: int) -> int:
         return at + int(self._limits.volume_timeout_s * 1e6)
 
 
-class PoolRoom(msgspec.Struct, frozen=True, kw_only=True):
-    """What a transaction has to know of the pool, measured before it."""
-
-    backend: str
-    volume_format: str
-    capacity: Capacity
-    overcommit_ratio: float
-    timeout_us: int
-    limits: Limits
-    place: Place
-
-
 def enter_volume(
     tx: Tx,
     actor: Actor,
     new: NewVolume,
-    room: PoolRoom,
+    rooms: Sequence[PoolRoom],
     *,
     volume_id: str,
     availability_zone: str,
@@ -290,7 +208,7 @@ def enter_volume(
     check_metadata(new.metadata)
     demand = {"volumes": 1, "gigabytes": size_gib, "per_volume_gigabytes": size_gib}
     check_room_for(tx, actor.project_id, demand, volume_type_id=volume_type.id)
-    _check_room(tx, room, size_gib)
+    room = choose_room(tx, rooms, volume_type, size_gib, only=origin.backend)
     if new.group_id is not None:
         check_group_takes(tx, actor, new.group_id, volume_type.id)
     copied, opens = origin.reads is not None or origin.backup is not None, origin.encryption_key_id
@@ -348,22 +266,6 @@ def enter_volume(
         fail_placement(tx, volume, refusal, at)
         return _get(tx, actor, volume_id)
     return VolumeView(volume=volume, status=OperationKind.CREATING.value, type_name=volume_type.name, attachments=())
-
-
-def _check_room(tx: Tx, room: PoolRoom, more_gib: int) -> None:
-    if room.capacity.free_bytes < FREE_BYTES_MIN:
-        free_mib = room.capacity.free_bytes // MIB
-        raise OverLimit(
-            f"The storage pool {room.backend} is full: {free_mib} MiB are free, and {FREE_BYTES_MIN // MIB} MiB are "
-            "kept back."
-        )
-    limit_gib = int(room.capacity.total_bytes * room.overcommit_ratio / GIB)
-    provisioned = provisioned_gib(tx, room.backend)
-    if provisioned + more_gib > limit_gib:
-        raise OverLimit(
-            f"The storage pool {room.backend} cannot take {more_gib} GiB more: {provisioned} GiB are provisioned, and "
-            f"the limit is {limit_gib} GiB ({room.overcommit_ratio:g} times the pool's size)."
-        )
 
 
 def _get(tx: Tx, actor: Actor, volume_id: str) -> VolumeView:
@@ -433,7 +335,7 @@ def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: PoolRoom,
         check_size(volume_type.name, volume_type.extra_specs, size_gib)
     demand = {"gigabytes": size_gib - volume.size_gib, "per_volume_gigabytes": size_gib}
     check_room_for(tx, volume.project_id, demand, volume_type_id=volume.volume_type_id)
-    _check_room(tx, room, size_gib - volume.size_gib)
+    check_room(tx, room, size_gib - volume.size_gib)
     change_volume(tx, volume_id, fault=None, updated_at=at)
     begin_operation(
         tx,

@@ -109,6 +109,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     transfer_id: str | None = None
     #: Of an encrypted one.
     encryption_key_id: str | None = None
+    #: Its record is a tombstone, and its contents are left to somebody else.
+    unmanaged: bool = False
     created_at: int
     updated_at: int | None
     deleted_at: int | None
@@ -131,6 +133,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     bootable: bool = False
     image_metadata: dict[str, str] | None = None
     progress_said: str | None = None
+    #: Its record is a tombstone, and its contents are left to somebody else.
+    unmanaged: bool = False
     #: Set once the back end has made it.
     made: bool = False
     fault: Reason | None = None

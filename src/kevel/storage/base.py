@@ -205,6 +205,24 @@ class Backend(Protocol):
         """Make what `make_target` gave out the volume or snapshot. Done already is success."""
         ...
 
+    async def list_files(self) -> list[str]:
+        """Names of all that is in the pool, Kevel's own and others'; half-made things not."""
+        ...
+
+    async def measure_file(self, name: str, disk_format: str) -> int:
+        """The size, as a guest would see it, of what has that name in the pool and is of that format.
+
+        Raises StepNever when it is not there or could be neither a volume nor a snapshot.
+        """
+        ...
+
+    async def take_file(self, file: PoolFile, name: str) -> None:
+        """Make what has that name in the pool the volume or snapshot, and at least as large. Done already is success.
+
+        The contents stay where they are. Raises StepNever when it is not there, or larger.
+        """
+        ...
+
     async def list_volumes(self) -> list[str]:
         """Ids of the volumes that are really there."""
         ...

@@ -104,6 +104,15 @@ class DirectoryBackend:
     async def seal_target(self, target: PoolFile, watch: CopyWatch) -> None:
         await self._executor.run(self._files.seal_target, target, watch)
 
+    async def list_files(self) -> list[str]:
+        return await self._executor.run(self._files.list_files)
+
+    async def measure_file(self, name: str, disk_format: str) -> int:
+        return await self._executor.run(self._files.measure_foreign, name, disk_format)
+
+    async def take_file(self, file: PoolFile, name: str) -> None:
+        await self._executor.run(self._files.take, file, name)
+
     async def list_volumes(self) -> list[str]:
         return await self._executor.run(self._files.list_volumes)
 

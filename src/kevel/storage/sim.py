@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -158,6 +158,37 @@ class SimBackend:
         if _id(source) not in there:
             raise StepNever(f"The contents of {_id(source)} are not there.")
         return self.contents.get(_id(source), b"")
+
+    async def list_files(self) -> list[str]:
+        return sorted([*(f"volume-{one}" for one in self.volumes), *(f"snapshot-{one}" for one in self.snapshots)])
+
+    async def measure_file(self, name: str, disk_format: str) -> int:
+        found = self._named(name)
+        if found.format != disk_format:
+            raise StepNever(f"{name} cannot be used: it is not {disk_format}.")
+        return found.size_bytes
+
+    async def take_file(self, file: PoolFile, name: str) -> None:
+        there = self.volumes if isinstance(file, VolumeFile) else self.snapshots
+        if _id(file) in there:
+            return
+        found = self._named(name)
+        if found.size_bytes > file.size_bytes or found.format != file.format:
+            raise StepNever(f"{name} is larger than {_id(file)} would be, or of another format.")
+        self.contents[_id(file)] = self.contents.pop(_id(found), b"")
+        self.volumes.pop(_id(found), None)
+        self.snapshots.pop(_id(found), None)
+        if isinstance(file, VolumeFile):
+            self.volumes[file.volume_id] = file
+        else:
+            self.snapshots[file.snapshot_id] = file
+
+    def _named(self, name: str) -> PoolFile:
+        kind, _, found_id = name.partition("-")
+        there: Mapping[str, PoolFile] = self.volumes if kind == "volume" else self.snapshots
+        if kind not in ("volume", "snapshot") or found_id not in there:
+            raise StepNever(f"There is no {name} in the pool.")
+        return there[found_id]
 
     async def list_volumes(self) -> list[str]:
         return sorted(self.volumes)

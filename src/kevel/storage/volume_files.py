@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 #: qemu-img writes a few hundred KiB for a new file; a disk that needs longer than this does not answer.
 QEMU_IMG_TIMEOUT_S: Final = 60.0
+#: What a file system's names can have.
+_NAME_BYTES_MAX: Final = 255
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _VOLUME: Final = "volume-"
 _SNAPSHOT: Final = "snapshot-"
@@ -183,6 +185,31 @@ class VolumeFiles:
             _unlink(root, name)
             os.fsync(root)
 
+    def list_files(self) -> list[str]:
+        """Names of all files that somebody may name, in order."""
+        with _storage_errors("list"), self._open_root() as root:
+            return sorted(name for name in _list_names(root) if is_file_name(name))
+
+    def measure_foreign(self, name: str, disk_format: str) -> int:
+        """The size that a guest would see of a file of that name and format. Raises StepNever for an unsafe one."""
+        with _storage_errors(name), self._open_root() as root, _open_named(root, name, os.O_RDONLY) as fd:
+            return measure_disk(fd, disk_format, f"file {name}")
+
+    def take(self, file: PoolFile, name: str) -> None:
+        """Give the file of that name the volume's or snapshot's, and grow it. Done already is success."""
+        with _storage_errors(_title(file)), self._open_root() as root:
+            if not _exists(root, _name(file)):
+                with _open_named(root, name, os.O_RDWR) as fd:
+                    if measure_disk(fd, file.format, f"file {name}") > file.size_bytes:
+                        raise StepNever(f"The file {name} is larger than {_title(file)} would be.")
+                    os.fchmod(fd, 0o600)
+                    os.rename(name, _name(file), src_dir_fd=root, dst_dir_fd=root)
+                os.fsync(root)
+            with _open_file(root, file, os.O_RDWR) as fd:
+                if _size_of(fd, file) < file.size_bytes:
+                    _enlarge(fd, file)
+                os.fsync(fd)
+
     def list_volumes(self) -> list[str]:
         """Ids of all volumes that are there whole."""
         return self._list_ids(_VOLUME)
@@ -329,6 +356,41 @@ def _open_file(root: int, file: PoolFile, mode: int) -> Iterator[int]:
         os.close(fd)
 
 
+def is_file_name(name: str) -> bool:
+    """Can it be the name of a file of the directory that is neither hidden nor half-made?"""
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    return 0 < length <= _NAME_BYTES_MAX and not name.startswith(".") and "/" not in name and "\0" not in name
+
+
+@contextmanager
+def _open_named(root: int, name: str, mode: int) -> Iterator[int]:
+    """A file that somebody has named. Raises StepNever unless it is a regular file of ours with one name."""
+    if not is_file_name(name):
+        raise StepNever("What was named is no file's name: it has no slash, and begins with no dot.")
+    try:
+        fd = os.open(name, mode | _SAFELY, dir_fd=root)
+    except FileNotFoundError as error:
+        raise StepNever(f"There is no file {name} in the pool.") from error
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise StepNever(_unfit(name)) from error
+        raise
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+            raise StepNever(_unfit(name))
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _unfit(name: str) -> str:
+    return f"{name} is not a regular file with one name that belongs to the user that Kevel runs as."
+
+
 @contextmanager
 def _open_source(root: int, source: Source) -> Iterator[int]:
     """What a copy is made of."""
@@ -382,16 +444,21 @@ def _make_empty(fd: int, volume: VolumeFile) -> None:
 
 
 def _size_of(fd: int, volume: Source) -> int:
+    """The size that a guest sees of one of ours."""
+    return measure_disk(fd, volume.format, _title(volume))
+
+
+def measure_disk(fd: int, disk_format: str, title: str) -> int:
     """The size that a guest sees. The format is what the record says; the bytes decide nothing (S15)."""
     file_bytes = os.fstat(fd).st_size
-    if volume.format == "raw":
+    if disk_format == "raw":
         return file_bytes
-    if volume.format == "luks":
+    if disk_format == "luks":
         return max(0, file_bytes - read_payload_offset(fd))
     try:
         return parse_qcow2(os.pread(fd, HEAD_BYTES_MAX, 0), file_bytes).virtual_bytes
     except Qcow2Error as error:
-        raise StepNever(f"The file of {_title(volume)} cannot be used. {error.message}") from error
+        raise StepNever(f"The file of {title} cannot be used. {error.message}") from error
 
 
 def _run_qemu_img(command: str, fd: int, size_bytes: int) -> None:

@@ -111,7 +111,7 @@ def _judge_volumes(tx: Tx, backend: str, subject: str, before: Expected, listed:
         volume = load_volume(tx, volume_id)
         if volume is None or volume.backend != backend:
             yield Finding(subject=subject, kind=FindingKind.VOLUME_UNKNOWN, key=volume_id)
-        elif volume.deleted_at is not None and volume.deleted_at < before.at:
+        elif volume.deleted_at is not None and volume.deleted_at < before.at and not volume.unmanaged:
             yield Finding(subject=subject, kind=FindingKind.VOLUME_LEFT, key=volume_id, volume_id=volume_id)
     still = set(tx.execute(_MADE, here).scalars()) - set(tx.execute(_DELETING).scalars())
     for volume_id in sorted(still.intersection(before.volumes) - listed):

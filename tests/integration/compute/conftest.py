@@ -15,6 +15,7 @@ from kevel.api.compute import API
 from kevel.control.attachments import Attachments
 from kevel.control.flavors import Flavors
 from kevel.control.images import Images
+from kevel.control.pools import Pools
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.servers import Servers
@@ -204,13 +205,15 @@ async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
         await flavors.bootstrap()
         await runtime.store.write(_enter_host_and_type, runtime.clock.now_us())
         backend = SimBackend("sim", total_bytes=1 << 40, effect_free=EFFECT_FREE["sim"])
+        pools = Pools(runtime, {"sim": backend}, limits, host=HOST, availability_zone="nova")
         app = make_app(
             API,
             runtime,
             images=images,
             flavors=flavors,
             servers=Servers(runtime, images, flavors, limits),
-            volumes=Volumes(runtime, backend, limits, host=HOST, availability_zone="nova"),
+            pools=pools,
+            volumes=Volumes(runtime, pools, limits),
             attachments=Attachments(runtime, {"sim": backend}, Sealer(bytes(64)), limits),
         )
         names = (*PROJECTS, "unscoped")

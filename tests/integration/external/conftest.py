@@ -14,6 +14,7 @@ import pytest
 from kevel.api.volume import API
 from kevel.cli.engine import Workers
 from kevel.control.messages import Messages
+from kevel.control.pools import Pools
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.volumes import Volumes
@@ -82,10 +83,12 @@ class World:
         """Start the control plane, with the API before it."""
         backends, sealer = {"sim": self.storage}, Sealer(bytes(64))
         self.workers = Workers(self.runtime, backends, sealer, LIMITS)
-        volumes = Volumes(self.runtime, self.storage, LIMITS, host="here", availability_zone="nova")
+        pools = Pools(self.runtime, backends, LIMITS, host="here", availability_zone="nova")
+        volumes = Volumes(self.runtime, pools, LIMITS)
         self.app = make_app(
             API,
             self.runtime,
+            pools=pools,
             volumes=volumes,
             attachments=self.workers.attachments,
             external=self.workers.external,

@@ -21,8 +21,10 @@ from kevel.control.group_snapshots import GroupSnapshots
 from kevel.control.group_types import GroupTypes
 from kevel.control.groups import Groups
 from kevel.control.images import Images
+from kevel.control.managing import Managing
 from kevel.control.messages import Messages
 from kevel.control.old_flow import OldFlow
+from kevel.control.pools import Pools
 from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
@@ -92,21 +94,25 @@ class World:
         self.pool = pool
         self.root = root
         self.keys = KeyRing(Sealer(bytes(64)), runtime.ids)
-        self.volumes = Volumes(runtime, pool, limits, host=HOST, availability_zone="nova", keys=self.keys)
+        self.backends = {"local": pool}
+        self.pools = Pools(runtime, self.backends, limits, host=HOST, availability_zone="nova")
+        self.volumes = Volumes(runtime, self.pools, limits, keys=self.keys)
         self.types = VolumeTypes(runtime)
-        self.attachments = Attachments(runtime, {"local": pool}, Sealer(bytes(64)), limits)
+        self.attachments = Attachments(runtime, self.backends, Sealer(bytes(64)), limits)
         self.image_files = ImageFiles(root.parent)
         self.images = Images(runtime, self.image_files, limits)
         self.copies = Copies(runtime)
-        self.worker = VolumeWorker(runtime, {"local": pool}, self.copies, self.image_files, self.keys)
-        self.snapshot_worker = SnapshotWorker(runtime, {"local": pool}, self.copies)
-        self.external = External(runtime, {"local": pool}, Sealer(bytes(64)), limits)
+        self.worker = VolumeWorker(runtime, self.backends, self.copies, self.image_files, self.keys)
+        self.snapshot_worker = SnapshotWorker(runtime, self.backends, self.copies)
+        self.external = External(runtime, self.backends, Sealer(bytes(64)), limits)
         self.old_flow = OldFlow(runtime, self.external)
         self.backup_files = BackupFiles(root.parent / "backups")
-        self.backup_worker = BackupWorker(runtime, {"local": pool}, self.backup_files, self.copies, limits)
+        self.backup_worker = BackupWorker(runtime, self.backends, self.backup_files, self.copies, limits)
         self.app = make_app(
             API,
             runtime,
+            pools=self.pools,
+            managing=Managing(runtime, self.pools, limits),
             volumes=self.volumes,
             volume_contents=VolumeContents(runtime, self.image_files, limits),
             snapshots=Snapshots(runtime, limits),
@@ -120,7 +126,7 @@ class World:
             quotas=Quotas(runtime, QuotaDefaults()),
             group_types=GroupTypes(runtime),
             qos=Qos(runtime),
-            volume_services=VolumeServices(runtime, self.volumes),
+            volume_services=VolumeServices(runtime, self.pools),
             log_levels=LogLevels(),
             type_encryptions=TypeEncryptions(runtime),
             group_snapshots=GroupSnapshots(runtime, limits),

@@ -12,6 +12,7 @@ from kevel.api.volume.contents.operations import CONTENTS
 from kevel.api.volume.group_snapshots.operations import GROUP_SNAPSHOTS
 from kevel.api.volume.group_types.operations import GROUP_TYPES
 from kevel.api.volume.groups.operations import GROUPS
+from kevel.api.volume.managing.operations import MANAGING
 from kevel.api.volume.old_flow.operations import OLD_FLOW
 from kevel.api.volume.qos.operations import QOS
 from kevel.api.volume.quotas.operations import QUOTAS
@@ -300,6 +301,7 @@ API: Final = Api(
         *TYPES,
         *CONTENTS,
         *SNAPSHOTS,
+        *MANAGING,
         *TRANSFERS,
         *BACKUPS,
         *GROUP_TYPES,

@@ -17,7 +17,7 @@ class VolumeShower:
     def __init__(self, call: Call) -> None:
         self._base = call.base_url
         self._bookmark = call.base_url.rpartition("/")[0]
-        self._address = call.services.volumes.address
+        self._address = call.services.pools.address
         self._admin = call.caller.is_admin
         self._sees_hosts = self._admin or "service" in call.caller.roles
         version = call.version

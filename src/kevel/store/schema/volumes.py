@@ -94,6 +94,8 @@ volumes = Table(
     #: The open offer to another project.
     Column("transfer_id", Text),
     Column("encryption_key_id", Text, ForeignKey("volume_keys.id")),
+    #: A tombstone whose contents are left in the pool for somebody else.
+    Column("unmanaged", Boolean, nullable=False, default=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger),
     Column("deleted_at", BigInteger),
@@ -107,6 +109,7 @@ volumes = Table(
     CheckConstraint("NOT multiattach OR format = 'raw'", name="shared_is_raw"),
     CheckConstraint("(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name="live"),
     CheckConstraint("transfer_id IS NULL OR live IS NOT NULL", name="transfer_of_live"),
+    CheckConstraint("NOT unmanaged OR live IS NULL", name="unmanaged"),
     UniqueConstraint("id", "live", "multiattach"),
     UniqueConstraint("id", "live"),
     ForeignKeyConstraint(["transfer_id", "id"], ["transfers.id", "transfers.volume_id"]),
@@ -184,6 +187,8 @@ snapshots = Table(
     #: As the volume's, for the volumes that are made from it.
     Column("bootable", Boolean, nullable=False, default=False),
     Column("image_metadata", Json(dict[str, str] | None)),
+    #: A tombstone whose contents are left in the pool for somebody else.
+    Column("unmanaged", Boolean, nullable=False, default=False),
     #: What somebody said of its progress, in Cinder's form ("80%").
     Column("progress_said", Text),
     Column("made", Boolean, nullable=False),
@@ -197,6 +202,7 @@ snapshots = Table(
     CheckConstraint("size_gib > 0", name="size"),
     CheckConstraint("format IN ('raw', 'qcow2', 'luks')", name="format"),
     CheckConstraint("(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name="live"),
+    CheckConstraint("NOT unmanaged OR live IS NULL", name="unmanaged"),
     #: A volume outlives its snapshots.
     ForeignKeyConstraint(["volume_id", "live"], ["volumes.id", "volumes.live"], name="fk_snapshots_volume"),
     Index(

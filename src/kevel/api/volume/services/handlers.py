@@ -123,7 +123,7 @@ async def _parts(call: Call) -> list[tuple[str, str]]:
     """Hosts and names of the parts that the body means."""
     wanted: ChooseLogs = call.body
     found = [(one.host, one.binary) for one in await call.services.volume_services.list() if one.is_up]
-    parts = [(call.services.volumes.host, _API), *found]
+    parts = [(call.services.pools.host, _API), *found]
     return [
         (host, name)
         for host, name in parts

@@ -7,7 +7,7 @@ from typing import Any, Final
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query
 from kevel.api.volume.values import read_flag, show_time
-from kevel.control.volumes import Pool
+from kevel.control.pools import Pool
 from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.type_specs import unmet_spec
 
@@ -31,24 +31,30 @@ _CLUSTER_FILTERS: Final = {
 
 
 async def list_zones(call: Call) -> Reply:
-    """The zone of the pool."""
-    pool = await call.services.volumes.pool()
-    zone = {"zoneName": pool.availability_zone, "zoneState": {"available": pool.capacity is not None}}
+    """The zone of the pools."""
+    pools = await call.services.pools.list()
+    is_available = any(pool.capacity is not None for pool in pools)
+    zone = {"zoneName": call.services.pools.availability_zone, "zoneState": {"available": is_available}}
     return Reply(body={"availabilityZoneInfo": [zone]})
 
 
 async def list_pools(call: Call) -> Reply:
-    """The pool, with its capabilities if asked for."""
+    """The pools, with their capabilities if asked for."""
     query = read_query(call)
-    pool = await call.services.volumes.pool()
+    detailed = read_flag(query, "detail")
+    pools = await call.services.pools.list()
+    return Reply(body={"pools": [_show(one, detailed=detailed) for one in pools if await _is_wanted(call, query, one)]})
+
+
+def _show(pool: Pool, *, detailed: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": pool.address}
-    if read_flag(query, "detail"):
+    if detailed:
         shown["capabilities"] = {
             **pool.capabilities,
             "provisioned_capacity_gb": pool.provisioned_gib,
             "timestamp": show_time(pool.at),
         }
-    return Reply(body={"pools": [shown] if await _is_wanted(call, query, pool) else []})
+    return shown
 
 
 async def _is_wanted(call: Call, query: dict[str, str], pool: Pool) -> bool:
@@ -69,10 +75,10 @@ async def _is_wanted(call: Call, query: dict[str, str], pool: Pool) -> bool:
 async def show_capabilities(call: Call) -> Reply:
     """What a back end is, by the host of its service."""
     host = call.path["host"]
-    pool = await call.services.volumes.pool()
-    if host not in (pool.address, pool.address.partition("#")[0]):
+    pools = await call.services.pools.list()
+    known = next((one.capabilities for one in pools if host in (one.address, one.service_host)), None)
+    if known is None:
         raise NotFound(f"Service {host[:64]} could not be found.")
-    known = pool.capabilities
     names = ("vendor_name", "volume_backend_name", "pool_name", "driver_version", "storage_protocol")
     shown = {name: known[name] for name in names}
     nothing = dict.fromkeys(("display_name", "description", "visibility"))

@@ -630,6 +630,7 @@ def upgrade() -> None:
         sa.Column("group_id", sa.Text(), nullable=True),
         sa.Column("transfer_id", sa.Text(), nullable=True),
         sa.Column("encryption_key_id", sa.Text(), nullable=True),
+        sa.Column("unmanaged", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=True),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
@@ -640,6 +641,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_volumes_live")
         ),
+        sa.CheckConstraint("NOT unmanaged OR live IS NULL", name=op.f("ck_volumes_unmanaged")),
         sa.CheckConstraint("size_gib > 0", name=op.f("ck_volumes_size")),
         sa.CheckConstraint("transfer_id IS NULL OR live IS NOT NULL", name=op.f("ck_volumes_transfer_of_live")),
         sa.ForeignKeyConstraint(
@@ -817,6 +819,7 @@ def upgrade() -> None:
         sa.Column("group_snapshot_id", sa.Text(), nullable=True),
         sa.Column("bootable", sa.Boolean(), nullable=False),
         sa.Column("image_metadata", sa.Text(), nullable=True),
+        sa.Column("unmanaged", sa.Boolean(), nullable=False),
         sa.Column("progress_said", sa.Text(), nullable=True),
         sa.Column("made", sa.Boolean(), nullable=False),
         sa.Column("fault", sa.Text(), nullable=True),
@@ -829,6 +832,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_snapshots_live")
         ),
+        sa.CheckConstraint("NOT unmanaged OR live IS NULL", name=op.f("ck_snapshots_unmanaged")),
         sa.CheckConstraint("size_gib > 0", name=op.f("ck_snapshots_size")),
         sa.ForeignKeyConstraint(
             ["group_snapshot_id"], ["group_snapshots.id"], name=op.f("fk_snapshots_group_snapshot_id_group_snapshots")
