@@ -52,8 +52,8 @@ def put(world: World, name: str = "disk", start: bytes = b"theirs", size_bytes: 
 @pytest.mark.parametrize("path", ["/os-volume-manage", "/manageable_volumes"])
 async def test_a_file_in_the_pool_becomes_a_volume_with_its_contents(world: World, path: str) -> None:
     file = put(world)
-    fields: dict[str, Any] = {"name": "n", "description": "d", "metadata": {"k": "v"}, "bootable": True, "availability_zone": "nova"}
-    answer = await manage(world, "disk", path=path, **fields)
+    fields: dict[str, Any] = {"name": "n", "description": "d", "metadata": {"k": "v"}, "bootable": True}
+    answer = await manage(world, "disk", path=path, availability_zone="nova", **fields)
     assert answer.status_code == 202, answer.text
     shown = answer.json()["volume"]
     assert (shown["status"], shown["size"], shown["bootable"]) == ("creating", 1, "true")
