@@ -1,0 +1,108 @@
+"""openstacksdk, as it is: a volume's life by the block storage proxy, and by the cloud layer with its waiting."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openstack
+import pytest
+from openstack.exceptions import BadRequestException, NotFoundException
+
+from kevel.cli.process import KevelProcess
+
+# What the SDK warns of is its own affair.
+pytestmark = [pytest.mark.timeout(200), pytest.mark.filterwarnings("ignore")]
+
+WAIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Any]:
+    root = Path(tempfile.mkdtemp(prefix="kv-"))
+    process = KevelProcess(root / "d", "--hypervisor", "sim")
+    try:
+        url = str(process.start().client.http.base_url).rstrip("/")
+        connection = openstack.connect(
+            auth_url=f"{url}/identity/v3",
+            username="admin",
+            password=(root / "d" / "admin-password").read_text().strip(),
+            project_name="admin",
+            user_domain_name="Default",
+            project_domain_name="Default",
+            region_name="RegionOne",
+            load_yaml_config=False,
+            load_envvars=False,
+        )
+        yield connection
+        connection.close()
+    finally:
+        process.kill()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def test_the_proxy_leads_a_volume_through_its_life(cloud: Any) -> None:
+    proxy = cloud.block_storage
+    volume = proxy.create_volume(name="life", size=1, metadata={"a": "b"})
+    volume = proxy.wait_for_status(volume, "available", wait=WAIT_S, interval=0.2)
+    assert (volume.name, volume.size, volume.metadata) == ("life", 1, {"a": "b"})
+    assert [one.id for one in proxy.volumes(details=True, name="life")] == [volume.id]
+    proxy.extend_volume(volume, 2)
+    for _ in range(WAIT_S * 5):  # the proxy's wait would believe the status it has seen already
+        volume = proxy.get_volume(volume.id)
+        if (volume.status, volume.size) == ("available", 2):
+            break
+        time.sleep(0.2)
+    assert (volume.status, volume.size) == ("available", 2)
+    snapshot = proxy.create_snapshot(volume_id=volume.id, name="shot")
+    proxy.wait_for_status(snapshot, "available", wait=WAIT_S, interval=0.2)
+    copy = proxy.create_volume(name="copy", snapshot_id=snapshot.id)
+    assert proxy.wait_for_status(copy, "available", wait=WAIT_S, interval=0.2).size == 2
+    with pytest.raises(BadRequestException):
+        proxy.delete_volume(volume, ignore_missing=False)
+    backup = proxy.create_backup(volume_id=volume.id, name="kept")
+    proxy.wait_for_status(backup, "available", wait=WAIT_S, interval=0.2)
+    for one, find, delete in (
+        (backup, proxy.get_backup, proxy.delete_backup),
+        (snapshot, proxy.get_snapshot, proxy.delete_snapshot),
+        (copy, proxy.get_volume, proxy.delete_volume),
+        (volume, proxy.get_volume, proxy.delete_volume),
+    ):
+        delete(one, ignore_missing=False)
+        proxy.wait_for_delete(one, wait=WAIT_S, interval=0.2)
+        with pytest.raises(NotFoundException):
+            find(one.id)
+
+
+def test_the_proxy_declares_an_attachment_for_a_host_of_its_own(cloud: Any) -> None:
+    proxy = cloud.block_storage
+    volume = proxy.wait_for_status(proxy.create_volume(name="metal", size=1), "available", wait=WAIT_S, interval=0.2)
+    connector = {"host": "metal-1", "ip": "10.0.0.1"}
+    made = proxy.create_attachment(volume, connector=connector, instance=str(uuid.uuid4()))
+    proxy.complete_attachment(made)
+    assert proxy.get_volume(volume.id).status == "in-use"
+    assert [one.id for one in proxy.attachments()] == [made.id]
+    proxy.delete_attachment(made)
+    proxy.wait_for_status(volume, "available", wait=WAIT_S, interval=0.2)
+    proxy.delete_volume(volume)
+
+
+def test_the_cloud_layer_attaches_and_detaches_and_waits(cloud: Any) -> None:
+    image, flavor = cloud.image.find_image("tiny"), cloud.compute.find_flavor("tiny")
+    server = cloud.compute.create_server(name="s", image_id=image.id, flavor_id=flavor.id, networks="none")
+    server = cloud.compute.wait_for_server(server, wait=WAIT_S)
+    volume = cloud.create_volume(1, name="c", wait=True, timeout=WAIT_S)
+    cloud.attach_volume(server, volume, wait=True, timeout=WAIT_S)
+    volume = cloud.get_volume(volume.id)
+    assert (volume.status, volume.attachments[0]["server_id"]) == ("in-use", server.id)
+    snapshot = cloud.create_volume_snapshot(volume.id, name="of-c", force=True, wait=True, timeout=WAIT_S)
+    cloud.detach_volume(server, volume, wait=True, timeout=WAIT_S)
+    assert cloud.get_volume(volume.id).status == "available"
+    assert cloud.delete_volume_snapshot(snapshot.id, wait=True, timeout=WAIT_S)
+    assert cloud.delete_volume(volume.id, wait=True, timeout=WAIT_S)
+    assert cloud.delete_server(server.id, wait=True, timeout=WAIT_S)
