@@ -37,8 +37,6 @@ NOT_THERE: Final = {
     "consistency_group_snapshot_delete": "consistency groups",
     "consistency_group_snapshot_list": "consistency groups",
     "consistency_group_snapshot_show": "consistency groups",
-    "block_storage_snapshot_manageable_list": "managing what is there already",
-    "block_storage_volume_manageable_list": "managing what is there already",
     "volume_migrate": "several pools",
     "volume_group_failover": "replication",
     "volume_host_failover": "replication",
@@ -296,6 +294,8 @@ def test_what_an_operator_looks_at(shell: Shell) -> None:
     assert shell.json("block", "storage", "resource", "filter", "show", "volume")
     assert shell.json("block", "storage", "log", "level", "list")
     shell.ok("block", "storage", "log", "level", "set", "INFO")
+    shell.ok("block", "storage", "volume", "manageable", "list", host)
+    shell.ok("block", "storage", "snapshot", "manageable", "list", host)
     shell.ok("quota", "set", "--volumes", "77", "admin")
     assert {row["Resource"]: row["Limit"] for row in shell.json("quota", "show", "--volume", "admin")}["volumes"] == 77
     assert shell.json("extension", "list", "--volume")
