@@ -20,7 +20,7 @@ from tests.tempest.network import EmptyNetwork
 HYPERVISORS: Final = ("sim", "libvirt")
 IMAGE_BYTES: Final = 1 << 20
 #: A project of Tempest's makes more tokens than a person does.
-CONFIG: Final = "[limits]\nshutdown_grace_s = 2.0\nreboot_grace_s = 2.0\n"
+CONFIG: Final = '[limits]\nshutdown_grace_s = 2.0\nreboot_grace_s = 2.0\n[[pools]]\nname = "second"\ndirectory = '
 
 
 class Stand:
@@ -28,7 +28,7 @@ class Stand:
 
     def __init__(self, hypervisor: str) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="kv-"))
-        (self.root / "c.toml").write_text(CONFIG)
+        (self.root / "c.toml").write_text(f'{CONFIG}"{self.root / "second"}"\n')
         options = ("--hypervisor", hypervisor, "--config", str(self.root / "c.toml"))
         self.kevel = KevelProcess(self.root / "d", *options)
         self.network = EmptyNetwork()
@@ -130,6 +130,7 @@ def _configure(
             "storage_protocol": pool.get("storage_protocol", "file"),
             "vendor_name": pool.get("vendor_name", "Kevel"),
             "backup_driver": "posix",
+            "backend_names": "directory,second",
             "manage_volume_ref": "source-name,volume-%s",
             "manage_snapshot_ref": "source-name,snapshot-%s",
         },

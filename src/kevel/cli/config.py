@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -12,7 +13,20 @@ from kevel.domain.errors import SetupError
 from kevel.domain.limits import Limits
 from kevel.domain.quotas import QuotaDefaults
 
+#: The back end in the data directory.
+DEFAULT_POOL: Final = "directory"
+#: Pools beside it: each is asked for its room whenever a volume is made.
+POOLS_MAX: Final = 16
 _PORT: Final = re.compile(r"[0-9]{1,5}")
+
+
+class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A storage pool beside the default one."""
+
+    #: Of the back end and its pool, as in `host@name#name`.
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,62}$")]
+    #: Where its volumes' files are; of Kevel's user, and writable by nobody else.
+    directory: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +49,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: Files of the tiny guest; registered as the image `tiny` when they exist.
     guest: str = ".cache/guest"
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    pools: Annotated[tuple[PoolConfig, ...], msgspec.Meta(max_length=POOLS_MAX)] = ()
     limits: Limits = Limits()
     quotas: QuotaDefaults = QuotaDefaults()
 
@@ -53,6 +68,20 @@ def read_config(path: Path | None) -> Config:
         raise SetupError(f"The configuration file {path} is wrong: its values are nested too deeply.") from error
     except (msgspec.DecodeError, ValueError) as error:
         raise SetupError(f"The configuration file {path} is wrong: {str(error)[:500]}.") from error
+
+
+def choose_directories(pools: Sequence[PoolConfig], default: Path) -> dict[str, Path]:
+    """The directories of the pools by name. Raises SetupError for a name or a directory that is there twice."""
+    taken = {DEFAULT_POOL: default.resolve()}
+    for pool in pools:
+        directory = Path(pool.directory).resolve()
+        if pool.name in taken:
+            raise SetupError(f"There are two storage pools {pool.name!r}; each has to have a name of its own.")
+        for name, other in taken.items():
+            if directory == other or directory in other.parents or other in directory.parents:
+                raise SetupError(f"The storage pools {name!r} and {pool.name!r} share the directory {directory}.")
+        taken[pool.name] = directory
+    return {pool.name: taken[pool.name] for pool in pools}
 
 
 def split_listen(listen: str) -> tuple[str, int]:

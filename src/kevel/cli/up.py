@@ -19,7 +19,7 @@ import uvicorn
 import uvloop
 
 from kevel.api.app import KevelApp
-from kevel.cli.config import Config, split_listen
+from kevel.cli.config import DEFAULT_POOL, Config, choose_directories, split_listen
 from kevel.cli.data_dir import DataDir
 from kevel.cli.engine import Engine
 from kevel.control.backups import Backups
@@ -55,7 +55,7 @@ from kevel.hypervisor.libvirt.wire import Accel
 from kevel.hypervisor.sim import SimHypervisor
 from kevel.runtime import failpoints
 from kevel.runtime.log_levels import LogLevels, set_up_logging
-from kevel.runtime.ports import SystemClock, SystemIds, ThreadExecutor
+from kevel.runtime.ports import Executor, SystemClock, SystemIds, ThreadExecutor
 from kevel.storage.backup_files import BackupFiles
 from kevel.storage.directory import DirectoryBackend, DirectoryConnector
 from kevel.storage.image_files import ImageFiles
@@ -65,6 +65,7 @@ from kevel.store.identity import find_named
 from kevel.store.migrate import upgrade_schema
 from kevel.store.sqlite import SqliteStore, check_database, make_engine
 from kevel.store.transactions import Tx
+from kevel.store.volumes import used_backends
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +98,16 @@ def make_hypervisor(config: Config, data: DataDir) -> Hypervisor:
         accel=Accel(config.accel),
         call_limit_s=config.limits.effect_limit_s,
     )
+
+
+def make_backends(config: Config, volumes_dir: Path, executor: Executor) -> dict[str, DirectoryBackend]:
+    """The back ends by name, the default one first. Raises SetupError for pools that share a name or a directory."""
+    default = DirectoryBackend(DEFAULT_POOL, volumes_dir, executor, volume_format=config.volume_format)
+    others = [
+        DirectoryBackend(name, directory, executor, volume_format=config.volume_format, pool=name)
+        for name, directory in choose_directories(config.pools, volumes_dir).items()
+    ]
+    return {backend.name: backend for backend in (default, *others)}
 
 
 def bind(listen: str) -> socket.socket:
@@ -149,9 +160,14 @@ async def running(
 
         limits = config.limits
         volumes_dir = data.subdirectory("volumes")
-        backend = DirectoryBackend("directory", volumes_dir, executor, volume_format=config.volume_format)
-        await backend.open()
-        backends = {backend.name: backend}
+        backends = make_backends(config, volumes_dir, executor)
+        for backend in backends.values():
+            await backend.open()
+        lost = await store.read(used_backends) - backends.keys()
+        if lost:
+            raise SetupError(
+                f"Volumes lie in the storage pool {min(lost)!r}, which is not configured; add it to [[pools]]."
+            )
         host = HostConfig(
             name=config.host, availability_zone=config.availability_zone, data_dir=data.root, limits=limits
         )
@@ -161,7 +177,7 @@ async def running(
         engine = Engine(
             runtime,
             backends,
-            {"file": DirectoryConnector(volumes_dir, executor)},
+            {"file": DirectoryConnector(volumes_dir, executor, choose_directories(config.pools, volumes_dir))},
             hypervisor or make_hypervisor(config, data),
             host,
             Sealer(data.sealing_key()),

@@ -7,7 +7,7 @@ when its guest's process has let go of it. Export and connection have no effect;
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -43,9 +43,13 @@ class DirectoryBackend:
     protocol = "file"
     can_revoke = False
 
-    def __init__(self, name: str, root: Path, executor: Executor, *, volume_format: str = "raw") -> None:
+    def __init__(
+        self, name: str, root: Path, executor: Executor, *, volume_format: str = "raw", pool: str | None = None
+    ) -> None:
+        """`pool` is what the hosts know the directory by; None: it is their only one, or their default."""
         self.name = name
         self.volume_format = volume_format
+        self._pool = pool
         self._files = VolumeFiles(root)
         self._executor = executor
 
@@ -123,34 +127,43 @@ class DirectoryBackend:
         return await self._executor.run(self._files.capacity)
 
     def describe_export(self, export: Export) -> ConnectionInfo:
-        return _describe(export.volume)
+        return _describe(export.volume, self._pool)
 
     async def export_volume(self, export: Export) -> ConnectionInfo:
         await self._executor.run(self._files.prove, export.volume)
-        return _describe(export.volume)
+        return _describe(export.volume, self._pool)
 
     async def revoke_export(self, export: Export) -> None:
         return None
 
 
 class DirectoryConnector:
-    """The host's side: the same directory, proved file by file."""
+    """The host's side: the same directories, proved file by file."""
 
-    def __init__(self, root: Path, executor: Executor) -> None:
+    def __init__(self, root: Path, executor: Executor, pools: Mapping[str, Path] | None = None) -> None:
+        """`pools`: directories beside the default one, by the names that connection_infos have for them."""
         self._files = VolumeFiles(root)
+        self._pools = {name: VolumeFiles(path) for name, path in (pools or {}).items()}
         self._executor = executor
 
     async def connect_volume(self, volume: VolumeFile, info: ConnectionInfo) -> LocalDisk:
-        if info != _describe(volume):
+        pool = info["data"].get("pool")
+        if info != _describe(volume, pool):
             raise StepNever(f"The connection_info of volume {volume.volume_id} does not describe its file.")
-        size_bytes = await self._executor.run(self._files.prove, volume)
-        path = self._files.root / name_file(volume.volume_id)
+        files = self._files if pool is None else self._pools.get(pool)
+        if files is None:
+            raise StepNever(f"The storage pool of volume {volume.volume_id} is not configured on this host.")
+        size_bytes = await self._executor.run(files.prove, volume)
+        path = files.root / name_file(volume.volume_id)
         return LocalDisk(path=str(path), format=volume.format, size_bytes=size_bytes)
 
     async def disconnect_volume(self, volume: VolumeFile, info: ConnectionInfo) -> None:
         return None
 
 
-def _describe(volume: VolumeFile) -> ConnectionInfo:
+def _describe(volume: VolumeFile, pool: str | None) -> ConnectionInfo:
     """Relative names only: the directory may be moved, and device and inode numbers with it."""
-    return {"driver_volume_type": "file", "data": {"name": name_file(volume.volume_id), "format": volume.format}}
+    data = {"name": name_file(volume.volume_id), "format": volume.format}
+    if pool is not None:
+        data["pool"] = pool
+    return {"driver_volume_type": "file", "data": data}

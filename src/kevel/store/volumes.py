@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, union, update
 
 from kevel.domain.errors import NotFound
 from kevel.domain.limits import Limits
@@ -14,7 +14,7 @@ from kevel.store.hosts import raise_version
 from kevel.store.operations import begin_operation, give_up_operation, running_operation
 from kevel.store.schema.attachments import paths
 from kevel.store.schema.base import LIVE
-from kevel.store.schema.volumes import operations, volumes
+from kevel.store.schema.volumes import operations, snapshots, volumes
 from kevel.store.transactions import Tx, as_struct, row_columns
 
 VOLUME_COLUMNS = row_columns(volumes, Volume)
@@ -32,6 +32,9 @@ _GROWING = (
         operations.c.kind == OperationKind.EXTENDING,
         volumes.c.backend == bindparam("of_backend"),
     )
+)
+_USED = union(
+    select(volumes.c.backend).where(volumes.c.live == LIVE), select(snapshots.c.backend).where(snapshots.c.live == LIVE)
 )
 _HOSTS = select(paths.c.agent).distinct().where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == LIVE)
 _HOSTS = _HOSTS.where(paths.c.agent.is_not(None))
@@ -68,6 +71,11 @@ def provisioned_gib(tx: Tx, backend: str) -> int:
     for row in tx.execute(_GROWING, {"of_backend": backend}):
         total += max(0, row.args["size_gib"] - row.size_gib)
     return total
+
+
+def used_backends(tx: Tx) -> frozenset[str]:
+    """The back ends in which volumes or snapshots lie."""
+    return frozenset(tx.execute(_USED).scalars())
 
 
 def insert_volume(tx: Tx, volume: Volume) -> None:

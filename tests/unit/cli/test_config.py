@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kevel.cli.config import read_config, split_listen
+from kevel.cli.config import PoolConfig, choose_directories, read_config, split_listen
 from kevel.domain.errors import SetupError
 
 
@@ -51,3 +51,35 @@ def test_a_quota_is_a_number_or_none(tmp_path: Path, line: str, place: str) -> N
     path.write_text("[quotas]\nvolumes = 0\ngroups = 3")
     quotas = read_config(path).quotas
     assert (quotas.volumes, quotas.groups, quotas.gigabytes) == (0, 3, -1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[pools]]\nname = "fast"',
+        '[[pools]]\nname = "a@b"\ndirectory = "/x"',
+        '[[pools]]\nname = ""\ndirectory = "/x"',
+        '[[pools]]\nname = "fast"\ndirectory = ""',
+        '[[pools]]\nname = "fast"\ndirectory = "/x"\ncolour = "red"',
+    ],
+)
+def test_a_pool_has_a_name_and_a_directory(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "kevel.toml"
+    path.write_text(text)
+    with pytest.raises(SetupError, match="is wrong"):
+        read_config(path)
+
+
+def test_pools_share_neither_a_name_nor_a_directory(tmp_path: Path) -> None:
+    default, fast = tmp_path / "volumes", PoolConfig(name="fast", directory=str(tmp_path / "fast"))
+    assert choose_directories((fast,), default) == {"fast": tmp_path / "fast"}
+    for other in (
+        PoolConfig(name="fast", directory=str(tmp_path / "more")),
+        PoolConfig(name="directory", directory=str(tmp_path / "more")),
+        PoolConfig(name="more", directory=str(tmp_path / "fast")),
+        PoolConfig(name="more", directory=str(tmp_path / "fast" / "inside")),
+        PoolConfig(name="more", directory=str(default)),
+        PoolConfig(name="more", directory=str(tmp_path)),
+    ):
+        with pytest.raises(SetupError, match=r"storage pools"):
+            choose_directories((fast, other), default)
