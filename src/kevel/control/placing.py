@@ -71,14 +71,14 @@ def find_refusal(tx: Tx, volume_type: VolumeType, place: Place) -> str | None:
             reason = f": {word.disabled_reason}" if word.disabled_reason else ""
             return f"No pool takes the volume: {binary} on {host} is disabled{reason}."
     unmet = _unmet(volume_type, place)
-    return None if unmet is None else f"No pool takes the volume: {unmet}"
+    return None if unmet is None else f"No pool takes the volume: {unmet} no pool has."
 
 
 def check_fits(volume_type: VolumeType, place: Place) -> None:
     """Raise Invalid if the pool does not meet the type's extra specs."""
     unmet = _unmet(volume_type, place)
     if unmet is not None:
-        raise Invalid(f"Invalid volume: {unmet}")
+        raise Invalid(f"Invalid volume: {unmet} the storage pool {place.backend} has not.")
 
 
 def _unmet(volume_type: VolumeType, place: Place) -> str | None:
@@ -86,7 +86,7 @@ def _unmet(volume_type: VolumeType, place: Place) -> str | None:
     if unmet is None:
         return None
     wanted = f"{unmet} = {volume_type.extra_specs[unmet]}"
-    return f"the type {volume_type.name} asks for {wanted[:200]}, which no pool has."
+    return f"the type {volume_type.name} asks for {wanted[:200]}, which"
 
 
 def fail_placement(tx: Tx, volume: Volume, refusal: str, at: int) -> None:

@@ -74,7 +74,7 @@ async def test_a_retype_that_would_have_to_move_the_volume_is_refused(world: Wor
     volume_id = await world.make()
     for policy in ("never", "on-demand"):
         body = {"new_type": "fast", "migration_policy": policy}
-        assert "no pool" in message(await world.act(volume_id, "os-retype", body), 400)
+        assert "the storage pool local has not" in message(await world.act(volume_id, "os-retype", body), 400)
     assert await place(world, volume_id) == LOCAL
 
 
