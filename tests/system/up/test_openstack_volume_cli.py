@@ -294,8 +294,8 @@ def test_what_an_operator_looks_at(shell: Shell) -> None:
     assert shell.json("block", "storage", "resource", "filter", "show", "volume")
     assert shell.json("block", "storage", "log", "level", "list")
     shell.ok("block", "storage", "log", "level", "set", "INFO")
-    shell.ok("block", "storage", "volume", "manageable", "list", host)
-    shell.ok("block", "storage", "snapshot", "manageable", "list", host)
+    assert shell.json_newer("block", "storage", "volume", "manageable", "list", host, "-f", "json")
+    assert shell.json_newer("block", "storage", "snapshot", "manageable", "list", host, "-f", "json") == []
     shell.ok("quota", "set", "--volumes", "77", "admin")
     assert {row["Resource"]: row["Limit"] for row in shell.json("quota", "show", "--volume", "admin")}["volumes"] == 77
     assert shell.json("extension", "list", "--volume")
