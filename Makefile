@@ -32,8 +32,8 @@ sweep-pairs: setup ## every second fault in the recovery from each first one: ho
 model: setup ## check what concurrent users are told against the model, for SEEDS=200 seeds from FIRST=0
 	@$(python) -m tests.model $(or $(FIRST),0) $(or $(SEEDS),200)
 
-torture: setup ## kill a Kevel with real guests KILLS=100 times under load, cut its power, fill its disk; take a census each time
-	@$(python) -m tests.torture --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+torture: setup ## kill a Kevel with real guests KILLS=1000 times under load, cut its power, fill its disk; take a census each time
+	@$(python) -m tests.torture --kills $(or $(KILLS),1000) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 planted: setup ## plant protocol bugs one by one, and see that each is found: NAMES="..." JOBS=2 SEEDS_MAX=10000
 	@$(python) -m tests.planted $(NAMES) --jobs $(or $(JOBS),2) --seeds-max $(or $(SEEDS_MAX),10000) $(if $(JSON),--json)

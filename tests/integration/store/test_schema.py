@@ -154,6 +154,7 @@ WORLD: dict[str, dict[str, object]] = {
         "generation": 1,
         "created_at": 1,
         "live": 1,
+        "unmanaged": 0,
     },
     "snapshots": {
         "id": "snapshot",
@@ -169,6 +170,7 @@ WORLD: dict[str, dict[str, object]] = {
         "made": 1,
         "created_at": 1,
         "deleted_at": 5,
+        "unmanaged": 0,
     },
     "operations": {
         "subject": "snapshot",
@@ -884,6 +886,12 @@ CASES = [
         (RELEASE_CLAIM + "UPDATE volumes SET live = NULL, deleted_at = 5",),
     ),
     Case(
+        "ck_volumes_unmanaged",
+        "what Kevel has let go of is no volume of its own any more",
+        ("UPDATE volumes SET unmanaged = 1",),
+        (RELEASE_CLAIM + "UPDATE volumes SET live = NULL, deleted_at = 5, unmanaged = 1",),
+    ),
+    Case(
         "ck_volumes_transfer_of_live",
         "what is offered to another project is there",
         (RELEASE_CLAIM + "UPDATE volumes SET transfer_id = 'transfer', live = NULL, deleted_at = 5",),
@@ -964,6 +972,12 @@ CASES = [
             copy("snapshots", id="other", live=2, deleted_at=None),
         ),
         (REVIVE_SNAPSHOT,),
+    ),
+    Case(
+        "ck_snapshots_unmanaged",
+        "what Kevel has let go of is no snapshot of its own any more",
+        (REVIVE_SNAPSHOT + "; UPDATE snapshots SET unmanaged = 1",),
+        ("UPDATE snapshots SET unmanaged = 1",),
     ),
     Case(
         "ck_images_status",
