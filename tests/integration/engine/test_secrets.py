@@ -34,7 +34,7 @@ class Eavesdropper(directory.DirectoryConnector):
         return await super().connect_volume(volume, info)
 
 
-def describe_with_secret(volume: VolumeFile) -> ConnectionInfo:
+def describe_with_secret(volume: VolumeFile, _pool: str | None) -> ConnectionInfo:
     data = {"name": name_file(volume.volume_id), "format": volume.format, "auth_password": SECRET}
     return {"driver_volume_type": "file", "data": data}
 
