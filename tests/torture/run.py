@@ -56,6 +56,7 @@ UNREACHABLE: Final = tuple(
         "create_snapshot",
         "delete_snapshot",
         "write_image",
+        "take_file",
         "make_target",
         "seal_target",
         *ASKED_BY_NOBODY,

@@ -83,7 +83,8 @@ class SnapshotWorker:
                 await backend.delete_snapshot(file)
             return None
         if TAKES in operation.args:
-            await backend.take_file(file, str(operation.args[TAKES]))
+            with failpoints.around("take_file"):
+                await backend.take_file(file, str(operation.args[TAKES]))
             return None
         raw = msgspec.structs.replace(file, format="raw")
         if COPIED in operation.args:

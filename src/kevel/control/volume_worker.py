@@ -147,7 +147,8 @@ class VolumeWorker:
     async def _create(self, backend: Backend, file: VolumeFile, volume: Volume, operation: Operation) -> None:
         """Make an empty volume, or one of what is in the pool already."""
         if TAKES in operation.args:
-            await backend.take_file(file, str(operation.args[TAKES]))
+            with failpoints.around("take_file"):
+                await backend.take_file(file, str(operation.args[TAKES]))
             return
         file = await self._add_key(file, volume)
         with failpoints.around("create_volume"):

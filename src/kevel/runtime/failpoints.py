@@ -37,6 +37,7 @@ STORAGE_EFFECTS: Final = (
     "create_snapshot",
     "delete_snapshot",
     "write_image",
+    "take_file",
     "make_target",
     "seal_target",
     "export_volume",

@@ -112,6 +112,8 @@ def test_attachments_are_declared_and_ended(shell: Shell) -> None:
     assert "Kevel plugs nothing for it" in shell.kevel("attachment", "why", made["ID"])
     assert "(external" in shell.kevel("attachment", "list")
     shell.ok("volume", "attachment", "delete", made["ID"])
+    shell.ok("volume", "delete", "declared")
+    shell.ok("server", "delete", "--wait", "named")
 
 
 def test_volumes_attach_and_come_back(shell: Shell) -> None:

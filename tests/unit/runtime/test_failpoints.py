@@ -26,6 +26,8 @@ LOOKS = {
     "list_volumes",
     "list_exports",
     "list_snapshots",
+    "list_files",
+    "measure_file",
     "read_contents",
     "write_contents",  # a block, which the effects of backups are around
     "capacity",

@@ -306,8 +306,8 @@ class Session:
 
         After a loss of power the old one would be back, with a disk whose volume may be another server's by then.
         """
-        if self._embed_root is not None:
-            root_disk.sync_directory(self._embed_root / "etc" / "qemu")
+        if self._embed_root is not None and (names := self._embed_root / "etc" / "qemu").exists():
+            root_disk.sync_directory(names)
 
     def _unplug_live(self, domain: libvirt.virDomain, alias: str, subject: str) -> bool:
         """Ask the running guest to let go; True when nothing of the disk is left in QEMU."""
