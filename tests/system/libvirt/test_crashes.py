@@ -37,6 +37,11 @@ async def until_answered(guest: Guest) -> None:
     await until(is_answered)
 
 
+def find_guest_dirs(rig: Rig) -> list[Path]:
+    """The directories that libvirt makes for each running guest."""
+    return sorted((rig.directory / "libvirt").rglob("domain-*-kevel-*"))
+
+
 async def until_plugged(guest: Guest, disk: DiskSpec) -> None:
     """Plug until it is done: a device that a dead attempt left is in the way until the guest has let go of it."""
 
@@ -289,8 +294,23 @@ async def test_a_start_that_died_before_its_process_was_recorded_does_not_block_
     await rig.open()
     assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
     assert (await rig.look(server_id)).power is PowerState.SHUTOFF
+    assert find_guest_dirs(rig) == []
     await rig.hypervisor.start_server(server_id)
     assert (await rig.look(server_id)).power is PowerState.RUNNING
+
+
+async def test_the_directories_of_a_guest_whose_end_died_go_and_those_of_running_guests_stay(rig: Rig) -> None:
+    gone, running = await rig.start(), await rig.start()
+    kept = find_guest_dirs(rig)
+    await rig.hypervisor.undefine_server(gone)
+    of_running = find_guest_dirs(rig)
+    assert (len(kept), len(of_running)) == (4, 2)
+    await rig.hypervisor.close()
+    for path in kept:
+        path.mkdir(exist_ok=True)
+    await rig.open()
+    assert find_guest_dirs(rig) == of_running
+    assert (await rig.look(running)).power is PowerState.RUNNING
 
 
 async def test_a_disk_that_went_while_libvirt_was_dead_is_found_even_if_its_list_of_devices_lacks_it(
