@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kevel.api.compute.flavors import OPERATIONS
+from kevel.api.compute.flavors.operations import OPERATIONS
 from kevel.api.compute.shapes import HIGHEST, LOWEST
 from kevel.api.operations import Api, ErrorStyle
 from kevel.control.flavors import Flavors

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from kevel.api.compute import (
     discovery,
-    flavors,
     hosts,
     instance_actions,
     limits,
     servers,
     volume_attachments,
 )
+from kevel.api.compute.flavors.operations import OPERATIONS as FLAVORS
 from kevel.api.compute.shapes import HIGHEST, LOWEST
 from kevel.api.operations import Api, ErrorStyle
 
@@ -24,7 +24,7 @@ API = Api(
         *servers.OPERATIONS,
         *volume_attachments.OPERATIONS,
         *instance_actions.OPERATIONS,
-        *flavors.OPERATIONS,
+        *FLAVORS,
         *hosts.OPERATIONS,
         *limits.OPERATIONS,
     ),

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import msgspec
-
-from kevel.api.compute import replies
 from kevel.api.compute.shapes import bookmark_base, next_link, read_bool, read_count, refuse_unknown_query, v
-from kevel.api.operations import Call, Operation, Policy, Reply
+from kevel.api.operations import Call, Reply
 from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.flavors import Flavor
 
 #: Flavors in one answer; more are on the next page.
 PAGE_FLAVORS_MAX: Final = 1000
 
-_DESCRIPTIONS: Final = v(55)
+DESCRIPTIONS: Final = v(55)
 _EXTRA_SPECS_INLINE: Final = v(61)
 #: From here on swap is always a number, and unknown query parameters are refused.
 _STRICTER: Final = v(75)
 #: From here on without what only ever had one value.
-_TRIMMED: Final = v(102)
+TRIMMED: Final = v(102)
 
-_LIST_PARAMETERS: Final = frozenset(("limit", "marker", "is_public", "sort_key", "sort_dir", "minRam", "minDisk"))
+LIST_PARAMETERS: Final = frozenset(("limit", "marker", "is_public", "sort_key", "sort_dir", "minRam", "minDisk"))
 _SORT_FIELDS: Final[Mapping[str, str]] = {
     "flavorid": "id",
     "id": "id",
@@ -36,80 +33,6 @@ _SORT_FIELDS: Final[Mapping[str, str]] = {
     "is_public": "is_public",
     "description": "description",
 }
-
-#: Clients send numbers as texts, too.
-_Number = int | str
-_Flag = bool | int | str
-
-
-class NewFlavor(msgspec.Struct, forbid_unknown_fields=True):
-    """The flavor in the body of a creation."""
-
-    name: str
-    ram: _Number
-    vcpus: _Number
-    disk: _Number
-    id: int | str | None = None
-    ephemeral: _Number = msgspec.field(default=0, name="OS-FLV-EXT-DATA:ephemeral")
-    swap: _Number = 0
-    rxtx_factor: float | str = 1.0
-    is_public: _Flag = msgspec.field(default=True, name="os-flavor-access:is_public")
-
-
-class DescribedFlavor(NewFlavor, forbid_unknown_fields=True):
-    """The same from 2.55 on."""
-
-    description: str | None = None
-
-
-class TrimmedFlavor(msgspec.Struct, forbid_unknown_fields=True):
-    """The same from 2.102 on."""
-
-    name: str
-    ram: _Number
-    vcpus: _Number
-    disk: _Number
-    id: int | str | None = None
-    ephemeral: _Number = msgspec.field(default=0, name="OS-FLV-EXT-DATA:ephemeral")
-    swap: _Number = 0
-    is_public: _Flag = msgspec.field(default=True, name="os-flavor-access:is_public")
-    description: str | None = None
-
-
-class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of a creation."""
-
-    flavor: NewFlavor
-
-
-class DescribedCreateBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of a creation from 2.55 on."""
-
-    flavor: DescribedFlavor
-
-
-class TrimmedCreateBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of a creation from 2.102 on."""
-
-    flavor: TrimmedFlavor
-
-
-class FlavorChange(msgspec.Struct, forbid_unknown_fields=True):
-    """What may change of a flavor."""
-
-    description: str | None
-
-
-class UpdateBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of a change."""
-
-    flavor: FlavorChange
-
-
-class ExtraSpecsBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Body that sets extra specs."""
-
-    extra_specs: Annotated[dict[str, str], msgspec.Meta(min_length=1)]
 
 
 async def list_flavors(call: Call) -> Reply:
@@ -208,7 +131,7 @@ def show_flavor(call: Call, flavor: Flavor) -> dict[str, Any]:
         "OS-FLV-EXT-DATA:ephemeral": flavor.ephemeral_gib,
         "os-flavor-access:is_public": flavor.is_public,
     }
-    if call.version < _TRIMMED:
+    if call.version < TRIMMED:
         shown |= {"OS-FLV-DISABLED:disabled": False, "rxtx_factor": 1.0}
     if call.version >= _EXTRA_SPECS_INLINE:
         shown["extra_specs"] = flavor.extra_specs
@@ -224,7 +147,7 @@ def _show_summary(call: Call, flavor: Flavor) -> dict[str, Any]:
             {"rel": "bookmark", "href": f"{bookmark_base(call)}/flavors/{flavor.id}"},
         ],
     }
-    if call.version >= _DESCRIPTIONS:
+    if call.version >= DESCRIPTIONS:
         shown["description"] = flavor.description
     return shown
 
@@ -236,7 +159,7 @@ async def _get(call: Call) -> Flavor:
 async def _list(call: Call, path: str, show: Callable[[Call, Flavor], dict[str, Any]]) -> Reply:
     query = dict(call.query_items)
     if call.version >= _STRICTER:
-        refuse_unknown_query(call, _LIST_PARAMETERS)
+        refuse_unknown_query(call, LIST_PARAMETERS)
     found = _select_flavors(await call.services.flavors.list_visible(call.actor), query, call)
     start = _find_start(found, query.get("marker"))
     limit = read_count("limit", query.get("limit", "0")) or PAGE_FLAVORS_MAX
@@ -300,142 +223,3 @@ def _read_float(value: float | str) -> float:
 
 def _read_is_public(value: str) -> bool | None:
     return None if value.lower() == "none" else read_bool("is_public", value)
-
-
-OPERATIONS: Final = (
-    Operation(
-        name="listFlavors",
-        reply=replies.FLAVORS,
-        query_names=tuple(sorted(_LIST_PARAMETERS)),
-        new_id="/flavors/0/id",
-        method="GET",
-        path="/flavors",
-        handler=list_flavors,
-        policy=Policy.READER,
-        errors=(400,),
-    ),
-    Operation(
-        name="listFlavorDetails",
-        reply=replies.FLAVOR_DETAILS,
-        query_names=tuple(sorted(_LIST_PARAMETERS)),
-        method="GET",
-        path="/flavors/detail",
-        handler=list_flavor_details,
-        policy=Policy.READER,
-        errors=(400,),
-    ),
-    Operation(
-        name="showFlavor",
-        reply=replies.FLAVOR,
-        method="GET",
-        path="/flavors/{flavor_id}",
-        handler=show_one,
-        policy=Policy.READER,
-        errors=(404,),
-    ),
-    Operation(
-        name="createFlavor",
-        reply=replies.FLAVOR,
-        new_id="/flavor/id",
-        method="POST",
-        path="/flavors",
-        handler=create_flavor,
-        policy=Policy.ADMIN,
-        errors=(400, 409, 413),
-        body=CreateBody,
-        until=v(54),
-    ),
-    Operation(
-        name="createFlavorWithDescription",
-        reply=replies.FLAVOR,
-        new_id="/flavor/id",
-        method="POST",
-        path="/flavors",
-        handler=create_flavor,
-        policy=Policy.ADMIN,
-        errors=(400, 409, 413),
-        body=DescribedCreateBody,
-        since=_DESCRIPTIONS,
-        until=v(101),
-    ),
-    Operation(
-        name="createTrimmedFlavor",
-        reply=replies.FLAVOR,
-        new_id="/flavor/id",
-        method="POST",
-        path="/flavors",
-        handler=create_flavor,
-        policy=Policy.ADMIN,
-        errors=(400, 409, 413),
-        body=TrimmedCreateBody,
-        since=_TRIMMED,
-    ),
-    Operation(
-        name="updateFlavor",
-        reply=replies.FLAVOR,
-        method="PUT",
-        path="/flavors/{flavor_id}",
-        handler=update_flavor,
-        policy=Policy.ADMIN,
-        errors=(400, 404),
-        body=UpdateBody,
-        since=_DESCRIPTIONS,
-    ),
-    Operation(
-        name="deleteFlavor",
-        reply=None,
-        method="DELETE",
-        path="/flavors/{flavor_id}",
-        handler=delete_flavor,
-        policy=Policy.ADMIN,
-        success=202,
-        errors=(404,),
-    ),
-    Operation(
-        name="listFlavorExtraSpecs",
-        reply=replies.SPECS,
-        method="GET",
-        path="/flavors/{flavor_id}/os-extra_specs",
-        handler=list_extra_specs,
-        policy=Policy.READER,
-        errors=(404,),
-    ),
-    Operation(
-        name="createFlavorExtraSpecs",
-        reply=replies.SPECS,
-        method="POST",
-        path="/flavors/{flavor_id}/os-extra_specs",
-        handler=create_extra_specs,
-        policy=Policy.ADMIN,
-        errors=(400, 404),
-        body=ExtraSpecsBody,
-    ),
-    Operation(
-        name="showFlavorExtraSpec",
-        reply=dict[str, str],
-        method="GET",
-        path="/flavors/{flavor_id}/os-extra_specs/{key}",
-        handler=show_extra_spec,
-        policy=Policy.READER,
-        errors=(404,),
-    ),
-    Operation(
-        name="updateFlavorExtraSpec",
-        reply=dict[str, str],
-        method="PUT",
-        path="/flavors/{flavor_id}/os-extra_specs/{key}",
-        handler=update_extra_spec,
-        policy=Policy.ADMIN,
-        errors=(400, 404),
-        body=dict[str, str],
-    ),
-    Operation(
-        name="deleteFlavorExtraSpec",
-        reply=None,
-        method="DELETE",
-        path="/flavors/{flavor_id}/os-extra_specs/{key}",
-        handler=delete_extra_spec,
-        policy=Policy.ADMIN,
-        errors=(404,),
-    ),
-)
