@@ -23,7 +23,7 @@ from kevel.domain.model import GIB, Actor, OperationKind, Snapshot, Subject, Vol
 from kevel.domain.type_specs import check_size, check_zone
 from kevel.storage.base import Backend
 from kevel.store.journal import Entry, append
-from kevel.store.operations import begin_operation, is_read
+from kevel.store.operations import begin_operation, is_read, running_operation
 from kevel.store.quotas import check_room_for
 from kevel.store.snapshots import (
     SnapshotView,
@@ -388,7 +388,7 @@ def _manage_snapshot(
 def _unmanage_volume(tx: Tx, actor: Actor, volume_id: str, at: int) -> None:
     view = view_volume(tx, find_volume(tx, volume_id, actor))
     volume = view.volume
-    why_not = _why_not_leave(tx, volume, view.status)
+    why_not = _why_not_leave(tx, Subject.VOLUME, volume, view.status)
     if view.attachments:
         why_not = "is attached; detach it"
     elif live_snapshots(tx, volume_id):
@@ -405,7 +405,7 @@ def _unmanage_volume(tx: Tx, actor: Actor, volume_id: str, at: int) -> None:
 def _unmanage_snapshot(tx: Tx, actor: Actor, snapshot_id: str, at: int) -> None:
     view = view_snapshot(tx, find_snapshot(tx, snapshot_id, actor))
     snapshot = view.snapshot
-    why_not = _why_not_leave(tx, snapshot, view.status)
+    why_not = _why_not_leave(tx, Subject.SNAPSHOT, snapshot, view.status)
     if snapshot.group_snapshot_id is not None:
         why_not = f"is part of group snapshot {snapshot.group_snapshot_id}"
     if why_not is not None:
@@ -416,9 +416,12 @@ def _unmanage_snapshot(tx: Tx, actor: Actor, snapshot_id: str, at: int) -> None:
     tx.wake("volume", snapshot.volume_id)  # which may wait to be deleted behind it
 
 
-def _why_not_leave(tx: Tx, one: Volume | Snapshot, status: str) -> str | None:
+def _why_not_leave(tx: Tx, subject: Subject, one: Volume | Snapshot, status: str) -> str | None:
     if status not in _LEAVABLE:
         return f"is {status}; to be unmanaged it has to be {', '.join(sorted(_LEAVABLE))}"
+    running = running_operation(tx, subject, one.id)
+    if running is not None:  # an admin's word hides it, and what it does would be done to what is left
+        return f"is {running.kind.value}; wait for the end of that"
     if not one.made:
         return "was never made; delete it"
     if one.format == "luks":

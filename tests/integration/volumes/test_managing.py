@@ -218,6 +218,20 @@ async def test_a_volume_in_use_with_snapshots_or_in_a_copy_is_not_unmanaged(worl
     assert await world.status(copied) == "available"
 
 
+async def test_what_is_being_worked_on_is_not_unmanaged_under_a_word_of_an_admins(world: World) -> None:
+    volume_id = await world.make()
+    snapshot_id = await world.make_snapshot(volume_id)
+    for kind, one in (("snapshot", snapshot_id), ("volume", volume_id)):
+        assert (await world.call("DELETE", f"{ACTIONS[kind]}/{one}")).status_code == 202
+        answer = await world.call(
+            "POST", f"{ACTIONS[kind]}/{one}/action", {"os-reset_status": {"status": "error"}}, caller="admin"
+        )
+        assert answer.status_code == 202
+        assert "is deleting" in message(await unmanage(world, kind, one), 400)
+        await world.settle()
+        message(await world.call("GET", f"{ACTIONS[kind]}/{one}"), 404)
+
+
 async def test_an_unmanaged_snapshot_is_left_and_managed_again(world: World) -> None:
     volume_id = await world.make()
     world.write(volume_id, b"then")
