@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from kevel.control.groups import choose_mask, derive_id, note_group
+from kevel.control.placing import check_not_frozen
 from kevel.control.runtime import Runtime
 from kevel.control.snapshots import NewSnapshot, begin_snapshot
 from kevel.domain.errors import Invalid
@@ -107,6 +108,7 @@ def _delete(tx: Tx, actor: Actor, group_snapshot_id: str, *, at: int, deadline_a
             "ended."
         )
     for member in members:
+        check_not_frozen(tx, member.backend)
         begin_delete_snapshot(tx, member, request_id=actor.request_id, at=at, deadline_at=deadline_at)
     rows.change_group_snapshot(tx, group_snapshot_id, mask=None, deleting_at=at, updated_at=at)
     note_group(tx, actor, group_snapshot_id, "group_snapshot", view.status, "deleting", at)

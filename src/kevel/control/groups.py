@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from kevel.control.group_types import resolve_group_type
+from kevel.control.placing import check_not_frozen
 from kevel.control.pools import PoolRoom
 from kevel.control.runtime import Runtime
 from kevel.control.volume_types import resolve_type
@@ -63,7 +64,7 @@ class GroupChanges(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Groups:
-    """Groups of volumes of one pool."""
+    """Groups of volumes, whichever pools they lie in."""
 
     def __init__(self, runtime: Runtime, volumes: Volumes, limits: Limits, *, availability_zone: str) -> None:
         self._runtime = runtime
@@ -285,13 +286,14 @@ def _delete(tx: Tx, actor: Actor, group_id: str, *, with_volumes: bool, at: int,
 
 
 def _check_deletable(tx: Tx, view: VolumeView) -> None:
-    """A volume that nobody holds and that has no snapshots. Raises Invalid."""
+    """A volume that nobody holds and that has no snapshots, in a pool that is not frozen. Raises Invalid."""
     if live_snapshots(tx, view.volume.id):
         raise Invalid(f"Invalid group: its volume {view.volume.id} has snapshots; delete them first.")
     if view.attachments:
         raise Invalid(f"Invalid group: its volume {view.volume.id} is {view.status}; detach it before deleting it.")
     if view.volume.transfer_id is not None:
         raise Invalid(f"Invalid group: its volume {view.volume.id} is {view.status}.")
+    check_not_frozen(tx, view.volume.backend)
 
 
 def _reset_status(tx: Tx, actor: Actor, group_id: str, status: str, at: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from kevel.domain.errors import StepNever
 from kevel.domain.ladder import Rung
 from tests.integration.stand import PROJECTS
-from tests.integration.volumes.conftest import World, message
+from tests.integration.volumes.conftest import HOST, World, message
 from tests.integration.volumes.test_group_types import make_kind
 from tests.integration.volumes.test_operations import fail_with
 
@@ -223,6 +223,23 @@ async def test_a_group_with_an_attached_or_offered_volume_is_not_deleted(world: 
     assert await world.status(spare) == "available"
     await world.detach(server_id, volume_id)
     assert (await remove(world, group_id, volumes=True)).status_code == 202
+
+
+async def test_a_frozen_pool_keeps_the_volumes_and_snapshots_of_groups(world: World) -> None:
+    group_id = await make_group(world)
+    volume_id = await world.make(volume_type="standard", group_id=group_id)
+    answer = await world.call("POST", "/group_snapshots", {"group_snapshot": {"group_id": group_id}})
+    taken = answer.json()["group_snapshot"]["id"]
+    await world.settle()
+    pool = {"host": f"{HOST}@local"}
+    assert (await world.call("PUT", "/os-services/freeze", pool, caller="admin")).status_code == 200
+    assert "frozen" in message(await world.call("DELETE", f"/group_snapshots/{taken}"), 400)
+    assert (await world.call("PUT", "/os-services/thaw", pool, caller="admin")).status_code == 200
+    assert (await world.call("DELETE", f"/group_snapshots/{taken}")).status_code == 202
+    await world.settle()
+    assert (await world.call("PUT", "/os-services/freeze", pool, caller="admin")).status_code == 200
+    assert "frozen" in message(await remove(world, group_id, volumes=True), 400)
+    assert await world.status(volume_id) == "available"
 
 
 async def test_a_volume_that_cannot_be_deleted_shows_in_its_group_which_can_be_deleted_again(
