@@ -115,6 +115,13 @@ class Copies:
         return await self._runtime.store.write(_drop, subject_id, self._runtime.clock.now_us())
 
     async def _watch(self, operation: Operation, watch: CopyWatch) -> None:
+        try:
+            await self._look_after(operation, watch)
+        except Exception:  # whatever it is, nobody would see the copy's deadline pass
+            log.exception("copy not watched", operation=operation.id)
+            watch.stop("The copy could not be watched; it is begun anew.")
+
+    async def _look_after(self, operation: Operation, watch: CopyWatch) -> None:
         shown = operation.progress
         store = self._runtime.store
         while True:

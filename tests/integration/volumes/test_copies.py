@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from kevel.control import copies
-from kevel.domain.errors import StepRetry
-from kevel.runtime.reconciler import Again
+from kevel.domain.errors import StepRetry, Unavailable
+from kevel.runtime.reconciler import Again, Retry
 from kevel.storage.base import CopyWatch, SnapshotFile, Source, VolumeFile
 from kevel.store.transactions import Tx
 from tests.integration.volumes.conftest import Pool, World, message
@@ -78,6 +78,22 @@ async def test_a_copy_that_takes_too_long_ends_and_says_so(world: World, monkeyp
     assert await world.snapshot_status(snapshot_id) == "error"
     (told,) = await world.get("/messages", "messages")
     assert told["user_message"] == "create snapshot: The copy has not ended within its time."
+
+
+async def test_a_copy_that_cannot_be_watched_ends_and_is_begun_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowPool(monkeypatch)
+    snapshot_id = await ask_snapshot(world)
+
+    def fail(tx: Tx, *_: object) -> None:
+        raise Unavailable("Too many changes are waiting to be stored already.")
+
+    monkeypatch.setattr(copies, "note_progress", fail)
+    look = asyncio.create_task(world.snapshot_worker.look(snapshot_id))
+    await slow.begun.wait()
+    async with asyncio.timeout(20):
+        assert isinstance(await look, Retry)
 
 
 async def test_few_copies_run_at_a_time_and_the_next_one_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
