@@ -19,13 +19,14 @@ from kevel.control.external import (
     check_claimable,
     check_connector,
     check_release,
+    find_attachment,
+    status_of,
 )
 from kevel.control.runtime import Runtime
-from kevel.domain.errors import Invalid, NotFound
+from kevel.domain.errors import Invalid
 from kevel.domain.external import find_host, is_old_flow, is_reservation, name_consumer
 from kevel.domain.ladder import Goal
-from kevel.domain.model import Actor, Attachment, Origin, Stage, Subject, Volume
-from kevel.domain.status import volume_status
+from kevel.domain.model import Actor, Attachment, Origin, Stage, Volume
 from kevel.store import attachments as rows
 from kevel.store.attachments import AttachmentView
 from kevel.store.external_moves import (
@@ -37,7 +38,6 @@ from kevel.store.external_moves import (
     open_external,
 )
 from kevel.store.journal import Entry, append
-from kevel.store.operations import running_operation
 from kevel.store.transactions import Tx
 from kevel.store.volumes import change_volume, find_volume
 
@@ -102,7 +102,7 @@ class OldFlow:
     def _begin_detaching(self, tx: Tx, actor: Actor, volume_id: str, at: int) -> None:
         volume = find_volume(tx, volume_id, actor)
         views = rows.open_of_volume(tx, volume.id)
-        status = _status(tx, volume, views)
+        status = status_of(tx, volume)
         attached = [view.attachment for view in views if view.attachment.stage is Stage.ATTACHED]
         attached = [one for one in attached if one.goal is Goal.ATTACHED]
         if status != "in-use" or not attached:
@@ -237,11 +237,6 @@ class OldFlow:
         await self._runtime.store.write(change, actor, volume_id, self._runtime.clock.now_us())
 
 
-def _status(tx: Tx, volume: Volume, views: list[AttachmentView]) -> str:
-    held = [(view.attachment, view.paths) for view in views]
-    return volume_status(volume, running_operation(tx, Subject.VOLUME, volume.id), held)
-
-
 def _reservations(tx: Tx, volume: Volume) -> list[AttachmentView]:
     return [view for view in rows.open_of_volume(tx, volume.id) if is_reservation(view.attachment)]
 
@@ -263,7 +258,7 @@ def _attach(tx: Tx, actor: Actor, volume_id: str, use: Use, new: NewExternal, at
     views = [view for view in rows.open_of_volume(tx, volume.id) if view.attachment.goal is Goal.ATTACHED]
     same = next((view.attachment for view in views if _is_of(view.attachment, use)), None)
     reserved = [view for view in views if is_reservation(view.attachment)]
-    status = _status(tx, volume, rows.open_of_volume(tx, volume.id))
+    status = status_of(tx, volume)
     adoptable = status == "attaching" or (volume.multiattach and status in SHARED_STATUSES)
     if same is None and reserved and adoptable:
         # The one whose consumer is let in already; else the oldest.
@@ -299,13 +294,10 @@ def _is_of(attachment: Attachment, use: Use) -> bool:
 def _choose(tx: Tx, volume: Volume, actor: Actor, attachment_id: str | None) -> AttachmentView | None:
     """Which attachment is to end; None: there is none, but perhaps reservations."""
     if attachment_id is not None:
-        attachment = rows.load_attachment(tx, attachment_id)
-        seen = attachment is not None and (actor.is_admin or attachment.project_id == actor.project_id)
-        if attachment is None or not seen or attachment.closed_at is not None:
-            raise NotFound(f"Volume attachment {attachment_id[:64]} could not be found.")
-        if attachment.volume_id != volume.id:
+        view = find_attachment(tx, actor, attachment_id)
+        if view.attachment.volume_id != volume.id:
             raise Invalid(f"Invalid input: attachment {attachment_id[:64]} is not one of volume {volume.id}.")
-        return AttachmentView(attachment=attachment, paths=rows.live_paths(tx, attachment.id))
+        return view
     views = [view for view in rows.open_of_volume(tx, volume.id) if not is_reservation(view.attachment)]
     views = [view for view in views if view.attachment.goal is Goal.ATTACHED or not view.attachment.is_external]
     if len(views) > 1:
