@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -100,12 +100,14 @@ def make_hypervisor(config: Config, data: DataDir) -> Hypervisor:
     )
 
 
-def make_backends(config: Config, volumes_dir: Path, executor: Executor) -> dict[str, DirectoryBackend]:
-    """The back ends by name, the default one first. Raises SetupError for pools that share a name or a directory."""
+def make_backends(
+    config: Config, volumes_dir: Path, pool_dirs: Mapping[str, Path], executor: Executor
+) -> dict[str, DirectoryBackend]:
+    """The back ends by name, the default one first."""
     default = DirectoryBackend(DEFAULT_POOL, volumes_dir, executor, volume_format=config.volume_format)
     others = [
         DirectoryBackend(name, directory, executor, volume_format=config.volume_format, pool=name)
-        for name, directory in choose_directories(config.pools, volumes_dir).items()
+        for name, directory in pool_dirs.items()
     ]
     return {backend.name: backend for backend in (default, *others)}
 
@@ -160,7 +162,8 @@ async def running(
 
         limits = config.limits
         volumes_dir = data.subdirectory("volumes")
-        backends = make_backends(config, volumes_dir, executor)
+        pool_dirs = choose_directories(config.pools, volumes_dir)
+        backends = make_backends(config, volumes_dir, pool_dirs, executor)
         for backend in backends.values():
             await backend.open()
         lost = await store.read(used_backends) - backends.keys()
@@ -177,7 +180,7 @@ async def running(
         engine = Engine(
             runtime,
             backends,
-            {"file": DirectoryConnector(volumes_dir, executor, choose_directories(config.pools, volumes_dir))},
+            {"file": DirectoryConnector(volumes_dir, executor, pool_dirs)},
             hypervisor or make_hypervisor(config, data),
             host,
             Sealer(data.sealing_key()),
