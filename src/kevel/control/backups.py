@@ -374,7 +374,6 @@ def _restore(tx: Tx, actor: Actor, backup_id: str, volume_id: str, *, at: int, l
     if view.status not in _RESTORABLE_TO or view.attachments:
         raise Invalid(f"Invalid volume: volume {volume_id} is {view.status}; to be restored to it has to be available.")
     refuse_encrypted(view.volume, "restored to")
-    refuse_encrypted(view.volume, "restored to")
     backup = rows.find_restorable(tx, backup_id, actor, view.volume.size_gib)
     change_volume(tx, volume_id, fault=None, updated_at=at)
     deadline_at = copy_deadline(limits, view.volume.size_gib, at)

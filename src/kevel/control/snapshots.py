@@ -46,7 +46,7 @@ class NewSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshots:
-    """Snapshots of one pool's volumes."""
+    """Snapshots of volumes; each lies in its volume's pool."""
 
     def __init__(self, runtime: Runtime, limits: Limits) -> None:
         self._runtime = runtime
