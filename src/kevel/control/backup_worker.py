@@ -47,7 +47,7 @@ class BackupWorker:
         self._backends = backends
         self._files = files
         self._copies = copies
-        self._timeout_us = int(limits.volume_timeout_s * 1e6)
+        self._limits = limits
 
     async def unfinished(self) -> list[str]:
         """Backups in the middle of something: looked at after a start and by every sweep."""
@@ -69,7 +69,7 @@ class BackupWorker:
             return await self._note_failure(backup, operation, error)
         at = self._runtime.clock.now_us()
         await self._runtime.store.write(
-            _complete, backup, operation, changes, at=at, took_us=at - started, timeout_us=self._timeout_us
+            _complete, backup, operation, changes, at=at, took_us=at - started, limits=self._limits
         )
         return DONE
 
@@ -148,7 +148,7 @@ class BackupWorker:
     async def _note_failure(self, backup: Backup, operation: Operation, error: StepError) -> Outcome:
         at = self._runtime.clock.now_us()
         if isinstance(error, StepNever) or at >= operation.deadline_at:
-            await self._runtime.store.write(_fail, backup, operation, error.message, at=at, timeout_us=self._timeout_us)
+            await self._runtime.store.write(_fail, backup, operation, error.message, at=at, limits=self._limits)
             return DONE
         if operation.last_error is None or operation.last_error.message != error.message:
             reason = Reason(code=f"{operation.kind.value}_retried", message=error.message, at=at)
@@ -185,7 +185,7 @@ def _see_target(tx: Tx, operation: Operation) -> Volume | None:
 
 
 def _complete(
-    tx: Tx, backup: Backup, operation: Operation, changes: dict[str, Any], *, at: int, took_us: int, timeout_us: int
+    tx: Tx, backup: Backup, operation: Operation, changes: dict[str, Any], *, at: int, took_us: int, limits: Limits
 ) -> None:
     finish_operation(tx, operation, actor=ACTOR, at=at, took_us=took_us)
     if operation.kind is OperationKind.DELETING:
@@ -203,10 +203,10 @@ def _complete(
             updated_at=at,
         )
     _look_at_deleted(tx, operation, is_held=is_held)
-    _end_snapshot(tx, operation, at=at, timeout_us=timeout_us)
+    _end_snapshot(tx, operation, at=at, limits=limits)
 
 
-def _fail(tx: Tx, backup: Backup, operation: Operation, message: str, *, at: int, timeout_us: int) -> None:
+def _fail(tx: Tx, backup: Backup, operation: Operation, message: str, *, at: int, limits: Limits) -> None:
     """The backup keeps the reason; a restore's is the volume's, and the backup stays what it was."""
     reason = Reason(code=f"{operation.kind.value}_failed", message=message, at=at)
     finish_operation(tx, operation, actor=ACTOR, at=at, error=reason)
@@ -217,7 +217,7 @@ def _fail(tx: Tx, backup: Backup, operation: Operation, message: str, *, at: int
         fault = Reason(code=f"{OperationKind.RESTORING_BACKUP.value}_failed", message=message, at=at)
         change_volume(tx, operation.args[VOLUME_ARG], fault=fault, updated_at=at)
     _look_at_deleted(tx, operation, is_held=is_held)
-    _end_snapshot(tx, operation, at=at, timeout_us=timeout_us)
+    _end_snapshot(tx, operation, at=at, limits=limits)
     action, detail = OF_BACKUP[operation.kind]
     add_message(
         tx,
@@ -240,7 +240,7 @@ def _look_at_deleted(tx: Tx, operation: Operation, *, is_held: bool) -> None:
         tx.wake("volume", operation.args[VOLUME_ARG])
 
 
-def _end_snapshot(tx: Tx, operation: Operation, *, at: int, timeout_us: int) -> None:
+def _end_snapshot(tx: Tx, operation: Operation, *, at: int, limits: Limits) -> None:
     through_id = operation.args.get(THROUGH_ARG)
     if through_id is not None:
-        end_snapshot(tx, through_id, request_id=operation.request_id, at=at, timeout_us=timeout_us)
+        end_snapshot(tx, through_id, request_id=operation.request_id, at=at, deadline_at=limits.volume_deadline(at))

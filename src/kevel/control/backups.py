@@ -11,7 +11,7 @@ import msgspec
 
 from kevel.control.placing import check_backups_taken
 from kevel.control.runtime import Runtime
-from kevel.control.snapshots import check_copyable, copy_deadline
+from kevel.control.snapshots import check_copyable
 from kevel.control.volume_keys import refuse_encrypted
 from kevel.control.volumes import NewVolume, Volumes
 from kevel.domain.errors import Invalid, StepError
@@ -132,7 +132,7 @@ class Backups:
     async def delete(self, actor: Actor, backup_id: str, *, force: bool) -> None:
         """Start to delete a backup that no other builds on."""
         at = self._runtime.clock.now_us()
-        deadline_at = at + int(self._limits.volume_timeout_s * 1e6)
+        deadline_at = self._limits.volume_deadline(at)
         await self._runtime.store.write(_delete, actor, backup_id, force=force, at=at, deadline_at=deadline_at)
 
     async def restore(self, actor: Actor, backup_id: str, volume_id: str | None, name: str | None) -> tuple[str, str]:
@@ -238,7 +238,7 @@ def _create(
         created_at=at,
     )
     rows.insert_backup(tx, backup)
-    deadline_at = copy_deadline(limits, size_gib, at)
+    deadline_at = limits.volume_deadline(at, copied_gib=size_gib)
     args: dict[str, Any] = {}
     if snapshot is None:
         args[VOLUME_ARG] = volume.id
@@ -321,11 +321,11 @@ def _begin_snapshot(
     begin_create_snapshot(tx, snapshot, request_id=actor.request_id, at=at, deadline_at=deadline_at)
 
 
-def end_snapshot(tx: Tx, snapshot_id: str, *, request_id: str, at: int, timeout_us: int) -> None:
+def end_snapshot(tx: Tx, snapshot_id: str, *, request_id: str, at: int, deadline_at: int) -> None:
     """Let go of the snapshot that a volume in use was backed up through."""
     snapshot = load_snapshot(tx, snapshot_id)
     if snapshot is not None and snapshot.deleted_at is None:
-        begin_delete_snapshot(tx, snapshot, request_id=request_id, at=at, deadline_at=at + timeout_us)
+        begin_delete_snapshot(tx, snapshot, request_id=request_id, at=at, deadline_at=deadline_at)
 
 
 def _update(tx: Tx, actor: Actor, backup_id: str, changes: dict[str, Any], at: int) -> Backup:
@@ -353,7 +353,7 @@ def _delete(tx: Tx, actor: Actor, backup_id: str, *, force: bool, at: int, deadl
         rows.finish_on_volume(tx, running, actor="user", at=at)
         through_id = running.args.get(THROUGH_ARG)
         if through_id is not None:
-            end_snapshot(tx, through_id, request_id=actor.request_id, at=at, timeout_us=deadline_at - at)
+            end_snapshot(tx, through_id, request_id=actor.request_id, at=at, deadline_at=deadline_at)
     rows.change_backup(tx, backup_id, fault=None, mask=None, updated_at=at)
     begin_operation(
         tx,
@@ -376,7 +376,7 @@ def _restore(tx: Tx, actor: Actor, backup_id: str, volume_id: str, *, at: int, l
     refuse_encrypted(view.volume, "restored to")
     backup = rows.find_restorable(tx, backup_id, actor, view.volume.size_gib)
     change_volume(tx, volume_id, fault=None, updated_at=at)
-    deadline_at = copy_deadline(limits, view.volume.size_gib, at)
+    deadline_at = limits.volume_deadline(at, copied_gib=view.volume.size_gib)
     rows.begin_restore(tx, backup, volume_id, request_id=actor.request_id, at=at, deadline_at=deadline_at)
     return view.volume
 

@@ -59,7 +59,7 @@ class GroupSnapshots:
     async def delete(self, actor: Actor, group_snapshot_id: str) -> None:
         """Start to delete a group snapshot with all its snapshots."""
         at = self._runtime.clock.now_us()
-        deadline_at = at + int(self._limits.volume_timeout_s * 1e6)
+        deadline_at = self._limits.volume_deadline(at)
         await self._runtime.store.write(_delete, actor, group_snapshot_id, at=at, deadline_at=deadline_at)
 
     async def reset_status(self, actor: Actor, group_snapshot_id: str, status: str) -> None:

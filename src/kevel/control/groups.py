@@ -69,7 +69,7 @@ class Groups:
     def __init__(self, runtime: Runtime, volumes: Volumes, limits: Limits, *, availability_zone: str) -> None:
         self._runtime = runtime
         self._volumes = volumes
-        self._timeout_us = int(limits.volume_timeout_s * 1e6)
+        self._limits = limits
         self._availability_zone = availability_zone
 
     async def create(self, actor: Actor, new: NewGroup) -> Group:
@@ -107,8 +107,9 @@ class Groups:
     async def delete(self, actor: Actor, group_id: str, *, with_volumes: bool) -> None:
         """Delete a group; one that has volumes only with them."""
         at = self._runtime.clock.now_us()
+        deadline_at = self._limits.volume_deadline(at)
         await self._runtime.store.write(
-            _delete, actor, group_id, with_volumes=with_volumes, at=at, deadline_at=at + self._timeout_us
+            _delete, actor, group_id, with_volumes=with_volumes, at=at, deadline_at=deadline_at
         )
 
     async def reset_status(self, actor: Actor, group_id: str, status: str) -> None:

@@ -13,7 +13,6 @@ import msgspec
 from kevel.control.placing import check_fits, check_not_frozen, find_refusal
 from kevel.control.pools import PoolRoom, Pools, check_room
 from kevel.control.runtime import Runtime
-from kevel.control.snapshots import copy_deadline
 from kevel.control.volume_metadata import check_metadata
 from kevel.control.volume_types import resolve_type
 from kevel.domain.errors import Invalid, StepError, StepNever, Unavailable
@@ -308,7 +307,7 @@ def _manage_volume(
         actor="user",
         request_id=actor.request_id,
         at=at,
-        deadline_at=at + room.timeout_us,
+        deadline_at=room.limits.volume_deadline(at),
     )
     return view_volume(tx, volume)
 
@@ -380,7 +379,7 @@ def _manage_snapshot(
         actor="user",
         request_id=actor.request_id,
         at=at,
-        deadline_at=copy_deadline(limits, 0, at),
+        deadline_at=limits.volume_deadline(at),
     )
     return view_snapshot(tx, snapshot)
 

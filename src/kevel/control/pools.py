@@ -49,8 +49,6 @@ class PoolRoom(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     volume_format: str
     capacity: Capacity
-    overcommit_ratio: float
-    timeout_us: int
     limits: Limits
     place: Place
 
@@ -118,8 +116,6 @@ class Pools:
             backend=backend.name,
             volume_format=backend.volume_format,
             capacity=capacity,
-            overcommit_ratio=self._limits.overcommit_ratio,
-            timeout_us=int(self._limits.volume_timeout_s * 1e6),
             limits=self._limits,
             place=Place(
                 host=self.host,
@@ -176,10 +172,10 @@ def check_room(tx: Tx, room: PoolRoom, more_gib: int) -> None:
             f"The storage pool {room.backend} is full: {free_mib} MiB are free, and {FREE_BYTES_MIN // MIB} MiB are "
             "kept back."
         )
-    limit_gib = int(room.capacity.total_bytes * room.overcommit_ratio / GIB)
+    limit_gib = int(room.capacity.total_bytes * room.limits.overcommit_ratio / GIB)
     provisioned = provisioned_gib(tx, room.backend)
     if provisioned + more_gib > limit_gib:
         raise OverLimit(
             f"The storage pool {room.backend} cannot take {more_gib} GiB more: {provisioned} GiB are provisioned, and "
-            f"the limit is {limit_gib} GiB ({room.overcommit_ratio:g} times the pool's size)."
+            f"the limit is {limit_gib} GiB ({room.limits.overcommit_ratio:g} times the pool's size)."
         )

@@ -86,7 +86,7 @@ class Snapshots:
     async def delete(self, actor: Actor, snapshot_id: str, *, force: bool) -> None:
         """Start to delete a snapshot; with `force` whatever its status is."""
         at = self._runtime.clock.now_us()
-        deadline_at = copy_deadline(self._limits, 0, at)
+        deadline_at = self._limits.volume_deadline(at)
         await self._runtime.store.write(_delete, actor, snapshot_id, force=force, at=at, deadline_at=deadline_at)
 
     async def reset_status(self, actor: Actor, snapshot_id: str, status: str) -> None:
@@ -97,11 +97,6 @@ class Snapshots:
         """Put over a snapshot's status what somebody who makes or deletes it says of it."""
         at = self._runtime.clock.now_us()
         await self._runtime.store.write(_say_status, actor, snapshot_id, status, progress, at)
-
-
-def copy_deadline(limits: Limits, size_gib: int, at: int) -> int:
-    """When a copy of that size is given up."""
-    return at + int((limits.volume_timeout_s + size_gib * limits.copy_gib_timeout_s) * 1e6)
 
 
 def begin_snapshot(
@@ -144,7 +139,7 @@ def begin_snapshot(
         image_metadata=volume.image_metadata,
         created_at=at,
     )
-    deadline_at = copy_deadline(limits, volume.size_gib, at)
+    deadline_at = limits.volume_deadline(at, copied_gib=volume.size_gib)
     rows.begin_create_snapshot(tx, snapshot, request_id=actor.request_id, at=at, deadline_at=deadline_at)
     return snapshot
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kevel.control.runtime import Runtime
-from kevel.control.snapshots import check_copyable, copy_deadline
+from kevel.control.snapshots import check_copyable
 from kevel.control.volume_images import (
     NewImage,
     change_image_metadata,
@@ -95,7 +95,7 @@ def _begin(
         actor="user",
         request_id=actor.request_id,
         at=at,
-        deadline_at=copy_deadline(limits, volume.size_gib, at),
+        deadline_at=limits.volume_deadline(at, copied_gib=volume.size_gib),
         args=args,
     )
 

@@ -10,7 +10,7 @@ import msgspec
 from kevel.control.placing import Place, check_fits, check_not_frozen, fail_placement, find_refusal
 from kevel.control.pools import PoolRoom, Pools, check_room, choose_room
 from kevel.control.runtime import Runtime
-from kevel.control.snapshots import copy_deadline, delete_snapshots
+from kevel.control.snapshots import delete_snapshots
 from kevel.control.status_resets import reset_status, status_beneath
 from kevel.control.volume_keys import KeyRing, choose_key
 from kevel.control.volume_metadata import check_metadata, put_metadata, remove_metadata
@@ -115,7 +115,9 @@ class Volumes:
             raise Forbidden("Policy does not allow a volume to be deleted by force with the roles of this token.")
         at = self._runtime.clock.now_us()
         how = {"force": force, "cascade": cascade}
-        await self._runtime.store.write(_delete, actor, volume_id, **how, at=at, deadline_at=self._deadline(at))
+        await self._runtime.store.write(
+            _delete, actor, volume_id, **how, at=at, deadline_at=self._limits.volume_deadline(at)
+        )
 
     async def extend(self, actor: Actor, volume_id: str, size_gib: int, *, in_use: bool) -> None:
         """Start to grow a volume; `in_use`: an attached one too."""
@@ -167,13 +169,10 @@ class Volumes:
         at = self._runtime.clock.now_us()
         wanted = {"status": status, "attach_status": attach_status}
         backend = self.pools.backends.get((await self.get(actor, volume_id)).volume.backend)
-        free, deadline_at = backend is not None and HANDOVER in backend.effect_free, self._deadline(at)
+        free, deadline_at = backend is not None and HANDOVER in backend.effect_free, self._limits.volume_deadline(at)
         await self._runtime.store.write(
             reset_status, actor, volume_id, **wanted, at=at, free=free, deadline_at=deadline_at
         )
-
-    def _deadline(self, at: int) -> int:
-        return at + int(self._limits.volume_timeout_s * 1e6)
 
 
 def enter_volume(
@@ -246,7 +245,7 @@ def enter_volume(
     insert_volume(tx, volume)
     refusal = find_refusal(tx, volume_type, room.place)
     if origin.backup is not None and refusal is None:
-        deadline_at = copy_deadline(room.limits, size_gib, at)
+        deadline_at = room.limits.volume_deadline(at, copied_gib=size_gib)
         begin_restore(tx, origin.backup, volume_id, request_id=actor.request_id, at=at, deadline_at=deadline_at)
         return view_volume(tx, volume)
     begin_operation(
@@ -260,7 +259,7 @@ def enter_volume(
         actor="user",
         request_id=actor.request_id,
         at=at,
-        deadline_at=copy_deadline(room.limits, size_gib, at) if origin.reads is not None else at + room.timeout_us,
+        deadline_at=room.limits.volume_deadline(at, copied_gib=0 if origin.reads is None else size_gib),
     )
     if refusal is not None:
         fail_placement(tx, volume, refusal, at)
@@ -346,7 +345,7 @@ def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: PoolRoom,
         actor="user",
         request_id=actor.request_id,
         at=at,
-        deadline_at=at + room.timeout_us,
+        deadline_at=room.limits.volume_deadline(at),
         args={"size_gib": size_gib},
     )
 

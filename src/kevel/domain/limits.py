@@ -32,7 +32,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     shutdown_grace_s: Seconds = 30.0
     #: What a guest gets to reboot itself before it is rebooted hard.
     reboot_grace_s: Seconds = 30.0
-    #: Creating, growing or deleting a volume.
+    #: Work on a volume, snapshot or backup: creating, growing, deleting it.
     volume_timeout_s: Seconds = 600.0
     #: Added to that for each GiB that is copied.
     copy_gib_timeout_s: Seconds = 60.0
@@ -56,3 +56,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     images_per_project_max: Count = 1000
     #: Rows in one page of a list.
     page_rows_max: Count = 1000
+
+    def volume_deadline(self, at: int, *, copied_gib: int = 0) -> int:
+        """When work on a volume, snapshot or backup is given up that begins now and copies so much."""
+        return at + int((self.volume_timeout_s + copied_gib * self.copy_gib_timeout_s) * 1e6)
