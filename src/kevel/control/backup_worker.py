@@ -14,6 +14,7 @@ import structlog
 
 from kevel.control.backups import THROUGH_ARG, end_snapshot
 from kevel.control.copies import WAIT_S, Copies
+from kevel.control.failures import note_retry, tell_failure
 from kevel.control.runtime import Runtime
 from kevel.control.snapshot_worker import snapshot_file
 from kevel.domain.errors import StepError, StepNever
@@ -21,13 +22,12 @@ from kevel.domain.limits import Limits
 from kevel.domain.messages import OF_BACKUP
 from kevel.domain.model import GIB, Backup, Operation, OperationKind, Reason, Snapshot, Subject, Volume
 from kevel.runtime import failpoints
-from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
+from kevel.runtime.reconciler import DONE, Again, Outcome
 from kevel.storage.backup_files import BackupFiles, BackupHead, BackupOrigin, BackupWritten
 from kevel.storage.base import Backend, CopyWatch, PoolFile, VolumeFile
 from kevel.store.backups import VOLUME_ARG, are_files_shared, change_backup, finish_on_volume, load_backup
 from kevel.store.backups import backup_operation as load_operation
-from kevel.store.messages import add_message
-from kevel.store.operations import finish_operation, note_error, running_operation, unfinished
+from kevel.store.operations import finish_operation, running_operation, unfinished
 from kevel.store.snapshots import load_snapshot
 from kevel.store.transactions import Tx
 from kevel.store.volumes import change_volume, load_volume
@@ -150,10 +150,7 @@ class BackupWorker:
         if isinstance(error, StepNever) or at >= operation.deadline_at:
             await self._runtime.store.write(_fail, backup, operation, error.message, at=at, limits=self._limits)
             return DONE
-        if operation.last_error is None or operation.last_error.message != error.message:
-            reason = Reason(code=f"{operation.kind.value}_retried", message=error.message, at=at)
-            await self._runtime.store.write(note_error, operation, reason)
-        return Retry(error.message)
+        return await note_retry(self._runtime, operation, error)
 
 
 def _see(tx: Tx, backup_id: str) -> tuple[Backup, Operation | None]:
@@ -218,16 +215,13 @@ def _fail(tx: Tx, backup: Backup, operation: Operation, message: str, *, at: int
         change_volume(tx, operation.args[VOLUME_ARG], fault=fault, updated_at=at)
     _look_at_deleted(tx, operation, is_held=is_held)
     _end_snapshot(tx, operation, at=at, limits=limits)
-    action, detail = OF_BACKUP[operation.kind]
-    add_message(
+    tell_failure(
         tx,
-        cause=f"operation/{operation.id}",
+        operation,
+        OF_BACKUP[operation.kind],
         project_id=backup.project_id,
-        request_id=operation.request_id,
         resource_type="VOLUME_BACKUP",
         resource_id=backup.id,
-        action=action,
-        detail=detail,
         text=message,
         at=at,
     )

@@ -11,12 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from kevel import __version__
+from kevel.control.failures import tell_failure
 from kevel.domain.errors import Invalid, Unavailable
 from kevel.domain.messages import Action, Detail
 from kevel.domain.model import GIB, Reason, Volume
 from kevel.domain.type_specs import unmet_spec
 from kevel.storage.base import Backend, Capacity
-from kevel.store.messages import add_message
 from kevel.store.operations import finish_operation
 from kevel.store.transactions import Tx
 from kevel.store.volume_services import BACKUP, SCHEDULER, VOLUME, is_disabled, is_frozen, load_word
@@ -97,17 +97,8 @@ def fail_placement(tx: Tx, volume: Volume, refusal: str, at: int) -> None:
     reason = Reason(code="creating_failed", message=refusal, at=at)
     finish_operation(tx, operation, actor="control", at=at, error=reason)
     change_volume(tx, volume.id, fault=reason, updated_at=at)
-    add_message(
-        tx,
-        cause=f"operation/{operation.id}",
-        project_id=volume.project_id,
-        request_id=operation.request_id,
-        resource_id=volume.id,
-        action=Action.SCHEDULE_VOLUME,
-        detail=Detail.NO_BACKEND_AVAILABLE,
-        text=refusal,
-        at=at,
-    )
+    told = (Action.SCHEDULE_VOLUME, Detail.NO_BACKEND_AVAILABLE)
+    tell_failure(tx, operation, told, project_id=volume.project_id, resource_id=volume.id, text=refusal, at=at)
 
 
 def check_not_frozen(tx: Tx, backend: str) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from kevel.control.copies import COPIED, COPY, WAIT_S, Copies, check_rest, copy_counts
+from kevel.control.failures import note_retry, tell_failure
 from kevel.control.runtime import Runtime
 from kevel.domain.errors import StaleWrite, StepError, StepNever
 from kevel.domain.managing import TAKES
@@ -17,8 +18,7 @@ from kevel.domain.model import GIB, Operation, OperationKind, Reason, Snapshot, 
 from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 from kevel.storage.base import Backend, SnapshotFile, VolumeFile
-from kevel.store.messages import add_message
-from kevel.store.operations import finish_operation, is_read, note_error, unfinished
+from kevel.store.operations import finish_operation, is_read, unfinished
 from kevel.store.snapshots import change_snapshot, load_snapshot, snapshot_operation
 from kevel.store.transactions import Tx
 from kevel.store.volumes import load_volume
@@ -107,10 +107,7 @@ class SnapshotWorker:
             await self._runtime.store.write(_fail, operation, error.message, at)
             await self._copies.drop_live(operation.subject_id)
             return DONE
-        if operation.last_error is None or operation.last_error.message != error.message:
-            reason = Reason(code=f"{operation.kind.value}_retried", message=error.message, at=at)
-            await self._runtime.store.write(note_error, operation, reason)
-        return Retry(error.message)
+        return await note_retry(self._runtime, operation, error)
 
 
 def snapshot_file(snapshot: Snapshot) -> SnapshotFile:
@@ -150,16 +147,13 @@ def _fail(tx: Tx, operation: Operation, message: str, at: int) -> None:
     snapshot = load_snapshot(tx, operation.subject_id)
     if snapshot is None:
         raise AssertionError("a snapshot's row is never deleted")
-    action, detail = OF_SNAPSHOT[operation.kind]
-    add_message(
+    tell_failure(
         tx,
-        cause=f"operation/{operation.id}",
+        operation,
+        OF_SNAPSHOT[operation.kind],
         project_id=snapshot.project_id,
-        request_id=operation.request_id,
         resource_type="VOLUME_SNAPSHOT",
         resource_id=snapshot.id,
-        action=action,
-        detail=detail,
         text=message,
         at=at,
     )

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from kevel.control.copies import COPIED, WAIT_S, Copies, copy_counts
+from kevel.control.failures import note_retry, tell_failure
 from kevel.control.runtime import Runtime
 from kevel.control.volume_copies import VolumeCopies, copies
 from kevel.control.volume_images import drop_image, fill_image
@@ -28,8 +29,7 @@ from kevel.storage.base import Backend, VolumeFile
 from kevel.storage.image_files import ImageFiles, WrittenBytes
 from kevel.store.actions import start_action
 from kevel.store.attachments import open_of_volume
-from kevel.store.messages import add_message
-from kevel.store.operations import finish_operation, is_read, note_error, unfinished
+from kevel.store.operations import finish_operation, is_read, unfinished
 from kevel.store.snapshots import live_snapshots
 from kevel.store.transactions import Tx
 from kevel.store.volume_keys import destroy_unused_key, load_key
@@ -177,10 +177,7 @@ class VolumeWorker:
             if copies(operation) and volume.backend in self._backends:
                 await self._copies.clear(self._backends[volume.backend], volume)
             return DONE
-        if operation.last_error is None or operation.last_error.message != error.message:
-            reason = Reason(code=f"{operation.kind.value}_retried", message=error.message, at=at)
-            await self._runtime.store.write(note_error, operation, reason)
-        return Retry(error.message)
+        return await note_retry(self._runtime, operation, error)
 
 
 def _see(tx: Tx, volume_id: str) -> tuple[Volume, Operation | None]:
@@ -270,15 +267,12 @@ def _fail(tx: Tx, operation: Operation, message: str, at: int) -> None:
     volume = load_volume(tx, operation.subject_id)
     if volume is None:
         raise AssertionError("a volume's row is never deleted")
-    action, detail = OF_OPERATION[operation.kind]
-    add_message(
+    tell_failure(
         tx,
-        cause=f"operation/{operation.id}",
+        operation,
+        OF_OPERATION[operation.kind],
         project_id=volume.project_id,
-        request_id=operation.request_id,
         resource_id=volume.id,
-        action=action,
-        detail=detail,
         text=message,
         at=at,
     )
