@@ -112,29 +112,16 @@ def group_status(
     return "creating" if unmade else "available"
 
 
-def snapshot_status(snapshot: Snapshot, operation: Operation | None) -> str:
-    """Cinder's word for a snapshot: mask, then running operation, then fault, then available."""
-    if snapshot.deleted_at is not None:
+def copy_status(one: Snapshot | Backup, operation: Operation | None) -> str:
+    """Cinder's word for a snapshot or a backup: mask, then running operation, then fault, then available."""
+    if one.deleted_at is not None:
         return "deleted"
-    if snapshot.mask is not None:
-        return snapshot.mask
+    if one.mask is not None:
+        return one.mask
     if operation is not None and operation.finished_at is None:
         return operation.kind.value
-    if snapshot.fault is not None:
-        return _FAULT_STATUS.get(snapshot.fault.code, "error")
-    return "available"
-
-
-def backup_status(backup: Backup, operation: Operation | None) -> str:
-    """Cinder's word for a backup: mask, then running operation, then fault, then available."""
-    if backup.deleted_at is not None:
-        return "deleted"
-    if backup.mask is not None:
-        return backup.mask
-    if operation is not None and operation.finished_at is None:
-        return operation.kind.value
-    if backup.fault is not None:
-        return _FAULT_STATUS.get(backup.fault.code, "error")
+    if one.fault is not None:
+        return _FAULT_STATUS.get(one.fault.code, "error")
     return "available"
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, u
 
 from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.model import Actor, Backup, Operation, OperationKind, Reason, Subject
-from kevel.domain.status import backup_status
+from kevel.domain.status import copy_status
 from kevel.store.operations import OPERATION_COLUMNS, begin_operation, finish_operation, running_operation
 from kevel.store.pages import Listed, list_page
 from kevel.store.schema.backups import backups
@@ -207,8 +207,6 @@ def _view_backups(tx: Tx, found: Sequence[Backup]) -> list[BackupView]:
     running = {one.subject_id: one for one in (as_struct(Operation, row) for row in rows)}
     parents = set(tx.execute(_CHILDREN, {"of_ids": ids}).scalars())
     return [
-        BackupView(
-            backup=backup, status=backup_status(backup, running.get(backup.id)), has_children=backup.id in parents
-        )
+        BackupView(backup=backup, status=copy_status(backup, running.get(backup.id)), has_children=backup.id in parents)
         for backup in found
     ]

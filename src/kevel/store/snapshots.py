@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, insert, select, update
 
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor, Operation, OperationKind, Snapshot, Subject
-from kevel.domain.status import snapshot_status
+from kevel.domain.status import copy_status
 from kevel.store.operations import OPERATION_COLUMNS, begin_operation, give_up_operation, running_operation
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations, snapshots
@@ -168,7 +168,7 @@ def view_snapshots(tx: Tx, found: Sequence[Snapshot]) -> list[SnapshotView]:
 
 def _view(snapshot: Snapshot, operation: Operation | None) -> SnapshotView:
     progress = 100 if snapshot.made else (0 if operation is None else operation.progress)
-    return SnapshotView(snapshot=snapshot, status=snapshot_status(snapshot, operation), progress=progress)
+    return SnapshotView(snapshot=snapshot, status=copy_status(snapshot, operation), progress=progress)
 
 
 def view_snapshot(tx: Tx, snapshot: Snapshot) -> SnapshotView:
