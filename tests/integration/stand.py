@@ -18,9 +18,9 @@ from kevel.control.services import Services
 from kevel.domain.errors import Unauthenticated
 from kevel.runtime.ports import SystemClock, SystemIds, ThreadExecutor
 from kevel.store.ballast import Ballast
-from kevel.store.migrate import upgrade_schema
 from kevel.store.sqlite import SqliteStore, make_engine
 from tests.answers import CheckedApp
+from tests.integration.template import put_database
 
 PROJECTS = {"reader": "11" * 16, "member": "11" * 16, "other": "22" * 16, "admin": "33" * 16, "service": "44" * 16}
 
@@ -50,8 +50,8 @@ class KnownTokens:
 @asynccontextmanager
 async def open_runtime(data: Path) -> AsyncIterator[Runtime]:
     """Clock, ids, threads, and a store at the newest schema in that directory."""
+    put_database(data / "kevel.db")
     engine = make_engine(data / "kevel.db")
-    upgrade_schema(engine)
     lost: list[BaseException] = []
     store = SqliteStore(engine, Ballast(data / "ballast"), lost.append)
     executor = ThreadExecutor("test", 4)

@@ -17,9 +17,9 @@ from kevel.control.runtime import Runtime
 from kevel.control.services import Services
 from kevel.runtime.ports import SystemIds, ThreadExecutor
 from kevel.store.ballast import Ballast
-from kevel.store.migrate import upgrade_schema
 from kevel.store.sqlite import SqliteStore, make_engine
 from tests.answers import CheckedApp
+from tests.integration.template import put_database
 
 ORIGIN = "http://192.0.2.1:8774"
 SECOND_US = 1_000_000
@@ -113,8 +113,8 @@ async def open_identity(
     directory: Path, clock: MovedClock, *, cached_tokens_max: int = CACHED_TOKENS_MAX
 ) -> AsyncIterator[tuple[Identity, SqliteStore]]:
     """The use cases on the database in that directory."""
+    put_database(directory / "kevel.db")
     engine = make_engine(directory / "kevel.db")
-    upgrade_schema(engine)
 
     def fail(error: BaseException) -> None:
         raise AssertionError("store lost") from error

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine
 
-from kevel.store.migrate import upgrade_schema
 from kevel.store.sqlite import make_engine
 from kevel.store.transactions import Tx
 from tests.integration.store import rows
+from tests.integration.template import put_database
 
 
 @pytest.fixture
@@ -21,20 +20,10 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file with Kevel's tables and no rows; migrating one for each test would take most of the time."""
-    path = tmp_path_factory.mktemp("template") / "kevel.db"
-    engine = make_engine(path)
-    upgrade_schema(engine)
-    engine.dispose()
-    return path
-
-
 @pytest.fixture
-def schema(template: Path, engine: Engine, tmp_path: Path) -> Engine:
+def schema(engine: Engine, tmp_path: Path) -> Engine:
     """The empty database with Kevel's tables."""
-    shutil.copy(template, tmp_path / "kevel.db")
+    put_database(tmp_path / "kevel.db")
     return engine
 
 

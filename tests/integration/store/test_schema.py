@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import CheckConstraint, Connection, ForeignKeyConstraint, UniqueConstraint
 from sqlalchemy.exc import IntegrityError
 
-from kevel.store.migrate import upgrade_schema
 from kevel.store.schema import metadata
 from kevel.store.sqlite import make_engine
+from tests.integration.template import put_database
 
 #: One row a table, parents first.
 WORLD: dict[str, dict[str, object]] = {
@@ -1098,8 +1098,9 @@ def names_in_schema() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def first_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    engine = make_engine(tmp_path_factory.mktemp("schema") / "kevel.db")
-    upgrade_schema(engine)
+    path = tmp_path_factory.mktemp("schema") / "kevel.db"
+    put_database(path)
+    engine = make_engine(path)
     with engine.connect() as conn:
         conn.exec_driver_sql("BEGIN IMMEDIATE")
         for table, row in WORLD.items():
