@@ -135,7 +135,12 @@ class User:
     ) -> dict[str, Any] | None:
         """The answer's JSON ({} for none); None when it was refused."""
         asked_at = time.time_ns() // 1000
-        answer = await self._http.request(method, path, json=body)
+        try:
+            answer = await self._http.request(method, path, json=body)
+        except httpx.TransportError as error:
+            self._shared.answers[f"{what} unanswered"] += 1
+            self._shared.broken.append(f"{method} {path}: no answer, {error!r}")
+            return None
         answered_at = time.time_ns() // 1000
         self._shared.answers[f"{what} {answer.status_code}"] += 1
         if answer.status_code >= 500:

@@ -74,6 +74,9 @@ FILE_THREADS_MAX: Final = 8
 SWITCH_INTERVAL_S: Final = 0.001
 #: What open connections get when Kevel stops.
 DRAIN_S: Final = 3
+#: An unused connection is kept longer than clients keep theirs (httpx 5 s, Go 90 s), so that it is they who close it.
+#: Closed by Kevel, late and under load, it takes a request with it that has been sent already.
+IDLE_CONNECTION_S: Final = 120
 
 
 @dataclass
@@ -260,18 +263,22 @@ class _Server(uvicorn.Server):
         yield
 
 
+def configure_server(app: KevelApp) -> uvicorn.Config:
+    """How the APIs are served."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=IDLE_CONNECTION_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+
+
 async def serve(kevel: Kevel, sock: socket.socket) -> None:
     """Answer requests until `kevel.stop` is set."""
-    server = _Server(
-        uvicorn.Config(
-            kevel.app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_graceful_shutdown=DRAIN_S,
-        )
-    )
+    server = _Server(configure_server(kevel.app))
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     stopping = asyncio.create_task(kevel.stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
