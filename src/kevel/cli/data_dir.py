@@ -11,6 +11,7 @@ from typing import Final
 
 from kevel.control.secrets import KEY_BYTES
 from kevel.domain.errors import SetupError
+from kevel.runtime.files import sync_directory
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_DIRECTORY: Final = 0o700
@@ -123,11 +124,7 @@ def write_private(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     temporary.rename(path)
     # The name has to be on the disk too, before anything is written that needs the file.
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
 
 
 def _read_or_make(path: Path, make: Callable[[], bytes]) -> bytes:

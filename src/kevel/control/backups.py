@@ -16,7 +16,17 @@ from kevel.control.volume_keys import refuse_encrypted
 from kevel.control.volumes import NewVolume, Volumes
 from kevel.domain.errors import Invalid, StepError
 from kevel.domain.limits import Limits
-from kevel.domain.model import GIB, Actor, BackedVolume, Backup, OperationKind, Snapshot, Subject, Volume
+from kevel.domain.model import (
+    BACKUP_CHAIN_MAX,
+    GIB,
+    Actor,
+    BackedVolume,
+    Backup,
+    OperationKind,
+    Snapshot,
+    Subject,
+    Volume,
+)
 from kevel.storage.backup_files import BackupFiles, BackupOrigin
 from kevel.store import backups as rows
 from kevel.store.backups import BACKUP_ARG, VOLUME_ARG, BackupView
@@ -404,7 +414,7 @@ def _read_record(text: str) -> BackupRecord:
         record = msgspec.json.decode(base64.b64decode(text, validate=True), type=BackupRecord)
     except (binascii.Error, msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Invalid("Invalid input for backup_url: it is not a record that Kevel exported.") from error
-    if record.size_gib < 1 or not record.chain or len(record.chain) > rows.CHAIN_MAX:
+    if record.size_gib < 1 or not record.chain or len(record.chain) > BACKUP_CHAIN_MAX:
         raise Invalid("Invalid input for backup_url: its record contradicts itself.")
     return record
 

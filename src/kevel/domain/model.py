@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -154,6 +154,10 @@ class BackedVolume(msgspec.Struct, frozen=True, kw_only=True):
     volume_type_id: str
     bootable: bool
     image_metadata: dict[str, str] | None
+
+
+#: Backups of one chain: a full one, and those that build on it one after the other.
+BACKUP_CHAIN_MAX: Final = 100
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,6 @@ that loses power.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,10 +35,10 @@ from kevel.hypervisor.base import (
     PowerState,
     ServerView,
 )
+from kevel.runtime.files import copy_data
 
 #: Like the units of a virtio-scsi bus; small enough to be reached in a test.
 VOLUMES_MAX = 255
-COPY_BYTES = 1 << 20
 HOST_VCPUS = 64
 HOST_MEMORY_MIB = 262_144
 
@@ -313,20 +312,7 @@ def copy_file(source: Path, target: Path) -> None:
         return
     try:
         with source.open("rb") as reader, target.open("r+b") as writer:
-            size = os.fstat(reader.fileno()).st_size
-            writer.truncate(size)
-            at = 0
-            while at < size:
-                try:
-                    at = os.lseek(reader.fileno(), at, os.SEEK_DATA)
-                except OSError as error:
-                    if error.errno == errno.ENXIO:  # nothing but a hole is left
-                        break
-                    raise
-                end = os.lseek(reader.fileno(), at, os.SEEK_HOLE)
-                os.lseek(writer.fileno(), at, os.SEEK_SET)
-                while at < end:
-                    at += os.sendfile(writer.fileno(), reader.fileno(), at, min(end - at, COPY_BYTES))
+            copy_data(reader.fileno(), writer.fileno())
             os.fsync(writer.fileno())
     except OSError as error:
         raise StepNever("The disk's copy cannot be written.") from error

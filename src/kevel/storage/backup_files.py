@@ -27,6 +27,8 @@ import msgspec
 import structlog
 
 from kevel.domain.errors import SetupError, StepNever, StepRetry
+from kevel.domain.model import BACKUP_CHAIN_MAX
+from kevel.runtime.files import has_space, sync_directory
 from kevel.storage.base import CopyWatch, LocalFile
 from kevel.storage.file_copies import convert_file
 
@@ -34,10 +36,6 @@ log = structlog.get_logger(__name__)
 
 #: What is compared, stored and checked at once.
 CHUNK_BYTES: Final = 1024**2
-#: A backup ends while this much of the disk is still free: the store and running guests need room too.
-FREE_BYTES_MIN: Final = 64 * 1024**2
-#: Backups that one builds on.
-CHAIN_MAX: Final = 100
 _HEAD_BYTES_MAX: Final = 64 * 1024
 _MAGIC: Final = b"kevel-backup-1\n\0"
 _LENGTH: Final = struct.Struct("<I")
@@ -115,15 +113,16 @@ class BackupFiles:
         """
         with self._errors(head.files_id):
             if self._folder(head.files_id).exists():
+                sync_directory(self.root)  # whoever renamed it may have died before its name was on the disk
                 return self._look(head)
             part = self.root / f".{_PREFIX}{head.files_id}{_PART}"
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(mode=0o700)
             try:
                 self._write_part(part, head, source, parent, watch)
-                _sync(part)
+                sync_directory(part)
                 part.rename(self._folder(head.files_id))
-                _sync(self.root)
+                sync_directory(self.root)
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
@@ -172,10 +171,10 @@ class BackupFiles:
             shutil.rmtree(self.root / f".{_PREFIX}{files_id}{_PART}", ignore_errors=True)
             if folder.exists():
                 folder.rename(gone)
-                _sync(self.root)
+                sync_directory(self.root)
             if gone.exists():
                 shutil.rmtree(gone)
-            _sync(self.root)
+            sync_directory(self.root)
 
     def list_ids(self) -> list[str]:
         """The backups that are there whole."""
@@ -338,7 +337,11 @@ def _read_head(files_id: str, manifest: BinaryIO) -> BackupHead:
         head = msgspec.json.decode(manifest.read(length), type=BackupHead)
     except msgspec.DecodeError as error:
         raise StepNever(damaged) from error
-    if not 0 < head.chunk_bytes <= CHUNK_BYTES or not 0 < len(head.files) <= CHAIN_MAX or head.files[0] != files_id:
+    if (
+        not 0 < head.chunk_bytes <= CHUNK_BYTES
+        or not 0 < len(head.files) <= BACKUP_CHAIN_MAX
+        or head.files[0] != files_id
+    ):
         raise StepNever(damaged)
     return head
 
@@ -360,17 +363,8 @@ def _read_chunks(head: BackupHead, manifest: BinaryIO) -> Iterator[_Chunk]:
 
 
 def _check_space(fd: int) -> None:
-    space = os.fstatvfs(fd)
-    if space.f_bavail * space.f_frsize < FREE_BYTES_MIN + CHUNK_BYTES:
+    if not has_space(fd, CHUNK_BYTES):
         raise OSError(errno.ENOSPC, "what is left is kept back")
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _code(error: OSError) -> str:

@@ -16,14 +16,13 @@ from typing import Final
 import structlog
 
 from kevel.domain.errors import StepNever, StepRetry
+from kevel.runtime.files import has_space
 from kevel.storage.base import CopyWatch
 
 log = structlog.get_logger(__name__)
 
 #: Bytes that are copied between two looks at the watch.
 CHUNK_BYTES: Final = 16 * 1024**2
-#: A copy ends while this much of the disk is still free: the store and running guests need room too.
-FREE_BYTES_MIN: Final = 64 * 1024**2
 #: How often a conversion's progress is read.
 CONVERT_LOOK_S: Final = 0.2
 #: ioctl of Linux: share all blocks of another file.
@@ -76,8 +75,7 @@ def _copy_range(source: int, target: int, at: int, length: int) -> int:
 
 
 def _check_space(target: int) -> None:
-    space = os.fstatvfs(target)
-    if space.f_bavail * space.f_frsize < FREE_BYTES_MIN + CHUNK_BYTES:
+    if not has_space(target, CHUNK_BYTES):
         raise OSError(errno.ENOSPC, "what is left is kept back")
 
 

@@ -14,9 +14,8 @@ import msgspec
 
 from kevel.domain.errors import NotFound, OverLimit
 from kevel.domain.qcow2 import HEAD_BYTES_MAX
+from kevel.runtime.files import has_space, sync_directory
 
-#: An upload stops while this much of the disk is still free: the store and running guests need room too.
-FREE_BYTES_MIN: Final = 64 * 1024**2
 _FOLDER: Final = "images"
 #: Bytes that are hashed at a time.
 _HASH_BYTES: Final = 1024**2
@@ -57,8 +56,7 @@ class ImageWriter:
                 raise OverLimit(f"The image is too large; the most is {self._size_bytes_max} bytes.")
             try:
                 file = self._open()
-                space = os.fstatvfs(file.fileno())
-                if space.f_bavail * space.f_frsize < FREE_BYTES_MIN + len(chunk):
+                if not has_space(file.fileno(), len(chunk)):
                     raise OverLimit("There is not enough disk space for the image.")
                 view = memoryview(chunk)
                 while view:
@@ -86,7 +84,7 @@ class ImageWriter:
             try:
                 os.fsync(self._open().fileno())
                 self._part.rename(self._target)
-                _sync_folder(self._target.parent)
+                sync_directory(self._target.parent)
             except OSError as error:
                 raise _too_full(error) from error
             self._close()
@@ -148,7 +146,7 @@ class ImageFiles:
         target = self._path(name)
         with suppress(FileNotFoundError):
             _part(target).rename(target)
-            _sync_folder(target.parent)
+        sync_directory(target.parent)  # whoever renamed it may have died before its name was on the disk
         md5, sha512, head, size = hashlib.md5(usedforsecurity=False), hashlib.sha512(), b"", 0
         try:
             with target.open("rb", buffering=0) as file:
@@ -185,7 +183,7 @@ class ImageFiles:
         target = self._path(name)
         target.unlink(missing_ok=True)
         _part(target).unlink(missing_ok=True)
-        _sync_folder(self._folder)
+        sync_directory(self._folder)
 
     def list_files(self) -> set[str]:
         """Names of all files that are there, partly written ones under their later name."""
@@ -200,14 +198,6 @@ class ImageFiles:
 
 def _part(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _too_full(error: OSError) -> Exception:

@@ -204,7 +204,7 @@ class VolumeFiles:
                         raise StepNever(f"The file {name} is larger than {_title(file)} would be.")
                     os.fchmod(fd, 0o600)
                     os.rename(name, _name(file), src_dir_fd=root, dst_dir_fd=root)
-                os.fsync(root)
+            os.fsync(root)  # also for whoever renamed it and died before its name was on the disk
             with _open_file(root, file, os.O_RDWR) as fd:
                 if _size_of(fd, file) < file.size_bytes:
                     _enlarge(fd, file)

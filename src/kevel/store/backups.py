@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 
 from kevel.domain.errors import Invalid, NotFound
-from kevel.domain.model import Actor, Backup, Operation, OperationKind, Reason, Subject
+from kevel.domain.model import BACKUP_CHAIN_MAX, Actor, Backup, Operation, OperationKind, Reason, Subject
 from kevel.domain.status import copy_status
 from kevel.store.operations import OPERATION_COLUMNS, begin_operation, finish_operation, running_operation
 from kevel.store.pages import Listed, list_page
@@ -19,8 +19,6 @@ from kevel.store.schema.volumes import operations
 from kevel.store.transactions import Tx, as_struct, row_columns
 from kevel.store.volume_lists import Page
 
-#: Backups that one can build on.
-CHAIN_MAX: Final = 100
 #: Under that name the volume's operation keeps the backup that it belongs to, and the backup's the volume.
 BACKUP_ARG: Final = "backup_id"
 VOLUME_ARG: Final = "volume_id"
@@ -130,9 +128,9 @@ def choose_parent(tx: Tx, project_id: str, volume_id: str, data_at: int) -> Back
     for row in tx.execute(_OF_VOLUME, {"of_volume": volume_id, "of_project": project_id}):
         found = as_struct(Backup, row)
         if found.made and found.data_at <= data_at and _view_backups(tx, [found])[0].status == "available":
-            if len(found.chain) >= CHAIN_MAX:
+            if len(found.chain) >= BACKUP_CHAIN_MAX:
                 raise Invalid(
-                    f"Invalid backup: backup {found.id} is the {CHAIN_MAX}th of its chain; make a full backup."
+                    f"Invalid backup: backup {found.id} is the {BACKUP_CHAIN_MAX}th of its chain; make a full backup."
                 )
             return found
     raise Invalid(f"Invalid backup: no backup of volume {volume_id} is available to do an incremental backup on.")

@@ -16,7 +16,6 @@ import pytest
 
 from kevel.api.image.views import IMAGE_SCHEMA
 from kevel.control.images import Images
-from kevel.storage import image_files
 from tests.integration.images.conftest import IMAGE_BYTES_MAX, Connect, make_qcow2
 from tests.integration.stand import PROJECTS
 
@@ -340,7 +339,7 @@ async def test_a_full_disk_is_a_clear_error_and_leaves_nothing(
     assert calls == 3
     await assert_waits_for_bytes(member, image_id, list_files)
     with monkeypatch.context() as patched:
-        patched.setattr(image_files, "FREE_BYTES_MIN", 2**62)
+        patched.setattr("kevel.runtime.files.FREE_BYTES_MIN", 2**62)
         assert_message(await upload(member, image_id, b"x"), 413, "disk space")
     await assert_waits_for_bytes(member, image_id, list_files)
     assert (await upload(member, image_id, b"x")).status_code == 204

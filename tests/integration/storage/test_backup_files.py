@@ -213,6 +213,26 @@ def test_a_full_disk_ends_a_backup_and_nothing_is_left_of_it(place: Place, monke
     assert list(place.files.root.iterdir()) == []
 
 
+def test_a_backup_whose_name_may_not_be_on_the_disk_yet_is_made_to_last_before_it_is_believed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+
+    def sync(folder: Path) -> None:
+        synced.append(folder)
+        if len(synced) == 2:  # behind the rename
+            raise OSError(errno.EIO, "the disk does not answer")
+
+    monkeypatch.setattr(backup_files, "sync_directory", sync)
+    files_id = str(uuid.uuid4())
+    with pytest.raises(StepRetry):
+        place.back_up(files_id=files_id)
+    synced.clear()
+    synced += [Path(), Path()]
+    place.back_up(files_id=files_id)
+    assert synced[2:] == [place.files.root]
+
+
 def test_a_qcow2_volume_is_backed_up_by_its_contents(place: Place, tmp_path: Path) -> None:
     place.write({0: b"one", 5 * MIB: b"five"})
     path = tmp_path / "volume.qcow2"

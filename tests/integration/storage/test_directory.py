@@ -418,11 +418,22 @@ async def test_a_copy_that_would_fill_the_disk_ends_and_leaves_nothing(
     raw: PoolUnderTest, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = await written(raw, 7)
-    monkeypatch.setattr(file_copies, "FREE_BYTES_MIN", 1 << 62)
+    monkeypatch.setattr("kevel.runtime.files.FREE_BYTES_MIN", 1 << 62)
     monkeypatch.setattr(file_copies, "_FICLONE", 0)
     with pytest.raises(StepNever, match="no space left"):
         await raw.backend.create_volume_from(new_volume(raw), source, CopyWatch())
     assert [path.name for path in root.iterdir()] == [name_file(source.volume_id)]
+
+
+async def test_a_file_that_was_taken_is_made_to_last_though_its_taker_died_behind_the_renaming(
+    raw: PoolUnderTest, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = new_volume(raw)
+    (root / name_file(new.volume_id)).write_bytes(bytes(MIB))
+    synced: list[int] = []
+    monkeypatch.setattr("kevel.storage.volume_files.os.fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    await raw.backend.take_file(new, "what it was before")
+    assert root.stat().st_ino in synced
 
 
 async def test_bytes_are_copied_where_the_file_system_cannot_do_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from pathlib import Path
 
@@ -61,6 +62,16 @@ def test_a_root_disk_that_is_there_is_left_alone(tmp_path: Path) -> None:
     assert root.read_bytes() == b"written by the guest"
 
 
+def test_a_root_disk_whose_name_may_not_be_on_the_disk_yet_is_made_to_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("kevel.hypervisor.libvirt.root_disk.sync_directory", synced.append)
+    (tmp_path / "root.raw").write_bytes(b"renamed by a process that died then")
+    make_root_disk(make_spec(tmp_path / "image"), tmp_path / "root.raw")
+    assert synced == [tmp_path]
+
+
 def test_a_copy_that_was_cut_short_is_made_anew(tmp_path: Path) -> None:
     content = make_sparse_image(tmp_path / "image")
     (tmp_path / ".root.raw.part").write_bytes(b"half")
@@ -82,17 +93,18 @@ def test_a_missing_image_is_refused(tmp_path: Path) -> None:
 
 
 def make_header(*, backing: int = 0, features: int = 0, magic: bytes = b"QFI\xfb") -> bytes:
-    header = magic + (3).to_bytes(4, "big") + backing.to_bytes(8, "big")
-    return header.ljust(72, b"\0") + features.to_bytes(8, "big") + bytes(24)
+    """A file of 256 KiB that is a qcow2 image of 1 MiB, with some fields changed."""
+    fields = (magic, 3, backing, 0, 16, MIB, 0, 1, 3 << 16, 1 << 16, 1, 0, 0, features, 0, 0, 4, 104)
+    return struct.pack(">4sIQIIQIIQQIIQQQQII", *fields).ljust(4 << 16, b"\0")
 
 
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        (make_header(backing=512), "another file"),
+        (make_header(backing=512), "backing file"),
         (make_header(features=1 << 2), "another file"),
-        (make_header(magic=b"nope"), "not a qcow2"),
-        (b"", "not a qcow2"),
+        (make_header(magic=b"nope"), "qcow2 header"),
+        (b"", "qcow2 header"),
     ],
 )
 def test_a_qcow2_image_that_is_not_whole_is_refused(tmp_path: Path, header: bytes, words: str) -> None:

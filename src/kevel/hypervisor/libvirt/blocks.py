@@ -20,9 +20,9 @@ import msgspec
 from kevel.domain.errors import StepRetry
 from kevel.hypervisor.libvirt.domain_xml import ALIAS_PREFIX, DomainView, Unreadable, parse_domain_xml
 
-#: libvirt's names for the nodes of disks; other nodes (firmware) are named differently.
 #: In front of the names of the nodes of copies' targets, and of the filters that copying puts above a disk's node.
 COPY_PREFIX = "kc-"
+#: libvirt's names for the nodes of disks; other nodes (firmware) are named differently.
 NODE_NAME = re.compile(r"^libvirt-(\d{1,18})-", re.ASCII)
 #: How long an act waits for QEMU's monitor when something else holds it, before it says "later".
 MONITOR_WAIT_S = 2.0

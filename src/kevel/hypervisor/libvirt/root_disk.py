@@ -8,15 +8,12 @@ import subprocess
 from pathlib import Path
 
 from kevel.domain.errors import StepNever, StepRetry
+from kevel.domain.qcow2 import HEAD_BYTES_MAX, Qcow2Error, parse_qcow2
 from kevel.hypervisor.base import DomainSpec
 from kevel.hypervisor.libvirt.domain_xml import ServerFiles
+from kevel.runtime.files import copy_data, sync_directory
 
-COPY_BYTES_MAX = 8 << 20
 RESIZE_TIMEOUT_S = 60
-QCOW2_HEADER_BYTES = 80
-QCOW2_MAGIC = b"QFI\xfb"
-#: Bit of the incompatible features that says: the data are in another file.
-QCOW2_EXTERNAL_DATA = 1 << 2
 #: A guest can write to its console without end; beyond this the log is cut to its tail.
 CONSOLE_LOG_BYTES_MAX = 8 << 20
 CONSOLE_LOG_BYTES_KEPT = 1 << 20
@@ -43,11 +40,14 @@ def make_root_disk(spec: DomainSpec, path: Path) -> None:
     The copy gets its name only when it is complete and on the disk, so a file of that name is always whole.
     Raises StepNever for an image that cannot be a root disk of this size.
     """
-    if path.exists() or spec.image_path is None:
+    if spec.image_path is None:
+        return
+    if path.exists():
+        sync_directory(path.parent)  # whoever renamed it may have died before its name was on the disk
         return
     part = path.with_name(f".{path.name}.part")
     try:
-        copy_sparse(Path(spec.image_path), part)
+        _copy(Path(spec.image_path), part)
     except FileNotFoundError as error:
         raise StepNever(f"Server {spec.server_id}: the image's file is missing.") from error
     except OSError as error:
@@ -62,27 +62,12 @@ def make_root_disk(spec: DomainSpec, path: Path) -> None:
     sync_directory(path.parent)
 
 
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a file, holes as holes. The target is made anew, readable by its owner only."""
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file into one that is made anew, readable by its owner only."""
     target.unlink(missing_ok=True)
     target.touch(mode=0o600, exist_ok=False)
     with source.open("rb") as reader, target.open("wb") as writer:
-        size = os.fstat(reader.fileno()).st_size
-        writer.truncate(size)
-        position = 0
-        while position < size:
-            try:
-                start = os.lseek(reader.fileno(), position, os.SEEK_DATA)
-            except OSError:  # ENXIO: only a hole is left
-                break
-            end = os.lseek(reader.fileno(), start, os.SEEK_HOLE)
-            reader.seek(start)
-            writer.seek(start)
-            while (left := end - reader.tell()) > 0:
-                if not (chunk := reader.read(min(left, COPY_BYTES_MAX))):
-                    break
-                writer.write(chunk)
-            position = end
+        copy_data(reader.fileno(), writer.fileno())
 
 
 def grow_root_disk(path: Path, spec: DomainSpec) -> None:
@@ -106,15 +91,13 @@ def grow_root_disk(path: Path, spec: DomainSpec) -> None:
 
 
 def refuse_foreign_data(path: Path, server_id: str) -> None:
-    """Raise StepNever for a qcow2 image that names another file, as backing file or for its data (S15)."""
+    """Raise StepNever for a qcow2 image that does not stand by itself: one that names another file above all (S15)."""
     with path.open("rb") as file:
-        header = file.read(QCOW2_HEADER_BYTES)
-    if len(header) < QCOW2_HEADER_BYTES or header[:4] != QCOW2_MAGIC:
-        raise StepNever(f"Server {server_id}: the image is not a qcow2 image.")
-    version = int.from_bytes(header[4:8], "big")
-    features = int.from_bytes(header[72:80], "big") if version >= 3 else 0
-    if int.from_bytes(header[8:16], "big") != 0 or features & QCOW2_EXTERNAL_DATA:
-        raise StepNever(f"Server {server_id}: the image refers to another file; only whole images are taken.")
+        head = file.read(HEAD_BYTES_MAX)
+    try:
+        parse_qcow2(head, path.stat().st_size)
+    except Qcow2Error as error:
+        raise StepNever(f"Server {server_id}: its image cannot be used. {error.message}") from error
 
 
 def choose_cache_mode(path: Path) -> str:
@@ -144,12 +127,3 @@ def remove_server_dir(path: Path) -> None:
     if path.exists():
         shutil.rmtree(path)
         sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make a change of names in a directory last."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
