@@ -31,13 +31,15 @@ log = structlog.get_logger(__name__)
 QEMU_IMG_TIMEOUT_S: Final = 60.0
 #: What a file system's names can have.
 _NAME_BYTES_MAX: Final = 255
-_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_ID: Final = re.compile(_UUID)
 _VOLUME: Final = "volume-"
 _SNAPSHOT: Final = "snapshot-"
 #: A file that is being made, one that this process lets somebody write, and one whose writer may outlive it.
 _PART: Final = ".part"
 NEW: Final = ".new"
 _TARGET: Final = ".target"
+_HALF_MADE: Final = re.compile(rf"\.({_VOLUME}|{_SNAPSHOT}){_UUID}({re.escape(_PART)}|{re.escape(NEW)})")
 #: O_NONBLOCK: opening a planted pipe must not wait for its other end.
 _SAFELY: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -81,7 +83,7 @@ class VolumeFiles:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._open_root() as root:
                 for name in _list_names(root):
-                    if _is_part(name):
+                    if _HALF_MADE.fullmatch(name):
                         os.unlink(name, dir_fd=root)
         except OSError as error:
             raise SetupError(f"The volumes' directory {self.root} cannot be used: {_code(error)}.") from error
@@ -149,7 +151,7 @@ class VolumeFiles:
                     raise StepNever(f"What was to become {_title(file)} is not there.") from None
                 return
             try:
-                _check_ours(fd, _title(file))
+                _check_ours(fd, _foreign(_title(file)))
                 if os.fstat(fd).st_size < file.size_bytes:
                     raise StepNever(f"What was to become {_title(file)} is cut off.")
                 if file.format != "raw":
@@ -316,15 +318,6 @@ def _list_names(root: int) -> list[str]:
         return [entry.name for entry in entries]
 
 
-def _is_part(name: str) -> bool:
-    for prefix in (_VOLUME, _SNAPSHOT):
-        for suffix in (_PART, NEW):
-            inner = name.removeprefix(f".{prefix}").removesuffix(suffix)
-            if name == f".{prefix}{inner}{suffix}" and _ID.fullmatch(inner) is not None:
-                return True
-    return False
-
-
 def _exists(root: int, name: str) -> bool:
     try:
         os.stat(name, dir_fd=root, follow_symlinks=False)
@@ -341,16 +334,26 @@ def _unlink(root: int, name: str) -> None:
 @contextmanager
 def _open_file(root: int, file: PoolFile, mode: int) -> Iterator[int]:
     """The file. Raises StepNever unless it is a regular file of ours with one name."""
+    title = _title(file)
+    with _open_safely(
+        root, _name(file), mode, absent=f"The file of {title} is not there.", unfit=_foreign(title)
+    ) as fd:
+        yield fd
+
+
+@contextmanager
+def _open_safely(root: int, name: str, mode: int, *, absent: str, unfit: str) -> Iterator[int]:
+    """A regular file of this process's user with one name. Raises StepNever with one of the two sentences."""
     try:
-        fd = os.open(_name(file), mode | _SAFELY, dir_fd=root)
+        fd = os.open(name, mode | _SAFELY, dir_fd=root)
     except FileNotFoundError as error:
-        raise StepNever(f"The file of {_title(file)} is not there.") from error
+        raise StepNever(absent) from error
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise StepNever(_foreign(_title(file))) from error
+            raise StepNever(unfit) from error
         raise
     try:
-        _check_ours(fd, _title(file))
+        _check_ours(fd, unfit)
         yield fd
     finally:
         os.close(fd)
@@ -370,25 +373,9 @@ def _open_named(root: int, name: str, mode: int) -> Iterator[int]:
     """A file that somebody has named. Raises StepNever unless it is a regular file of ours with one name."""
     if not is_file_name(name):
         raise StepNever("What was named is no file's name: it has no slash, and begins with no dot.")
-    try:
-        fd = os.open(name, mode | _SAFELY, dir_fd=root)
-    except FileNotFoundError as error:
-        raise StepNever(f"There is no file {name} in the pool.") from error
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise StepNever(_unfit(name)) from error
-        raise
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
-            raise StepNever(_unfit(name))
+    unfit = f"{name} is not a regular file with one name that belongs to the user that Kevel runs as."
+    with _open_safely(root, name, mode, absent=f"There is no file {name} in the pool.", unfit=unfit) as fd:
         yield fd
-    finally:
-        os.close(fd)
-
-
-def _unfit(name: str) -> str:
-    return f"{name} is not a regular file with one name that belongs to the user that Kevel runs as."
 
 
 @contextmanager
@@ -408,10 +395,10 @@ def _open_source(root: int, source: Source) -> Iterator[int]:
         os.close(fd)
 
 
-def _check_ours(fd: int, title: str) -> None:
+def _check_ours(fd: int, unfit: str) -> None:
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
-        raise StepNever(_foreign(title))
+        raise StepNever(unfit)
 
 
 def _foreign(title: str) -> str:
