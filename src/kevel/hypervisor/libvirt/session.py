@@ -20,17 +20,13 @@ from kevel.hypervisor.base import (
     CopySpec,
     CopyView,
     DiskSpec,
-    DiskView,
     DomainSpec,
     HostFacts,
-    PowerState,
     ServerView,
     VolumeBus,
 )
 from kevel.hypervisor.libvirt import root_disk
 from kevel.hypervisor.libvirt.blocks import (
-    DiskLook,
-    FormatNode,
     QemuRefused,
     ask_removal,
     clear_leftovers,
@@ -56,22 +52,13 @@ from kevel.hypervisor.libvirt.domain_xml import (
 from kevel.hypervisor.libvirt.errors import is_device_missing, is_process_gone, translate_error
 from kevel.hypervisor.libvirt.quiesce import Quiescer
 from kevel.hypervisor.libvirt.secrets import Lender
+from kevel.hypervisor.libvirt.views import INACTIVE, view_server
+from kevel.runtime.files import sync_directory
 
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
-INACTIVE = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 #: How long an agent in a guest may take to take an order. libvirt's own bound is a minute, longer than a call may last.
 AGENT_TIMEOUT_S = 5
-
-STOP_REASONS = {
-    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "shutdown",
-    libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "destroyed",
-    libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "crashed",
-    libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: "migrated",
-    libvirt.VIR_DOMAIN_SHUTOFF_SAVED: "saved",
-    libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "failed",
-    libvirt.VIR_DOMAIN_SHUTOFF_DAEMON: "crashed",
-}
 
 
 class Session:
@@ -122,7 +109,7 @@ class Session:
         server_dir = self._find_dir(spec.server_id)
         self._servers_dir.mkdir(mode=self._dir_mode, exist_ok=True)
         server_dir.mkdir(mode=self._dir_mode, exist_ok=True)
-        root_disk.sync_directory(self._servers_dir)
+        sync_directory(self._servers_dir)
         files = root_disk.name_server_files(server_dir, spec)
         cache = root_disk.CACHE_DIRECT
         if files.root_disk is not None:
@@ -230,11 +217,11 @@ class Session:
                     wait_for_monitor(domain, f"Server {server_id}")
                     look = look_at_disks(domain)
                     copies = clear_unused_nodes(domain, look.copying) if look.copying else ()
-                    return msgspec.structs.replace(_view(domain, server_id, look), copies=copies)
+                    return msgspec.structs.replace(view_server(domain, server_id, look), copies=copies)
             except libvirt.libvirtError as error:
                 if not is_process_gone(error) or not wait_for_end(domain):
                     raise
-            return _view(domain, server_id)
+            return view_server(domain, server_id)
 
     def observe_all(self) -> list[ServerView]:
         """See the port. Asks libvirt only, never QEMU, so that one hung guest does not hide the others.
@@ -247,7 +234,7 @@ class Session:
                 if not domain.name().startswith(NAME_PREFIX):
                     continue
                 try:
-                    views.append(_view(domain, domain.UUIDString()))
+                    views.append(view_server(domain, domain.UUIDString()))
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # undefined since it was listed
                         raise
@@ -307,7 +294,7 @@ class Session:
         After a loss of power the old one would be back, with a disk whose volume may be another server's by then.
         """
         if self._embed_root is not None and (names := self._embed_root / "etc" / "qemu").exists():
-            root_disk.sync_directory(names)
+            sync_directory(names)
 
     def _unplug_live(self, domain: libvirt.virDomain, alias: str, subject: str) -> bool:
         """Ask the running guest to let go; True when nothing of the disk is left in QEMU."""
@@ -470,33 +457,3 @@ def _measure_file(path: str) -> int:
         return Path(path).stat().st_size
     except OSError:
         return 0
-
-
-def _view(domain: libvirt.virDomain, server_id: str, look: DiskLook | None = None) -> ServerView:
-    state, reason = domain.state()
-    persistent = tuple(parse_domain_xml(domain.XMLDesc(INACTIVE)).disks.values()) if domain.isPersistent() else ()
-    if not domain.isActive():
-        crashed = state == libvirt.VIR_DOMAIN_CRASHED or STOP_REASONS.get(reason) == "crashed"
-        return ServerView(
-            server_id=server_id,
-            power=PowerState.CRASHED if crashed else PowerState.SHUTOFF,
-            boot_id="",
-            live=(),
-            persistent=persistent,
-            stop_reason="crashed" if crashed else STOP_REASONS.get(reason, "unknown"),
-        )
-    xml = look.xml if look is not None else parse_domain_xml(domain.XMLDesc(0))
-    formats = look.formats if look is not None else {}
-    paused = state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED)
-    return ServerView(
-        server_id=server_id,
-        power=PowerState.PAUSED if paused else PowerState.RUNNING,
-        boot_id=xml.boot_id,
-        live=tuple(_add_size(disk, formats.get(xml.nodes.get(disk.alias, 0))) for disk in xml.disks.values()),
-        persistent=persistent,
-        orphans=(*sorted(look.ghosts), *look.orphans) if look is not None else (),
-    )
-
-
-def _add_size(disk: DiskView, node: FormatNode | None) -> DiskView:
-    return disk if node is None else msgspec.structs.replace(disk, size_bytes=node.size_bytes)
