@@ -171,6 +171,7 @@ class Agent:
             over |= set(state.copies).difference(copy.id for copy in found.copies)
         for copy_id in over:
             state.forget_copy(copy_id)
+            self._copies.wake(copy_id)  # its look forgets it too
         for copy in found.copies:
             if copy.live:
                 state.copies[copy.id] = copy
