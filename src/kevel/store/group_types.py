@@ -8,9 +8,9 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 
+from kevel.store.groups import IS_THERE
 from kevel.store.pages import Listed, list_page
 from kevel.store.schema.groups import group_types, groups
-from kevel.store.schema.volumes import volumes
 from kevel.store.transactions import Tx, as_struct, row_columns
 from kevel.store.volume_lists import Page
 
@@ -42,12 +42,7 @@ _BY_ID = _LIVE.where(group_types.c.id == bindparam("of_id"))
 _BY_NAME = _LIVE.where(group_types.c.name == bindparam("of_name"))
 _SOME = _LIVE.where(group_types.c.id.in_(bindparam("of_ids", expanding=True)))
 _INSERT = insert(group_types)
-_LEFT = select(volumes.c.group_id).where(volumes.c.group_id.is_not(None), volumes.c.live == 1)
-_USED = (
-    select(groups.c.id)
-    .where(groups.c.group_type_id == bindparam("of_type"), groups.c.deleting_at.is_(None) | groups.c.id.in_(_LEFT))
-    .limit(1)
-)
+_USED = select(groups.c.id).where(groups.c.group_type_id == bindparam("of_type"), IS_THERE).limit(1)
 
 
 def load_group_type(tx: Tx, type_id: str) -> GroupType | None:
