@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, bindparam, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, or_, select
 
 from kevel.domain.assignments import DiskSight
 from kevel.domain.errors import Conflict, NotFound
@@ -16,12 +16,11 @@ from kevel.domain.ladder import Goal, Rung
 from kevel.domain.model import Actor, Attachment, Path, Server, Stage
 from kevel.store.attachments import ATTACHMENT_COLUMNS, live_paths, load_attachment
 from kevel.store.censuses import HOST_SILENT_S, findings_of, host_subject, load_census, storage_subject
-from kevel.store.hosts import load_host, raise_version
+from kevel.store.hosts import load_host
 from kevel.store.journal import Entry, append, lines_of
 from kevel.store.path_rows import stamp_path
 from kevel.store.schema.attachments import attachments, paths
-from kevel.store.schema.servers import servers
-from kevel.store.servers import load_server
+from kevel.store.servers import load_server, stamp_server
 from kevel.store.transactions import Tx, as_struct
 from kevel.store.volumes import load_volume
 
@@ -29,9 +28,6 @@ from kevel.store.volumes import load_volume
 LINES_MAX = 10_000
 
 _SEEN = select(paths.c.seen).where(paths.c.id == bindparam("of_id"))
-_STAMP_SERVER = (
-    update(servers).where(servers.c.id == bindparam("of_id")).values(host_version=bindparam("new_host_version"))
-)
 
 
 class PathAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +161,7 @@ def ask_look(tx: Tx, attachment_id: str, actor: Actor, at: int) -> None:
     for path in live_paths(tx, attachment.id):
         stamp_path(tx, path)
         if path.server_id is not None:
-            tx.execute(_STAMP_SERVER, {"of_id": path.server_id, "new_host_version": raise_version(tx, path.host)})
+            stamp_server(tx, path.server_id, path.host)
         append(tx, _retry_entry(path, actor, at))
 
 

@@ -21,8 +21,8 @@ from kevel.store.hosts import current_epoch, list_hosts, raise_version
 from kevel.store.schema.attachments import attachments, journal, paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.findings import censuses, findings
-from kevel.store.schema.servers import hosts, servers
-from kevel.store.servers import load_server
+from kevel.store.schema.servers import hosts
+from kevel.store.servers import load_server, stamp_server
 from kevel.store.transactions import Tx, as_struct, row_columns
 
 #: A host that has not polled for this long is silent: a poll is held for 30 seconds at most.
@@ -94,9 +94,6 @@ _SEE = (
     update(paths)
     .where(paths.c.id == bindparam("of_id"), paths.c.revision == bindparam("was_revision"))
     .values(seen=bindparam("new_seen"))
-)
-_STAMP_SERVER = (
-    update(servers).where(servers.c.id == bindparam("of_id")).values(host_version=bindparam("new_host_version"))
 )
 _TOLD = (
     select(journal.c.after)
@@ -214,7 +211,7 @@ def record_census(
         tx.execute(_SEE, {"of_id": sight.path_id, "was_revision": sight.revision, "new_seen": sight})
     for finding in judgement.findings:
         if finding.kind is FindingKind.SERVER_LEFT:
-            tx.execute(_STAMP_SERVER, {"of_id": finding.key, "new_host_version": raise_version(tx, host)})
+            stamp_server(tx, finding.key, host)
     taken = Census(
         subject=subject,
         number=census.number,

@@ -28,6 +28,7 @@ _OVERDUE = (
 )
 _INSERT = insert(servers)
 _UPDATE = update(servers).where(servers.c.id == bindparam("of_id"))
+_STAMP = _UPDATE.values(host_version=bindparam("new_host_version"))
 _LIVE = servers.c.deleted_at.is_(None)
 _changed_at = func.coalesce(servers.c.updated_at, servers.c.created_at)
 
@@ -187,3 +188,8 @@ def update_shown(tx: Tx, server: Server, *, at: int, **values: Any) -> Server:
     values["updated_at"] = at
     tx.execute(_UPDATE.values(**values), {"of_id": server.id})
     return msgspec.structs.replace(server, **values)
+
+
+def stamp_server(tx: Tx, server_id: str, host: str) -> None:
+    """Assign the server to its host once more, unchanged: that makes the agent suspicious, and it looks."""
+    tx.execute(_STAMP, {"of_id": server_id, "new_host_version": raise_version(tx, host)})
