@@ -16,8 +16,9 @@ from kevel.domain.model import Actor, Snapshot
 from kevel.store import snapshots as rows
 from kevel.store.at_rest import look_at_rest
 from kevel.store.journal import Entry, append
+from kevel.store.pages import Listed
 from kevel.store.quotas import check_room_for
-from kevel.store.snapshots import SnapshotFilter, SnapshotPage, SnapshotView, find_snapshot, view_snapshot
+from kevel.store.snapshots import SnapshotFilter, SnapshotView, find_snapshot, view_snapshot
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import Page, view_volume
 from kevel.store.volumes import find_volume, load_volume, volume_operation
@@ -62,7 +63,7 @@ class Snapshots:
         """The snapshot; NotFound."""
         return await self._runtime.store.read_point(_get, actor, snapshot_id)
 
-    async def list(self, wanted: SnapshotFilter, page: Page) -> SnapshotPage:
+    async def list(self, wanted: SnapshotFilter, page: Page) -> Listed[SnapshotView]:
         """One page of the snapshots that match; the caller has put the actor's project into the filter."""
         return await self._runtime.store.read(rows.list_snapshots, wanted, page)
 

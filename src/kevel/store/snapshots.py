@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, insert, select, update
 
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor, Operation, OperationKind, Snapshot, Subject
 from kevel.domain.status import copy_status
 from kevel.store.operations import OPERATION_COLUMNS, begin_operation, give_up_operation, running_operation
+from kevel.store.pages import Listed, list_page
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations, snapshots
 from kevel.store.transactions import Tx, as_struct, row_columns
-from kevel.store.volume_lists import CHUNK_ROWS, COMPARE, Page, TimeFilter
+from kevel.store.volume_lists import COMPARE, Page, TimeFilter
 
 SNAPSHOT_COLUMNS = row_columns(snapshots, Snapshot)
 _SNAPSHOT = select(*SNAPSHOT_COLUMNS).where(snapshots.c.id == bindparam("of_id"))
@@ -40,13 +40,13 @@ SORT_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
     "display_name": snapshots.c.name,
     "volume_id": snapshots.c.volume_id,
     "created_at": snapshots.c.created_at,
-    "updated_at": snapshots.c.updated_at,
+    "updated_at": func.coalesce(snapshots.c.updated_at, 0),
     "project_id": snapshots.c.project_id,
     "user_id": snapshots.c.user_id,
     "volume_size": snapshots.c.size_gib,
     "size": snapshots.c.size_gib,
-    "description": snapshots.c.description,
-    "display_description": snapshots.c.description,
+    "description": func.coalesce(snapshots.c.description, ""),
+    "display_description": func.coalesce(snapshots.c.description, ""),
 }
 
 
@@ -75,14 +75,11 @@ class SnapshotFilter(msgspec.Struct, frozen=True, kw_only=True):
     status: str | None = None
     metadata: Mapping[str, str] | None = None
 
-
-class SnapshotPage(msgspec.Struct, frozen=True, kw_only=True):
-    """One page."""
-
-    views: list[SnapshotView]
-    has_more: bool
-    #: All that match, beyond the page too.
-    count: int | None
+    def fits(self, view: SnapshotView) -> bool:
+        """Does it match by what no column holds?"""
+        if self.status is not None and view.status != self.status:
+            return False
+        return self.metadata is None or self.metadata.items() <= view.snapshot.metadata.items()
 
 
 def load_snapshot(tx: Tx, snapshot_id: str) -> Snapshot | None:
@@ -176,31 +173,16 @@ def view_snapshot(tx: Tx, snapshot: Snapshot) -> SnapshotView:
     return view_snapshots(tx, [snapshot])[0]
 
 
-def list_snapshots(tx: Tx, wanted: SnapshotFilter, page: Page) -> SnapshotPage:
+def list_snapshots(tx: Tx, wanted: SnapshotFilter, page: Page) -> Listed[SnapshotView]:
     """One page of the live snapshots that match. Raises NotFound for a marker that is not among them."""
+    ids = _narrow(select(snapshots.c.id).where(snapshots.c.live == LIVE), wanted)
     on_columns = wanted.status is None and wanted.metadata is None
-    if on_columns and page.marker is None and not page.with_count:
-        statement = _order(_narrow(select(*SNAPSHOT_COLUMNS).where(snapshots.c.live == LIVE), wanted), page)
-        rows = tx.execute(statement.limit(page.limit + 1).offset(page.offset))
-        found = [as_struct(Snapshot, row) for row in rows]
-        return SnapshotPage(views=view_snapshots(tx, found[: page.limit]), has_more=len(found) > page.limit, count=None)
-    statement = _order(_narrow(select(snapshots.c.id).where(snapshots.c.live == LIVE), wanted), page)
-    ids: list[str] = list(tx.execute(statement).scalars())
-    start = 0
-    if page.marker is not None:
-        if page.marker not in ids:
-            raise NotFound(f"Snapshot {page.marker[:64]} could not be found; it was given as the marker of a list.")
-        start = ids.index(page.marker) + 1
-    shown = list(islice(_matching(tx, wanted, ids[start:]), page.offset, page.offset + page.limit + 1))
-    count: int | None = None
-    if page.with_count:
-        count = len(ids) if on_columns else sum(1 for _ in _matching(tx, wanted, ids))
-    return SnapshotPage(views=shown[: page.limit], has_more=len(shown) > page.limit, count=count)
+    return list_page(tx, ids, page, SORT_COLUMNS, _load_some, keep=None if on_columns else wanted.fits)
 
 
-def _order(statement: Select[Any], page: Page) -> Select[Any]:
-    columns = ((SORT_COLUMNS[key], down) for key, down in page.sort)
-    return statement.order_by(*(column.desc() if down else column.asc() for column, down in columns))
+def _load_some(tx: Tx, ids: Sequence[str]) -> list[SnapshotView]:
+    found = {row.id: as_struct(Snapshot, row) for row in tx.execute(_SNAPSHOTS, {"of_ids": list(ids)})}
+    return view_snapshots(tx, [found[snapshot_id] for snapshot_id in ids])
 
 
 def _narrow(statement: Select[Any], wanted: SnapshotFilter) -> Select[Any]:
@@ -223,15 +205,3 @@ def _narrow(statement: Select[Any], wanted: SnapshotFilter) -> Select[Any]:
         compare: Callable[[Any, Any], Any] = COMPARE[one.comparison]
         statement = statement.where(compare(snapshots.c[one.column], one.at))
     return statement
-
-
-def _matching(tx: Tx, wanted: SnapshotFilter, ids: Sequence[str]) -> Iterator[SnapshotView]:
-    for at in range(0, len(ids), CHUNK_ROWS):
-        chunk = ids[at : at + CHUNK_ROWS]
-        rows = {row.id: row for row in tx.execute(_SNAPSHOTS, {"of_ids": chunk})}
-        for view in view_snapshots(tx, [as_struct(Snapshot, rows[snapshot_id]) for snapshot_id in chunk]):
-            if wanted.status is not None and view.status != wanted.status:
-                continue
-            if wanted.metadata is not None and not wanted.metadata.items() <= view.snapshot.metadata.items():
-                continue
-            yield view

@@ -66,8 +66,8 @@ async def _list(call: Call, show: Callable[[Call, SnapshotView], dict[str, Any]]
     query = read_query(call)
     page = read_page_of(call, query, SORT_COLUMNS)
     found = await call.services.snapshots.list(_read_filter(call, query), page)
-    rows = [show(call, view) for view in found.views]
-    last_id = found.views[-1].snapshot.id if found.views else ""
+    rows = [show(call, view) for view in found.rows]
+    last_id = found.rows[-1].snapshot.id if found.rows else ""
     body = with_links(call, "snapshots", rows, page=page, has_more=found.has_more, last_id=last_id)
     if found.count is not None:
         body["count"] = found.count
