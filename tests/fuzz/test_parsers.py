@@ -26,7 +26,7 @@ from kevel.api.image.listing import select_page
 from kevel.api.operations import Call, Caller, Version
 from kevel.api.versions import NotAcceptable, read_version
 from kevel.api.volume import API as VOLUME
-from kevel.api.volume import listing, values
+from kevel.api.volume import listing, paging, values
 from kevel.cli.config import Config, read_config, split_listen
 from kevel.control.identity import _hash_token
 from kevel.control.services import Services
@@ -40,6 +40,7 @@ from kevel.hypervisor.libvirt import blocks, wire
 from kevel.hypervisor.libvirt.child import FROM_CHILD
 from kevel.hypervisor.libvirt.domain_xml import Unreadable, parse_domain_xml
 from kevel.runtime.ports import SystemIds
+from kevel.store.volume_lists import SORT_KEYS
 from tests.integration.stand import KnownTokens
 
 #: How long `make fuzz` gives all of them together; 0: the default run's few examples, the same ones every time.
@@ -359,8 +360,8 @@ def items(*names: str) -> st.SearchStrategy[list[tuple[str, str]]]:
 def test_the_query_of_a_list_of_volumes(query: list[tuple[str, str]]) -> None:
     call = make_call(query, Version(3, 71))
     settle(lambda: listing.read_filter(call, listing.read_query(call)), Invalid)
-    page = settle(lambda: listing.read_page(call, listing.read_query(call)), Invalid)
-    assert page is None or 0 <= page.limit <= listing.PAGE_ROWS_MAX
+    page = settle(lambda: paging.read_page(call, listing.read_query(call), SORT_KEYS), Invalid)
+    assert page is None or 0 <= page.limit <= paging.PAGE_ROWS_MAX
 
 
 @fuzzed

@@ -31,7 +31,7 @@ from kevel.storage.backup_files import BackupFiles, BackupOrigin
 from kevel.store import backups as rows
 from kevel.store.backups import BACKUP_ARG, VOLUME_ARG, BackupView
 from kevel.store.operations import begin_operation, give_up_operation
-from kevel.store.pages import Listed
+from kevel.store.pages import Listed, Page
 from kevel.store.quotas import check_room_for
 from kevel.store.snapshots import (
     begin_create_snapshot,
@@ -41,7 +41,7 @@ from kevel.store.snapshots import (
     view_snapshot,
 )
 from kevel.store.transactions import Tx
-from kevel.store.volume_lists import Page, VolumeView, view_volume
+from kevel.store.volume_lists import VolumeView, view_volume
 from kevel.store.volumes import change_volume, find_volume
 
 #: Under that name an operation keeps the snapshot that a volume in use is backed up through.

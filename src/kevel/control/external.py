@@ -307,10 +307,10 @@ class External:
         """An open attachment by its id, of a server of ours too."""
         return self._declare(*await self._runtime.store.read_point(_get, actor, attachment_id))
 
-    async def list(self, wanted: AttachmentFilter, page: AttachmentPage) -> tuple[list[Declared], bool]:
-        """One page of open attachments, and whether more follow; the caller has set the project."""
-        found, has_more = await self._runtime.store.read(_list, wanted, page)
-        return [self._declare(view, volume) for view, volume in found], has_more
+    async def list(self, wanted: AttachmentFilter, page: AttachmentPage) -> list[Declared]:
+        """One page of open attachments; the caller has set the project."""
+        found = await self._runtime.store.read(_list, wanted, page)
+        return [self._declare(view, volume) for view, volume in found]
 
     def _declare(self, view: AttachmentView, volume: Volume) -> Declared:
         path = view.path
@@ -365,10 +365,10 @@ def _get(tx: Tx, actor: Actor, attachment_id: str) -> tuple[AttachmentView, Volu
     return view, _volume_of(tx, view.attachment)
 
 
-def _list(tx: Tx, wanted: AttachmentFilter, page: AttachmentPage) -> tuple[list[tuple[AttachmentView, Volume]], bool]:
-    found, has_more = list_attachments(tx, wanted, page)
+def _list(tx: Tx, wanted: AttachmentFilter, page: AttachmentPage) -> list[tuple[AttachmentView, Volume]]:
+    found = list_attachments(tx, wanted, page)
     volumes = load_volumes(tx, {view.attachment.volume_id for view in found})
-    return [(view, volumes[view.attachment.volume_id]) for view in found], has_more
+    return [(view, volumes[view.attachment.volume_id]) for view in found]
 
 
 def _complete(tx: Tx, actor: Actor, attachment_id: str, at: int) -> None:

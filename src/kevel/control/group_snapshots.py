@@ -16,10 +16,9 @@ from kevel.store import group_snapshots as rows
 from kevel.store.group_snapshots import GroupSnapshot, GroupSnapshotView
 from kevel.store.groups import find_group
 from kevel.store.operations import is_read
-from kevel.store.pages import Listed
+from kevel.store.pages import Listed, Page
 from kevel.store.snapshots import begin_delete_snapshot
 from kevel.store.transactions import Tx
-from kevel.store.volume_lists import Page
 
 #: Words that an admin may put over a group snapshot's status; "available" takes the word away.
 MASKS: Final = frozenset({"creating", "error", "error_deleting", "updating"})

@@ -10,9 +10,8 @@ from kevel.domain.errors import Conflict, Invalid, NotFound
 from kevel.domain.model import Actor
 from kevel.store import group_types as rows
 from kevel.store.group_types import GroupType
-from kevel.store.pages import Listed
+from kevel.store.pages import Listed, Page
 from kevel.store.transactions import Tx
-from kevel.store.volume_lists import Page
 
 #: Specs of one type.
 SPECS_MAX: Final = 128

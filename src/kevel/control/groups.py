@@ -21,11 +21,11 @@ from kevel.store import groups as rows
 from kevel.store.group_snapshots import find_group_snapshot, has_group_snapshots, snapshots_of
 from kevel.store.groups import Group, GroupView
 from kevel.store.journal import Entry, append
-from kevel.store.pages import Listed
+from kevel.store.pages import Listed, Page
 from kevel.store.quotas import check_room_for
 from kevel.store.snapshots import live_snapshots
 from kevel.store.transactions import Tx
-from kevel.store.volume_lists import Page, VolumeView, view_volume, view_volumes
+from kevel.store.volume_lists import VolumeView, view_volume, view_volumes
 from kevel.store.volumes import begin_delete, change_volume, find_volume
 
 #: Words that an admin may put over a group's status; "available" takes the word away.

@@ -16,11 +16,11 @@ from kevel.domain.model import Actor, Snapshot
 from kevel.store import snapshots as rows
 from kevel.store.at_rest import look_at_rest
 from kevel.store.journal import Entry, append
-from kevel.store.pages import Listed
+from kevel.store.pages import Listed, Page
 from kevel.store.quotas import check_room_for
 from kevel.store.snapshots import SnapshotFilter, SnapshotView, find_snapshot, view_snapshot
 from kevel.store.transactions import Tx
-from kevel.store.volume_lists import Page, view_volume
+from kevel.store.volume_lists import view_volume
 from kevel.store.volumes import find_volume, load_volume, volume_operation
 
 #: Items of one snapshot's metadata.

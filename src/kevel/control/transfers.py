@@ -13,11 +13,11 @@ from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.model import Actor
 from kevel.store import transfers as rows
 from kevel.store.journal import Entry, append
-from kevel.store.pages import Listed
+from kevel.store.pages import Listed, Page
 from kevel.store.quotas import check_room_for
 from kevel.store.transactions import Tx
 from kevel.store.transfers import Transfer
-from kevel.store.volume_lists import Page, VolumeView, view_volume
+from kevel.store.volume_lists import VolumeView, view_volume
 from kevel.store.volumes import change_volume, find_volume, load_volume
 
 

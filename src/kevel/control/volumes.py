@@ -26,10 +26,11 @@ from kevel.store import volume_lists as lists
 from kevel.store.backups import begin_restore
 from kevel.store.groups import check_group_takes
 from kevel.store.operations import begin_operation
+from kevel.store.pages import Listed, Page
 from kevel.store.quotas import check_room_for
 from kevel.store.transactions import Tx
 from kevel.store.volume_keys import SealedKey
-from kevel.store.volume_lists import Page, Summary, VolumeFilter, VolumePage, VolumeView, view_volume
+from kevel.store.volume_lists import Summary, VolumeFilter, VolumeView, view_volume
 from kevel.store.volume_types import TypeEncryption, load_encryption, load_type
 from kevel.store.volumes import (
     begin_delete,
@@ -94,7 +95,7 @@ class Volumes:
         """The id of the volume's key, and how its type is encrypted; NotFound."""
         return await self._runtime.store.read_point(_get_encryption, actor, volume_id)
 
-    async def list(self, wanted: VolumeFilter, page: Page) -> VolumePage:
+    async def list(self, wanted: VolumeFilter, page: Page) -> Listed[VolumeView]:
         """One page of the volumes that match; the caller has put the actor's project into the filter."""
         return await self._runtime.store.read(lists.list_volumes, wanted, page)
 

@@ -11,12 +11,11 @@ from kevel.domain.errors import NotFound
 from kevel.domain.model import Attachment
 from kevel.domain.status import attachment_status
 from kevel.store.attachments import ATTACHMENT_COLUMNS, AttachmentView, load_attachment, with_paths
+from kevel.store.pages import CHUNK_ROWS
 from kevel.store.schema.attachments import attachments
 from kevel.store.schema.base import LIVE
 from kevel.store.transactions import Tx, as_struct
 
-#: Rows read together where the status, which no column holds, decides.
-CHUNK_ROWS: Final = 500
 #: What a list can be sorted by, by Cinder's names.
 SORT_COLUMNS: Final = {
     "id": attachments.c.id,
@@ -47,15 +46,14 @@ class AttachmentPage(msgspec.Struct, frozen=True, kw_only=True):
     offset: int = 0
 
 
-def list_attachments(tx: Tx, wanted: AttachmentFilter, page: AttachmentPage) -> tuple[list[AttachmentView], bool]:
-    """One page of open attachments, and whether more follow. Raises NotFound for an unknown marker."""
+def list_attachments(tx: Tx, wanted: AttachmentFilter, page: AttachmentPage) -> list[AttachmentView]:
+    """One page of open attachments. Raises NotFound for an unknown marker."""
     statement = _after(tx, _narrow(wanted), wanted, page)
     if wanted.status is None:
-        rows = tx.execute(statement.limit(page.limit + 1).offset(page.offset))
-        found = with_paths(tx, [as_struct(Attachment, row) for row in rows])
-        return found[: page.limit], len(found) > page.limit
+        rows = tx.execute(statement.limit(page.limit).offset(page.offset))
+        return with_paths(tx, [as_struct(Attachment, row) for row in rows])
     matching: list[AttachmentView] = []
-    needed = page.offset + page.limit + 1
+    needed = page.offset + page.limit
     read = 0
     while len(matching) < needed:
         rows = tx.execute(statement.limit(CHUNK_ROWS).offset(read))
@@ -64,7 +62,7 @@ def list_attachments(tx: Tx, wanted: AttachmentFilter, page: AttachmentPage) -> 
         read += len(rows)
         if len(rows) < CHUNK_ROWS:
             break
-    return matching[page.offset : page.offset + page.limit], len(matching) >= needed
+    return matching[page.offset : needed]
 
 
 def _narrow(wanted: AttachmentFilter) -> Select[Any]:

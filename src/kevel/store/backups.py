@@ -12,12 +12,11 @@ from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.model import BACKUP_CHAIN_MAX, Actor, Backup, Operation, OperationKind, Reason, Subject
 from kevel.domain.status import copy_status
 from kevel.store.operations import OPERATION_COLUMNS, begin_operation, finish_operation, running_operation
-from kevel.store.pages import Listed, list_page
+from kevel.store.pages import Listed, Page, list_page
 from kevel.store.schema.backups import backups
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations
 from kevel.store.transactions import Tx, as_struct, row_columns
-from kevel.store.volume_lists import Page
 
 #: Under that name the volume's operation keeps the backup that it belongs to, and the backup's the volume.
 BACKUP_ARG: Final = "backup_id"

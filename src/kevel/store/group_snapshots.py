@@ -14,12 +14,11 @@ from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, upda
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor, Snapshot
 from kevel.domain.status import group_status
-from kevel.store.pages import Listed, list_page
+from kevel.store.pages import Listed, Page, list_page
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.groups import group_snapshots, groups
 from kevel.store.schema.volumes import snapshots
 from kevel.store.transactions import Tx, as_struct, row_columns
-from kevel.store.volume_lists import Page
 
 
 class GroupSnapshot(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,10 +9,9 @@ import msgspec
 from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 
 from kevel.store.groups import IS_THERE
-from kevel.store.pages import Listed, list_page
+from kevel.store.pages import Listed, Page, list_page
 from kevel.store.schema.groups import group_types, groups
 from kevel.store.transactions import Tx, as_struct, row_columns
-from kevel.store.volume_lists import Page
 
 
 class GroupType(msgspec.Struct, frozen=True, kw_only=True):

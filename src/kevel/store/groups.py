@@ -14,12 +14,11 @@ from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, upda
 from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.model import Actor, Volume
 from kevel.domain.status import group_status
-from kevel.store.pages import Listed, list_page
+from kevel.store.pages import Listed, Page, list_page
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.groups import groups
 from kevel.store.schema.volumes import volumes
 from kevel.store.transactions import Tx, as_struct, row_columns
-from kevel.store.volume_lists import Page
 from kevel.store.volumes import VOLUME_COLUMNS
 
 #: Volumes of one group.

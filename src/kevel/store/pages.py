@@ -15,19 +15,29 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_
 
 from kevel.domain.errors import NotFound
 from kevel.store.transactions import Tx
-from kevel.store.volume_lists import Page
 
 T = TypeVar("T")
 
-#: Rows read together where some of them do not match.
+#: Rows read together where some of them may not match.
 CHUNK_ROWS: Final = 500
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a list, and in which order."""
+
+    limit: int
+    #: Cinder's names and whether downwards, the most important first.
+    sort: tuple[tuple[str, bool], ...] = (("created_at", True), ("id", True))
+    #: Id of the last row of the page before.
+    marker: str | None = None
+    offset: int = 0
+    with_count: bool = False
 
 
 class Listed(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """One page."""
 
     rows: list[T]
-    has_more: bool
     #: All that match, beyond the page too; None unless the page asks for it.
     count: int | None
 
@@ -49,13 +59,13 @@ def list_page(
     last = None if page.marker is None else _find_marker(tx, ids, page, columns)
     skip = page.offset if keep is not None else 0
     rows = _walk(tx, ids, page, columns, load, last=last, keep=keep)
-    shown = list(islice(rows, skip, skip + page.limit + 1))
+    shown = list(islice(rows, skip, skip + page.limit))
     count: int | None = None
     if page.with_count and keep is None:
         count = int(tx.execute(ids.with_only_columns(func.count())).scalar_one())
     elif page.with_count:
         count = sum(1 for _ in _walk(tx, ids, page, columns, load, last=None, keep=keep))
-    return Listed(rows=shown[: page.limit], has_more=len(shown) > page.limit, count=count)
+    return Listed(rows=shown, count=count)
 
 
 def _find_marker(tx: Tx, ids: Select[Any], page: Page, columns: Mapping[str, ColumnElement[Any]]) -> tuple[Any, ...]:
@@ -82,7 +92,7 @@ def _walk(
     keep: Callable[[T], bool] | None,
 ) -> Iterator[T]:
     """What matches, in order, behind the values `last`: read as it is asked for."""
-    chunk = page.limit + 1 if keep is None else CHUNK_ROWS
+    chunk = max(page.limit, 1) if keep is None else CHUNK_ROWS
     offset = page.offset if keep is None else 0
     order = (columns[key].desc() if down else columns[key].asc() for key, down in page.sort)
     ordered = _with_keys(ids, page, columns).order_by(*order).limit(chunk)

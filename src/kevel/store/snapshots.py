@@ -12,11 +12,11 @@ from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor, Operation, OperationKind, Snapshot, Subject
 from kevel.domain.status import copy_status
 from kevel.store.operations import OPERATION_COLUMNS, begin_operation, give_up_operation, running_operation
-from kevel.store.pages import Listed, list_page
+from kevel.store.pages import Listed, Page, list_page
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations, snapshots
 from kevel.store.transactions import Tx, as_struct, row_columns
-from kevel.store.volume_lists import COMPARE, Page, TimeFilter
+from kevel.store.volume_lists import COMPARE, TimeFilter
 
 SNAPSHOT_COLUMNS = row_columns(snapshots, Snapshot)
 _SNAPSHOT = select(*SNAPSHOT_COLUMNS).where(snapshots.c.id == bindparam("of_id"))

@@ -9,12 +9,11 @@ import msgspec
 from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, update
 
 from kevel.domain.model import Subject
-from kevel.store.pages import Listed, list_page
+from kevel.store.pages import Listed, Page, list_page
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.transfers import transfers
 from kevel.store.schema.volumes import operations, snapshots, volumes
 from kevel.store.transactions import Tx, as_struct, row_columns
-from kevel.store.volume_lists import Page
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,15 +19,13 @@ from kevel.domain.model import Operation, Subject, Volume
 from kevel.domain.status import has_volume, volume_status
 from kevel.store.attachments import AttachmentView, open_of_volumes
 from kevel.store.operations import OPERATION_COLUMNS
+from kevel.store.pages import CHUNK_ROWS, Listed, Page
 from kevel.store.schema.attachments import claims
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations, volume_types, volumes
 from kevel.store.transactions import Tx, as_struct
 from kevel.store.volume_types import type_names
 from kevel.store.volumes import VOLUME_COLUMNS
-
-#: Rows read together.
-CHUNK_ROWS: Final = 500
 
 #: More volumes than that are not asked for by their ids where there is another way.
 IDS_MAX: Final = 50
@@ -118,27 +116,6 @@ class VolumeFilter(msgspec.Struct, frozen=True, kw_only=True):
         return self.statuses is None and self.metadata is None and self.image_metadata is None
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Which part of a list, and in which order."""
-
-    limit: int
-    #: Cinder's names and whether downwards, the most important first.
-    sort: tuple[tuple[str, bool], ...] = (("created_at", True), ("id", True))
-    #: Id of the last volume of the page before.
-    marker: str | None = None
-    offset: int = 0
-    with_count: bool = False
-
-
-class VolumePage(msgspec.Struct, frozen=True, kw_only=True):
-    """One page."""
-
-    views: list[VolumeView]
-    has_more: bool
-    #: All that match, beyond the page too.
-    count: int | None
-
-
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What a project has in all."""
 
@@ -174,7 +151,7 @@ def view_volume(tx: Tx, volume: Volume) -> VolumeView:
     return view_volumes(tx, [volume])[0]
 
 
-def list_volumes(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
+def list_volumes(tx: Tx, wanted: VolumeFilter, page: Page) -> Listed[VolumeView]:
     """One page of the live volumes that match. Raises NotFound for a marker that is not among them.
 
     What it costs grows with the page, not with the rows beyond it; a sort by status has to see all rows.
@@ -183,14 +160,14 @@ def list_volumes(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
         return _sorted_page(tx, wanted, page)
     last = None if page.marker is None else _find_marker(tx, wanted, page.marker)
     skip = 0 if wanted.is_on_columns else page.offset
-    shown = list(islice(_walk(tx, wanted, page, last), skip, skip + page.limit + 1))
+    shown = list(islice(_walk(tx, wanted, page, last), skip, skip + page.limit))
     count: int | None = None
     if page.with_count:
         count = _count(tx, wanted, page)
-    return VolumePage(views=shown[: page.limit], has_more=len(shown) > page.limit, count=count)
+    return Listed(rows=shown, count=count)
 
 
-def _sorted_page(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
+def _sorted_page(tx: Tx, wanted: VolumeFilter, page: Page) -> Listed[VolumeView]:
     views = _sorted_views(tx, wanted, page)
     start = page.offset
     if page.marker is not None:
@@ -198,9 +175,8 @@ def _sorted_page(tx: Tx, wanted: VolumeFilter, page: Page) -> VolumePage:
         if page.marker not in ids:
             raise _no_marker(page.marker)
         start += ids.index(page.marker) + 1
-    end = start + page.limit
     count = len(views) if page.with_count else None
-    return VolumePage(views=views[start:end], has_more=end < len(views), count=count)
+    return Listed(rows=views[start : start + page.limit], count=count)
 
 
 def _find_marker(tx: Tx, wanted: VolumeFilter, marker: str) -> Volume:
@@ -226,7 +202,7 @@ def _count(tx: Tx, wanted: VolumeFilter, page: Page) -> int:
 def _walk(tx: Tx, wanted: VolumeFilter, page: Page, last: Volume | None) -> Iterator[VolumeView]:
     """What matches, in order, behind the volume `last`: read as it is asked for."""
     exact = wanted.is_on_columns
-    chunk = page.limit + 1 if exact else CHUNK_ROWS
+    chunk = max(page.limit, 1) if exact else CHUNK_ROWS
     offset = page.offset if exact else 0
     while True:
         statement = _order(_narrow(select(*VOLUME_COLUMNS).where(volumes.c.live == LIVE), wanted), page)

@@ -1,4 +1,4 @@
-"""Pages of lists that are not volumes: sort keys and links."""
+"""Pages of lists: which part is asked for, in which order, and the link to the next one."""
 
 from __future__ import annotations
 
@@ -6,25 +6,32 @@ from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from kevel.api.operations import Call, Reply, Version
-from kevel.api.volume.listing import PAGE_ROWS_MAX, SORT_KEYS_MAX, with_links
 from kevel.api.volume.values import read_flag, read_number
 from kevel.domain.errors import Invalid
-from kevel.store.pages import Listed
-from kevel.store.volume_lists import Page
+from kevel.store.pages import Listed, Page
 
+#: Most rows of one page; more are asked for with the page's link.
+PAGE_ROWS_MAX: Final = 1000
+#: Keys of one sort.
+SORT_KEYS_MAX: Final = 8
 _COUNTED_SINCE: Final = Version(3, 45)
 
 
-def read_page_of(call: Call, query: dict[str, str], keys: Collection[str], *, down: bool = True) -> Page:
+def read_page(call: Call, query: dict[str, str], keys: Collection[str], *, down: bool = True) -> Page:
     """Which part of a list that can be sorted by these keys; newest first unless `down` is false. Raises Invalid."""
-    limit = read_number(query, "limit")
     return Page(
-        limit=PAGE_ROWS_MAX if limit is None else min(limit, PAGE_ROWS_MAX),
+        limit=read_limit(query),
         sort=_read_sort(query, keys, down=down),
         marker=query.get("marker"),
         offset=read_number(query, "offset") or 0,
         with_count=call.version >= _COUNTED_SINCE and read_flag(query, "with_count"),
     )
+
+
+def read_limit(query: dict[str, str]) -> int:
+    """How many rows of a list. Raises Invalid."""
+    limit = read_number(query, "limit")
+    return PAGE_ROWS_MAX if limit is None else min(limit, PAGE_ROWS_MAX)
 
 
 def _read_sort(query: dict[str, str], keys: Collection[str], *, down: bool) -> tuple[tuple[str, bool], ...]:
@@ -47,12 +54,16 @@ def _read_sort(query: dict[str, str], keys: Collection[str], *, down: bool) -> t
 def page_reply(
     call: Call, name: str, found: Listed[Any], page: Page, show: Callable[[Any], dict[str, Any]], *, links: str = ""
 ) -> Reply:
-    """A page's body, with the link to the next one under `links` ("<name>_links" unless Cinder calls it otherwise)."""
+    """A page's body, with the link to the next one under `links` ("<name>_links" unless Cinder calls it otherwise).
+
+    A full page has the link even if nothing follows, as in Cinder: its clients read on until a page is empty.
+    """
     rows = [show(row) for row in found.rows]
-    last_id = rows[-1]["id"] if rows else ""
-    body = with_links(call, name, rows, page=page, has_more=found.has_more, last_id=last_id)
-    if links and f"{name}_links" in body:
-        body[links] = body.pop(f"{name}_links")
+    body: dict[str, Any] = {name: rows}
+    if rows and len(rows) == page.limit:
+        url = call.request.url.remove_query_params("offset")
+        url = url.include_query_params(limit=page.limit, marker=rows[-1]["id"])
+        body[links or f"{name}_links"] = [{"rel": "next", "href": str(url)}]
     if found.count is not None:
         body["count"] = found.count
     return Reply(body=body)

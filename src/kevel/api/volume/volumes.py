@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.bodies import VolumeChanges, VolumeFields
-from kevel.api.volume.listing import read_filter, read_page, read_query, with_links
+from kevel.api.volume.listing import read_filter, read_query
+from kevel.api.volume.paging import page_reply, read_page
 from kevel.api.volume.values import read_bool, read_flag, read_size_gib
 from kevel.api.volume.views import VolumeShower
 from kevel.control.volume_metadata import metadata_tag
 from kevel.control.volumes import NewVolume
 from kevel.domain.errors import Invalid, NotFound
+from kevel.store.volume_lists import SORT_KEYS, VolumeView
 
 #: What Cinder makes volumes from and Kevel does not, with the words for it.
 _SOURCES: Final = {
@@ -70,16 +73,11 @@ async def list_details(call: Call) -> Reply:
     return await _list(call, VolumeShower(call).detail)
 
 
-async def _list(call: Call, show: Any) -> Reply:
+async def _list(call: Call, show: Callable[[VolumeView], dict[str, Any]]) -> Reply:
     query = read_query(call)
-    page = read_page(call, query)
+    page = read_page(call, query, SORT_KEYS)
     found = await call.services.volumes.list(read_filter(call, query), page)
-    last_id = found.views[-1].volume.id if found.views else ""
-    rows = [show(view) for view in found.views]
-    body = with_links(call, "volumes", rows, page=page, has_more=found.has_more, last_id=last_id)
-    if found.count is not None:
-        body["count"] = found.count
-    return Reply(body=body)
+    return page_reply(call, "volumes", found, page, show)
 
 
 async def summarize_volumes(call: Call) -> Reply:

@@ -8,12 +8,11 @@ from typing import Any
 from kevel.api.operations import Call, Reply
 from kevel.api.volume.attachments.bodies import NewModedFields
 from kevel.api.volume.attachments.shapes import show_detail, show_summary
-from kevel.api.volume.listing import PAGE_ROWS_MAX, read_query, read_scope, with_links
-from kevel.api.volume.values import read_number
+from kevel.api.volume.listing import read_query, read_scope
+from kevel.api.volume.paging import page_reply, read_page
 from kevel.control.external import Declared
-from kevel.domain.errors import Invalid
 from kevel.store.attachment_lists import SORT_COLUMNS, AttachmentFilter, AttachmentPage
-from kevel.store.volume_lists import Page
+from kevel.store.pages import Listed
 
 
 async def list_attachments(call: Call) -> Reply:
@@ -66,33 +65,14 @@ async def delete_one(call: Call) -> Reply:
 
 async def _list(call: Call, show: Callable[[Declared], dict[str, Any]]) -> Reply:
     query = read_query(call)
-    page = _read_page(query)
+    page = read_page(call, query, SORT_COLUMNS)
     wanted = AttachmentFilter(
         project_id=read_scope(call, query),
         volume_id=query.get("volume_id"),
         instance_id=query.get("instance_id", query.get("instance_uuid")),
         status=query.get("status", query.get("attach_status")),
     )
-    found, has_more = await call.services.external.list(wanted, page)
-    last_id = found[-1].view.attachment.id if found else ""
-    rows = [show(one) for one in found]
-    link_page = Page(limit=page.limit)
-    return Reply(body=with_links(call, "attachments", rows, page=link_page, has_more=has_more, last_id=last_id))
-
-
-def _read_page(query: dict[str, str]) -> AttachmentPage:
-    limit = read_number(query, "limit")
-    key, _, direction = query.get("sort", "").split(",")[0].strip().partition(":")
-    if not key and "sort_key" in query:
-        key, direction = query["sort_key"], query.get("sort_dir", "desc")
-    if key and key not in SORT_COLUMNS:
-        raise Invalid(f"Invalid input for sort: {key[:64]!r} is none of {', '.join(sorted(SORT_COLUMNS))}.")
-    if direction not in ("", "asc", "desc"):
-        raise Invalid(f"Invalid input for sort: {direction[:64]!r} is neither asc nor desc.")
-    return AttachmentPage(
-        limit=PAGE_ROWS_MAX if limit is None else min(limit, PAGE_ROWS_MAX),
-        sort=key or "created_at",
-        down=direction != "asc",
-        marker=query.get("marker"),
-        offset=read_number(query, "offset") or 0,
-    )
+    (sort, down), *_ = page.sort
+    wanted_page = AttachmentPage(limit=page.limit, sort=sort, down=down, marker=page.marker, offset=page.offset)
+    found = await call.services.external.list(wanted, wanted_page)
+    return page_reply(call, "attachments", Listed(rows=found, count=None), page, show)

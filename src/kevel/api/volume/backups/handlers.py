@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query, read_scope
-from kevel.api.volume.paging import own_links, page_reply, read_page_of
+from kevel.api.volume.paging import own_links, page_reply, read_page
 from kevel.api.volume.values import read_bool, show_time
 from kevel.control.backups import SERVICE, NewBackup
 from kevel.domain.errors import Invalid
@@ -61,7 +61,7 @@ async def list_details(call: Call) -> Reply:
 
 async def _list(call: Call, *, is_detail: bool) -> Reply:
     query = read_query(call)
-    page = read_page_of(call, query, SORT_COLUMNS)
+    page = read_page(call, query, SORT_COLUMNS)
     found = await call.services.backups.list(
         read_scope(call, query),
         page,

@@ -7,7 +7,7 @@ from typing import Any, Final
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.groups.handlers import read_text
 from kevel.api.volume.listing import read_query, read_scope
-from kevel.api.volume.paging import page_reply, read_page_of
+from kevel.api.volume.paging import page_reply, read_page
 from kevel.api.volume.values import show_time
 from kevel.store.group_snapshots import SORT_COLUMNS, GroupSnapshotView
 
@@ -41,7 +41,7 @@ async def _list(call: Call, *, is_detail: bool) -> Reply:
     scope = read_scope(call, query)
     if call.version < _PAGES_SINCE:
         query = {}
-    page = read_page_of(call, query, SORT_COLUMNS)
+    page = read_page(call, query, SORT_COLUMNS)
     equal = {column: query[name] for name, column in FILTERS.items() if name in query}
     found = await call.services.group_snapshots.list(scope, page, equal=equal, status=query.get("status"))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from kevel.api.operations import Call, Reply
 from kevel.api.volume.listing import read_query
-from kevel.api.volume.paging import page_reply, read_page_of
+from kevel.api.volume.paging import page_reply, read_page
 from kevel.api.volume.values import read_bool
 from kevel.domain.errors import Invalid, NotFound
 from kevel.store.group_types import SORT_COLUMNS, GroupType
@@ -15,7 +15,7 @@ from kevel.store.group_types import SORT_COLUMNS, GroupType
 async def list_group_types(call: Call) -> Reply:
     """Types that the caller may use; an admin chooses with is_public, "None" for all."""
     query = read_query(call)
-    page = read_page_of(call, query, SORT_COLUMNS)
+    page = read_page(call, query, SORT_COLUMNS)
     is_public: bool | None = True
     if call.caller.is_admin:
         wanted = query.get("is_public", "")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query, read_scope
-from kevel.api.volume.paging import page_reply, read_page_of
+from kevel.api.volume.paging import page_reply, read_page
 from kevel.api.volume.values import read_bool, read_flag, show_time
 from kevel.control.groups import GroupChanges, GroupCopy, NewGroup, split_ids
 from kevel.domain.errors import Invalid
@@ -67,7 +67,7 @@ async def list_details(call: Call) -> Reply:
 
 async def _list(call: Call, *, is_detail: bool) -> Reply:
     query = read_query(call)
-    page = read_page_of(call, query, SORT_COLUMNS)
+    page = read_page(call, query, SORT_COLUMNS)
     equal = {column: query[name] for name, column in FILTERS.items() if name in query}
     found = await call.services.groups.list(read_scope(call, query), page, equal=equal, status=query.get("status"))
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kevel.api.operations import Call, Reply
-from kevel.api.volume.listing import PAGE_ROWS_MAX, read_query
+from kevel.api.volume.listing import read_query
 from kevel.api.volume.managing.shapes import SnapshotFields, VolumeFields
+from kevel.api.volume.paging import read_limit
 from kevel.api.volume.values import read_bool, read_metadata, read_number, show_time
 from kevel.api.volume.views import VolumeShower
 from kevel.control.managing import Manageable, NewManaged, NewManagedSnapshot
@@ -119,14 +120,13 @@ async def _list(call: Call, name: str, show: Callable[[Manageable], dict[str, An
     key, _, direction = query.get("sort", "reference:desc").partition(":")
     if key not in _SORTS or direction not in ("", "asc", "desc"):
         raise Invalid("Invalid input for sort: it has to be reference or size, with :asc or :desc.")
-    limit, offset = read_number(query, "limit"), read_number(query, "offset") or 0
+    limit, offset = read_limit(query), read_number(query, "offset") or 0
     managing = call.services.managing
     of_volumes = name == "manageable-volumes"
     found = await (managing.list_volumes(host) if of_volumes else managing.list_snapshots(host))
     rows = sorted(found, key=_SORTS[key], reverse=direction != "asc")
     if "marker" in query:
         rows = rows[_find_marker(rows, query["marker"]) + 1 :]
-    limit = PAGE_ROWS_MAX if limit is None else min(limit, PAGE_ROWS_MAX)
     return Reply(body={name: [show(one) for one in rows[offset : offset + limit]]})
 
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from kevel.api.operations import Call, Reply, Version
-from kevel.api.volume.listing import read_query, read_scope, with_links
-from kevel.api.volume.paging import read_page_of
+from kevel.api.volume.listing import read_query, read_scope
+from kevel.api.volume.paging import page_reply, read_page
 from kevel.api.volume.snapshots.shapes import SnapshotChanges, SnapshotFields
 from kevel.api.volume.values import read_bool, read_flag, read_metadata, read_number, read_times, show_time
 from kevel.control.snapshots import NewSnapshot
@@ -64,14 +64,9 @@ async def list_details(call: Call) -> Reply:
 
 async def _list(call: Call, show: Callable[[Call, SnapshotView], dict[str, Any]]) -> Reply:
     query = read_query(call)
-    page = read_page_of(call, query, SORT_COLUMNS)
+    page = read_page(call, query, SORT_COLUMNS)
     found = await call.services.snapshots.list(_read_filter(call, query), page)
-    rows = [show(call, view) for view in found.rows]
-    last_id = found.rows[-1].snapshot.id if found.rows else ""
-    body = with_links(call, "snapshots", rows, page=page, has_more=found.has_more, last_id=last_id)
-    if found.count is not None:
-        body["count"] = found.count
-    return Reply(body=body)
+    return page_reply(call, "snapshots", found, page, lambda view: show(call, view))
 
 
 def _read_filter(call: Call, query: dict[str, str]) -> SnapshotFilter:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query, read_scope
-from kevel.api.volume.paging import own_links, page_reply, read_page_of
+from kevel.api.volume.paging import own_links, page_reply, read_page
 from kevel.api.volume.transfers.shapes import TransferFieldsV355
 from kevel.api.volume.values import read_bool, show_time
 from kevel.domain.errors import Invalid
@@ -52,7 +52,7 @@ async def _list(call: Call, *, is_detail: bool) -> Reply:
     if call.version < _PAGES_SINCE:
         # Cinder knew only limit and offset before, and showed the oldest first.
         query = {name: value for name, value in query.items() if name not in ("sort", "sort_key", "marker")}
-    page = read_page_of(call, query, SORT_COLUMNS, down=call.version >= _PAGES_SINCE)
+    page = read_page(call, query, SORT_COLUMNS, down=call.version >= _PAGES_SINCE)
     found = await call.services.transfers.list(
         read_scope(call, query),
         page,
