@@ -49,14 +49,19 @@ class CreateKnownVolume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     scheduler_hints: dict[str, Any] | None = msgspec.field(default=None, name="OS-SCH-HNT:scheduler_hints")
 
 
-class VolumeChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """What PUT may change."""
+class NameChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """How a volume or a snapshot is called from now on."""
 
     name: Text | msgspec.UnsetType | None = msgspec.UNSET
     description: Text | msgspec.UnsetType | None = msgspec.UNSET
     #: Older words for the same.
     display_name: Text | msgspec.UnsetType | None = msgspec.UNSET
     display_description: Text | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class VolumeChanges(NameChanges, frozen=True, kw_only=True):
+    """What PUT may change."""
+
     metadata: Metadata | msgspec.UnsetType | None = msgspec.UNSET
 
 
@@ -86,6 +91,12 @@ class PutMetadataItem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """PUT /volumes/{id}/metadata/{key}: one item, of that key."""
 
     meta: Metadata
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A status."""
+
+    status: Text
 
 
 class NewSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

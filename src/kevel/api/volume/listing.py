@@ -6,9 +6,11 @@ from typing import Final
 
 from kevel.api.operations import Call, Version
 from kevel.api.volume.values import read_bool, read_flag, read_metadata, read_number, read_times
-from kevel.store.volume_lists import VolumeFilter
+from kevel.store.volume_lists import TimeFilter, VolumeFilter
 
 _IMAGE_METADATA_SINCE: Final = Version(3, 4)
+_TIMES_SINCE: Final = Version(3, 60)
+_QUOTA_USE_SINCE: Final = Version(3, 65)
 
 
 def read_query(call: Call) -> dict[str, str]:
@@ -24,19 +26,28 @@ def read_scope(call: Call, query: dict[str, str]) -> str | None:
     return actor.project_id
 
 
+def read_ids(call: Call, query: dict[str, str]) -> tuple[str, ...] | None:
+    """The ids that the list is narrowed to; None: all. Raises Invalid."""
+    if call.version >= _QUOTA_USE_SINCE and "consumes_quota" in query and not read_flag(query, "consumes_quota"):
+        return ()  # everything here counts towards its project's quota
+    return (query["id"],) if "id" in query else None
+
+
+def read_time_filters(call: Call, query: dict[str, str]) -> tuple[TimeFilter, ...]:
+    """When the rows were made and changed. Raises Invalid."""
+    if call.version < _TIMES_SINCE:
+        return ()
+    groups = [read_times(name, query[name]) for name in ("created_at", "updated_at") if name in query]
+    return tuple(one for group in groups for one in group)
+
+
 def read_filter(call: Call, query: dict[str, str]) -> VolumeFilter:
     """Which volumes. Parameters that are no filters are ignored, as Cinder does. Raises Invalid."""
     version = call.version
-    times = []
-    if version >= Version(3, 60):
-        times = [read_times(name, query[name]) for name in ("created_at", "updated_at") if name in query]
-    ids: tuple[str, ...] | None = (query["id"],) if "id" in query else None
-    if version >= Version(3, 65) and "consumes_quota" in query and not read_flag(query, "consumes_quota"):
-        ids = ()
     by_image = version >= _IMAGE_METADATA_SINCE and "glance_metadata" in query
     return VolumeFilter(
         project_id=read_scope(call, query),
-        ids=ids,
+        ids=read_ids(call, query),
         name=query.get("name", query.get("display_name")),
         name_part=query.get("name~") if version >= Version(3, 34) else None,
         availability_zone=query.get("availability_zone"),
@@ -46,7 +57,7 @@ def read_filter(call: Call, query: dict[str, str]) -> VolumeFilter:
         group_id=query.get("group_id") if version >= Version(3, 10) else None,
         user_id=query.get("user_id"),
         type_ref=query.get("volume_type", query.get("volume_type_id")),
-        times=tuple(one for group in times for one in group),
+        times=read_time_filters(call, query),
         statuses=frozenset({query["status"]}) if "status" in query else None,
         metadata=read_metadata(query["metadata"], "metadata") if "metadata" in query else None,
         image_metadata=read_metadata(query["glance_metadata"], "glance_metadata") if by_image else None,

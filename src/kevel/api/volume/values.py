@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from kevel.api.volume.bodies import NameChanges
 from kevel.domain.errors import Invalid
 from kevel.store.volume_lists import COMPARISONS, TimeFilter
 
@@ -33,6 +35,37 @@ def read_size_gib(value: int | str | None, name: str) -> int:
         shown = "nothing" if value is None else repr(str(value)[:40])
         raise Invalid(f"Invalid input for {name}: {shown}; it has to be a whole number of GiB, 1 to {SIZE_GIB_MAX}.")
     return value
+
+
+def read_text(value: str | None, name: str) -> str | None:
+    """A name or a description, without the space around it. Raises Invalid for a NUL."""
+    if value is None:
+        return None
+    if "\0" in value:
+        raise Invalid(f"Invalid input for {name}: a text cannot have NUL in it.")
+    return value.strip()
+
+
+def read_name(value: str, name: str) -> str:
+    """A text that has to say something. Raises Invalid."""
+    text = read_text(value, name)
+    if not text:
+        raise Invalid(f"Invalid input for {name}: it has to have letters.")
+    return text
+
+
+def read_changed_names(fields: NameChanges) -> dict[str, str | None]:
+    """Name and description, as far as they are given, by either of their words. Raises Invalid."""
+    changes: dict[str, str | None] = {}
+    if (name := _first(fields.name, fields.display_name)) is not UNSET:
+        changes["name"] = read_text(name, "name") or ""
+    if (description := _first(fields.description, fields.display_description)) is not UNSET:
+        changes["description"] = read_text(description, "description")
+    return changes
+
+
+def _first(newer: str | UnsetType | None, older: str | UnsetType | None) -> str | UnsetType | None:
+    return older if newer is UNSET else newer
 
 
 def read_bool(value: bool | str, name: str) -> bool:

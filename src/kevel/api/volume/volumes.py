@@ -11,17 +11,13 @@ from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.bodies import VolumeChanges, VolumeFields
 from kevel.api.volume.listing import read_filter, read_query
 from kevel.api.volume.paging import page_reply, read_page
-from kevel.api.volume.values import read_bool, read_flag, read_size_gib
+from kevel.api.volume.values import read_bool, read_changed_names, read_flag, read_size_gib, read_text
 from kevel.api.volume.views import VolumeShower
 from kevel.control.volume_metadata import metadata_tag
 from kevel.control.volumes import NewVolume
 from kevel.domain.errors import Invalid, NotFound
 from kevel.store.volume_lists import SORT_KEYS, VolumeView
 
-#: What Cinder makes volumes from and Kevel does not, with the words for it.
-_SOURCES: Final = {
-    "consistencygroup_id": "consistency groups",
-}
 _GROUPS_SINCE: Final = Version(3, 13)
 _BACKUPS_SINCE: Final = Version(3, 47)
 #: Metadata has tags, by which a change can be refused whose author has not seen the last one.
@@ -34,9 +30,8 @@ _MIGRATION_POLICIES: Final = (None, "never", "on-demand")
 async def create_volume(call: Call) -> Reply:
     """A volume, empty or of a source, to be made in the background."""
     fields: VolumeFields = call.body.volume
-    for name, source in _SOURCES.items():
-        if getattr(fields, name):
-            raise Invalid(f"Invalid input for {name}: Kevel does not make volumes from {source}.")
+    if fields.consistencygroup_id:
+        raise Invalid("Invalid input for consistencygroup_id: Kevel does not make volumes from consistency groups.")
     if fields.group_id and call.version < _GROUPS_SINCE:
         raise Invalid(f"Invalid input for group_id: groups came with microversion {_GROUPS_SINCE}.")
     if fields.backup_id and call.version < _BACKUPS_SINCE:
@@ -51,8 +46,8 @@ async def create_volume(call: Call) -> Reply:
         snapshot_id=fields.snapshot_id or None,
         source_volume_id=fields.source_volid or None,
         image_id=fields.image_ref or fields.image_id or None,
-        name=_read_text(fields.name, "name") or "",
-        description=_read_text(fields.description, "description"),
+        name=read_text(fields.name, "name") or "",
+        description=read_text(fields.description, "description"),
         type_ref=fields.volume_type or None,
         metadata=fields.metadata or {},
         availability_zone=fields.availability_zone or None,
@@ -105,27 +100,10 @@ async def update_volume(call: Call) -> Reply:
 
 
 def _read_changes(fields: VolumeChanges) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
-    for column, values in (
-        ("name", (fields.name, fields.display_name)),
-        ("description", (fields.description, fields.display_description)),
-    ):
-        for value in values:
-            if value is not msgspec.UNSET and column not in changes:
-                changes[column] = _read_text(value, column)
-    if "name" in changes:
-        changes["name"] = changes["name"] or ""
+    changes: dict[str, Any] = read_changed_names(fields)
     if fields.metadata is not msgspec.UNSET and fields.metadata is not None:
         changes["metadata"] = fields.metadata
     return changes
-
-
-def _read_text(value: str | None, name: str) -> str | None:
-    if value is None:
-        return None
-    if "\0" in value:
-        raise Invalid(f"Invalid input for {name}: a text cannot have NUL in it.")
-    return value.strip()
 
 
 async def delete_volume(call: Call) -> Reply:

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query, read_scope
 from kevel.api.volume.paging import own_links, page_reply, read_page
-from kevel.api.volume.values import read_bool, show_time
+from kevel.api.volume.values import read_bool, read_text, show_time
 from kevel.control.backups import SERVICE, NewBackup
 from kevel.domain.errors import Invalid
 from kevel.domain.model import Backup
@@ -38,9 +38,9 @@ async def create_backup(call: Call) -> Reply:
     new = NewBackup(
         volume_id=fields.volume_id,
         snapshot_id=fields.snapshot_id or None,
-        name=_read_text(fields.name, "name"),
-        description=_read_text(fields.description, "description"),
-        container=_read_text(fields.container, "container"),
+        name=read_text(fields.name, "name"),
+        description=read_text(fields.description, "description"),
+        container=read_text(fields.container, "container"),
         incremental=fields.incremental is not None and read_bool(fields.incremental, "incremental"),
         force=fields.force is not None and read_bool(fields.force, "force"),
         metadata=getattr(fields, "metadata", None) or {},
@@ -88,7 +88,7 @@ async def update_backup(call: Call) -> Reply:
     for name in ("name", "description"):
         value = UNSET if fields is None else getattr(fields, name)
         if value is not UNSET:
-            changes[name] = _read_text(value, name)
+            changes[name] = read_text(value, name)
     metadata = getattr(fields, "metadata", UNSET)
     if metadata is not UNSET:
         changes["metadata"] = metadata
@@ -113,7 +113,7 @@ async def restore_backup(call: Call) -> Reply:
     """Restore a backup into a volume, or into a new one."""
     fields = call.body.restore
     volume_id = None if fields is None else fields.volume_id or None
-    name = None if fields is None else _read_text(fields.name, "name")
+    name = None if fields is None else read_text(fields.name, "name")
     volume_id, volume_name = await call.services.backups.restore(call.actor, _id(call), volume_id, name)
     return Reply(body={"restore": {"backup_id": _id(call), "volume_id": volume_id, "volume_name": volume_name}})
 
@@ -139,12 +139,6 @@ async def import_record(call: Call) -> Reply:
 
 def _id(call: Call) -> str:
     return call.path["backup_id"]
-
-
-def _read_text(value: str | None, name: str) -> str | None:
-    if value is not None and "\0" in value:
-        raise Invalid(f"Invalid input for {name}: a text cannot have NUL in it.")
-    return value
 
 
 def _summary(call: Call, backup: Backup) -> dict[str, Any]:

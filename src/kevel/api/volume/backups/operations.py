@@ -8,6 +8,7 @@ from typing import Final
 from kevel.api.operations import Version
 from kevel.api.volume.backups import handlers, shapes
 from kevel.api.volume.rows import PAGE_QUERY, admin, read, write
+from kevel.api.volume.snapshots.shapes import ResetStatus
 
 _ONE: Final = "/backups/{backup_id}"
 _QUERY: Final = (*PAGE_QUERY, "all_tenants", "project_id", "with_count", "status", "name~", *handlers.FILTERS)
@@ -102,7 +103,7 @@ BACKUPS: Final = (
         handler=handlers.reset_status,
         success=202,
         errors=(400, 404),
-        body=shapes.ResetStatus,
+        body=ResetStatus,
     ),
     admin(
         name="forceDeleteBackup",

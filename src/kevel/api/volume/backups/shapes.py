@@ -105,18 +105,6 @@ class ImportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     record: RecordFields = field(name="backup-record")
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A status."""
-
-    status: Text
-
-
-class ResetStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """os-reset_status."""
-
-    reset: Status = field(name="os-reset_status")
-
-
 class BackupSummary(Answer, kw_only=True):
     """A line of the short list."""
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from kevel.api.operations import Call, Reply, Version
-from kevel.api.volume.groups.handlers import read_text
 from kevel.api.volume.listing import read_query, read_scope
 from kevel.api.volume.paging import page_reply, read_page
-from kevel.api.volume.values import show_time
+from kevel.api.volume.values import read_text, show_time
 from kevel.store.group_snapshots import SORT_COLUMNS, GroupSnapshotView
 
 #: Pages, sorting and filters came with it.

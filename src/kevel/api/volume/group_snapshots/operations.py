@@ -8,6 +8,7 @@ from typing import Final
 from kevel.api.operations import Version
 from kevel.api.volume import rows
 from kevel.api.volume.group_snapshots import handlers, shapes
+from kevel.api.volume.groups.shapes import ResetStatus
 
 _SINCE: Final = Version(3, 14)
 _read = partial(rows.read, since=_SINCE)
@@ -70,7 +71,7 @@ GROUP_SNAPSHOTS: Final = (
         handler=handlers.reset_status,
         success=202,
         errors=(400, 404),
-        body=shapes.ResetStatus,
+        body=ResetStatus,
         since=Version(3, 19),
     ),
 )

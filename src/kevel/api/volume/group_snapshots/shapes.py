@@ -9,7 +9,6 @@ from msgspec import UNSET, UnsetType
 
 from kevel.api.answers import Answer, Link, name_answer
 from kevel.api.volume.bodies import Text
-from kevel.api.volume.groups.shapes import Status
 
 
 class GroupSnapshotFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,12 +23,6 @@ class CreateGroupSnapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """POST /group_snapshots."""
 
     group_snapshot: GroupSnapshotFields
-
-
-class ResetStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The action reset_status."""
-
-    reset_status: Status
 
 
 class GroupSnapshotSummary(Answer, kw_only=True):

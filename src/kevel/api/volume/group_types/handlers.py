@@ -7,7 +7,7 @@ from typing import Any
 from kevel.api.operations import Call, Reply
 from kevel.api.volume.listing import read_query
 from kevel.api.volume.paging import page_reply, read_page
-from kevel.api.volume.values import read_bool
+from kevel.api.volume.values import read_bool, read_name, read_text
 from kevel.domain.errors import Invalid, NotFound
 from kevel.store.group_types import SORT_COLUMNS, GroupType
 
@@ -34,8 +34,8 @@ async def create_group_type(call: Call) -> Reply:
     """A new type."""
     fields = call.body.group_type
     created = await call.services.group_types.create(
-        _read_name(fields.name),
-        fields.description,
+        read_name(fields.name, "name"),
+        read_text(fields.description, "description"),
         is_public=fields.is_public is None or read_bool(fields.is_public, "is_public"),
         group_specs=dict(fields.group_specs or {}),
     )
@@ -47,9 +47,9 @@ async def update_group_type(call: Call) -> Reply:
     fields = call.body.group_type
     changes: dict[str, Any] = {}
     if fields.name is not None:
-        changes["name"] = _read_name(fields.name)
+        changes["name"] = read_name(fields.name, "name")
     if fields.description is not None:
-        changes["description"] = fields.description
+        changes["description"] = read_text(fields.description, "description")
     if fields.is_public is not None:
         changes["is_public"] = read_bool(fields.is_public, "is_public")
     if not changes:
@@ -121,9 +121,3 @@ def _show(call: Call, group_type: GroupType) -> dict[str, Any]:
     if call.caller.is_admin:
         shown["group_specs"] = group_type.group_specs
     return shown
-
-
-def _read_name(name: str) -> str:
-    if not name.strip() or "\0" in name:
-        raise Invalid("Invalid input for name: a group type's name has to have letters, and no NUL.")
-    return name.strip()

@@ -7,7 +7,7 @@ from typing import Any, Final
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query, read_scope
 from kevel.api.volume.paging import page_reply, read_page
-from kevel.api.volume.values import read_bool, read_flag, show_time
+from kevel.api.volume.values import read_bool, read_flag, read_text, show_time
 from kevel.control.groups import GroupChanges, GroupCopy, NewGroup, split_ids
 from kevel.domain.errors import Invalid
 from kevel.store.groups import SORT_COLUMNS, Group, GroupView
@@ -108,15 +108,6 @@ async def reset_status(call: Call) -> Reply:
     """Put a word over a group's status, or take it away again."""
     await call.services.groups.reset_status(call.actor, _id(call), call.body.reset_status.status.lower())
     return Reply()
-
-
-def read_text(value: str | None, name: str) -> str | None:
-    """A name or description, without space around it. Raises Invalid."""
-    if value is None:
-        return None
-    if "\0" in value:
-        raise Invalid(f"Invalid input for {name}: a text cannot have NUL in it.")
-    return value.strip()
 
 
 def _id(call: Call) -> str:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from kevel.api.answers import Answer, Link, name_answer
-from kevel.api.volume.bodies import Bool, Text
+from kevel.api.volume.bodies import Bool, Status, Text
 
 #: Ids of volumes, with commas between.
 Ids = Annotated[str, msgspec.Meta(max_length=255)]
@@ -70,12 +70,6 @@ class DeleteGroup(msgspec.Struct, frozen=True, kw_only=True):
     """The action delete."""
 
     delete: Deletion
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A status."""
-
-    status: Text
 
 
 class ResetStatus(msgspec.Struct, frozen=True, kw_only=True):

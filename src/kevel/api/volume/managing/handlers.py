@@ -9,7 +9,8 @@ from kevel.api.operations import Call, Reply
 from kevel.api.volume.listing import read_query
 from kevel.api.volume.managing.shapes import SnapshotFields, VolumeFields
 from kevel.api.volume.paging import read_limit
-from kevel.api.volume.values import read_bool, read_metadata, read_number, show_time
+from kevel.api.volume.snapshots.handlers import show_plainly
+from kevel.api.volume.values import read_bool, read_metadata, read_number, read_text
 from kevel.api.volume.views import VolumeShower
 from kevel.control.managing import Manageable, NewManaged, NewManagedSnapshot
 from kevel.domain.errors import Invalid, NotFound
@@ -30,8 +31,8 @@ async def manage_volume(call: Call) -> Reply:
     new = NewManaged(
         host=fields.host,
         source_name=_read_ref(fields.ref),
-        name=_read_text(fields.name, "name") or "",
-        description=_read_text(fields.description, "description"),
+        name=read_text(fields.name, "name") or "",
+        description=read_text(fields.description, "description"),
         type_ref=fields.volume_type or None,
         metadata=fields.metadata or {},
         availability_zone=fields.availability_zone or None,
@@ -47,24 +48,12 @@ async def manage_snapshot(call: Call) -> Reply:
     new = NewManagedSnapshot(
         volume_id=fields.volume_id,
         source_name=_read_ref(fields.ref),
-        name=_read_text(fields.name, "name") or "",
-        description=_read_text(fields.description, "description"),
+        name=read_text(fields.name, "name") or "",
+        description=read_text(fields.description, "description"),
         metadata=fields.metadata or {},
     )
     view = await call.services.managing.manage_snapshot(call.actor, new)
-    snapshot = view.snapshot
-    shown = {
-        "id": snapshot.id,
-        "status": view.status,
-        "size": snapshot.size_gib,
-        "volume_id": snapshot.volume_id,
-        "name": snapshot.name,
-        "description": snapshot.description,
-        "created_at": show_time(snapshot.created_at),
-        "updated_at": show_time(snapshot.updated_at),
-        "metadata": snapshot.metadata,
-    }
-    return Reply(body={"snapshot": shown})
+    return Reply(body={"snapshot": show_plainly(view)})
 
 
 def _read_ref(ref: dict[str, Any]) -> str:
@@ -72,12 +61,6 @@ def _read_ref(ref: dict[str, Any]) -> str:
     if list(ref) != [_SOURCE] or not isinstance(name, str) or not name or "\0" in name:
         raise Invalid(f"Invalid input for ref: it has to have {_SOURCE} with the name of a file, and nothing else.")
     return name
-
-
-def _read_text(value: str | None, name: str) -> str | None:
-    if value is not None and "\0" in value:
-        raise Invalid(f"Invalid input for {name}: a text cannot have NUL in it.")
-    return value
 
 
 async def unmanage_volume(call: Call) -> Reply:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from kevel.api.operations import Call, Reply
 from kevel.api.volume.listing import read_query
 from kevel.api.volume.paging import own_links, page_reply
-from kevel.api.volume.values import read_flag
+from kevel.api.volume.values import read_flag, read_name
 from kevel.api.volume.whole_lists import page_whole_list
 from kevel.domain.errors import Invalid
 from kevel.store.qos_specs import QosSpecs
@@ -34,10 +34,8 @@ async def show_qos(call: Call) -> Reply:
 async def create_qos(call: Call) -> Reply:
     """New specs."""
     specs = dict(call.body.qos_specs)
-    name = specs.pop("name", "").strip()
-    if not name:
-        raise Invalid("Invalid input for name: QoS specs need a name that has letters.")
-    _check_texts({"name": name, **specs})
+    name = read_name(specs.pop("name", ""), "name")
+    _check_texts(specs)
     return _shown(call, await call.services.qos.create(name, specs))
 
 

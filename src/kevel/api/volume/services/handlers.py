@@ -9,7 +9,7 @@ import msgspec
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query
 from kevel.api.volume.services.shapes import ChooseLogs, ChooseService
-from kevel.api.volume.values import show_time
+from kevel.api.volume.values import read_name, show_time
 from kevel.control.volume_services import ServiceView
 from kevel.domain.errors import Invalid
 from kevel.runtime.log_levels import LEVELS
@@ -66,9 +66,7 @@ async def disable_service(call: Call) -> Reply:
 
 async def disable_for_reason(call: Call) -> Reply:
     """Let a part take nothing new, and say why."""
-    reason = call.body.disabled_reason.strip()
-    if not reason or "\0" in reason:
-        raise Invalid("Invalid input for disabled_reason: it has to have letters, and no NUL.")
+    reason = read_name(call.body.disabled_reason, "disabled_reason")
     await call.services.volume_services.disable(call.body.host, _binary(call.body), reason)
     return Reply(body=_changed(call.body, is_disabled=True) | {"disabled_reason": reason})
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 import msgspec
 
 from kevel.api.operations import Call, Reply, Version
-from kevel.api.volume.listing import read_query, read_scope
+from kevel.api.volume.listing import read_ids, read_query, read_scope, read_time_filters
 from kevel.api.volume.paging import page_reply, read_page
-from kevel.api.volume.snapshots.shapes import SnapshotChanges, SnapshotFields
-from kevel.api.volume.values import read_bool, read_flag, read_metadata, read_number, read_times, show_time
+from kevel.api.volume.snapshots.shapes import SnapshotFields
+from kevel.api.volume.values import read_bool, read_changed_names, read_metadata, read_number, read_text, show_time
 from kevel.control.snapshots import NewSnapshot
 from kevel.domain.errors import Invalid, NotFound
 from kevel.store.snapshots import SORT_COLUMNS, SnapshotFilter, SnapshotView
@@ -32,8 +32,8 @@ async def create_snapshot(call: Call) -> Reply:
     description = fields.description if fields.description is not None else fields.display_description
     new = NewSnapshot(
         volume_id=fields.volume_id,
-        name=_read_text(name, "name") or "",
-        description=_read_text(description, "description"),
+        name=read_text(name, "name") or "",
+        description=read_text(description, "description"),
         metadata=fields.metadata or {},
         in_use=_read_in_use(call, fields),
     )
@@ -72,23 +72,17 @@ async def _list(call: Call, show: Callable[[Call, SnapshotView], dict[str, Any]]
 def _read_filter(call: Call, query: dict[str, str]) -> SnapshotFilter:
     """Which snapshots. Parameters that are no filters are ignored, as Cinder does. Raises Invalid."""
     version = call.version
-    times = []
-    if version >= Version(3, 60):
-        times = [read_times(name, query[name]) for name in ("created_at", "updated_at") if name in query]
-    ids: tuple[str, ...] | None = (query["id"],) if "id" in query else None
-    if version >= Version(3, 65) and "consumes_quota" in query and not read_flag(query, "consumes_quota"):
-        ids = ()
     by_metadata = version >= _METADATA_FILTER_SINCE and "metadata" in query
     return SnapshotFilter(
         project_id=read_scope(call, query),
-        ids=ids,
+        ids=read_ids(call, query),
         name=query.get("name", query.get("display_name")),
         name_part=query.get("name~") if version >= Version(3, 34) else None,
         volume_id=query.get("volume_id"),
         size_gib=read_number(query, "volume_size"),
         user_id=query.get("user_id"),
         group_snapshot_id=query.get("group_snapshot_id") if version >= Version(3, 14) else None,
-        times=tuple(one for group in times for one in group),
+        times=read_time_filters(call, query),
         status=query.get("status"),
         metadata=read_metadata(query["metadata"], "metadata") if by_metadata else None,
     )
@@ -101,31 +95,11 @@ async def show_snapshot(call: Call) -> Reply:
 
 async def update_snapshot(call: Call) -> Reply:
     """Change name or description."""
-    changes = _read_changes(call.body.snapshot)
+    changes = read_changed_names(call.body.snapshot)
     if not changes:
         raise Invalid("Invalid input for snapshot: it has to have at least one of name and description.")
     view = await call.services.snapshots.update(call.actor, _id(call), changes)
     return Reply(body={"snapshot": _summary(call, view)})
-
-
-def _read_changes(fields: SnapshotChanges) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
-    for column, values in (
-        ("name", (fields.name, fields.display_name)),
-        ("description", (fields.description, fields.display_description)),
-    ):
-        for value in values:
-            if value is not msgspec.UNSET and column not in changes:
-                changes[column] = _read_text(value, column)
-    if "name" in changes:
-        changes["name"] = changes["name"] or ""
-    return changes
-
-
-def _read_text(value: str | None, name: str) -> str | None:
-    if value is not None and "\0" in value:
-        raise Invalid(f"Invalid input for {name}: a text cannot have NUL in it.")
-    return None if value is None else value.strip()
 
 
 async def delete_snapshot(call: Call) -> Reply:
@@ -205,9 +179,10 @@ def _id(call: Call) -> str:
     return call.path["snapshot_id"]
 
 
-def _summary(call: Call, view: SnapshotView) -> dict[str, Any]:
+def show_plainly(view: SnapshotView) -> dict[str, Any]:
+    """What is shown of a snapshot at every microversion."""
     snapshot = view.snapshot
-    shown: dict[str, Any] = {
+    return {
         "id": snapshot.id,
         "status": view.status,
         "size": snapshot.size_gib,
@@ -218,10 +193,14 @@ def _summary(call: Call, view: SnapshotView) -> dict[str, Any]:
         "updated_at": show_time(snapshot.updated_at),
         "metadata": snapshot.metadata,
     }
+
+
+def _summary(call: Call, view: SnapshotView) -> dict[str, Any]:
+    shown = show_plainly(view)
     if call.version >= Version(3, 14):
-        shown["group_snapshot_id"] = snapshot.group_snapshot_id
+        shown["group_snapshot_id"] = view.snapshot.group_snapshot_id
     if call.version >= Version(3, 41):
-        shown["user_id"] = snapshot.user_id
+        shown["user_id"] = view.snapshot.user_id
     if call.version >= Version(3, 65):
         shown["consumes_quota"] = True
     return shown

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType, field
 
 from kevel.api.answers import Answer, name_answer, name_list
-from kevel.api.volume.bodies import Bool, Metadata, Text
+from kevel.api.volume.bodies import Bool, Metadata, NameChanges, Status, Text
 
 
 class SnapshotFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,26 +30,10 @@ class CreateSnapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     snapshot: SnapshotFields
 
 
-class SnapshotChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """What PUT may change."""
-
-    name: Text | UnsetType | None = UNSET
-    description: Text | UnsetType | None = UNSET
-    #: Older words for the same.
-    display_name: Text | UnsetType | None = UNSET
-    display_description: Text | UnsetType | None = UNSET
-
-
 class UpdateSnapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """PUT /snapshots/{id}."""
 
-    snapshot: SnapshotChanges
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A status."""
-
-    status: Text
+    snapshot: NameChanges
 
 
 class ResetStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,7 @@ from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query, read_scope
 from kevel.api.volume.paging import own_links, page_reply, read_page
 from kevel.api.volume.transfers.shapes import TransferFieldsV355
-from kevel.api.volume.values import read_bool, show_time
-from kevel.domain.errors import Invalid
+from kevel.api.volume.values import read_bool, read_text, show_time
 from kevel.store.transfers import SORT_COLUMNS, Transfer
 
 #: Marker and sort keys came with it.
@@ -25,14 +24,15 @@ async def create_transfer(call: Call) -> Reply:
     fields = call.body.transfer
     wanted = getattr(fields, "no_snapshots", None)
     no_snapshots = wanted is not None and read_bool(wanted, "no_snapshots")
-    name = fields.name.strip() if fields.name is not None else None
-    if name is not None and "\0" in name:
-        raise Invalid("Invalid input for name: a text cannot have NUL in it.")
     transfers = call.services.transfers
     # The older address takes none, whatever the microversion.
     encrypted = call.version >= _ENCRYPTED_SINCE and isinstance(fields, TransferFieldsV355)
     transfer, key = await transfers.create(
-        call.actor, fields.volume_id, name, no_snapshots=no_snapshots, encrypted=encrypted
+        call.actor,
+        fields.volume_id,
+        read_text(fields.name, "name"),
+        no_snapshots=no_snapshots,
+        encrypted=encrypted,
     )
     return Reply(body={"transfer": _detail(call, transfer) | {"auth_key": key}})
 

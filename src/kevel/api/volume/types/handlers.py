@@ -9,7 +9,7 @@ import msgspec
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query
 from kevel.api.volume.paging import page_reply
-from kevel.api.volume.values import read_bool, read_metadata
+from kevel.api.volume.values import read_bool, read_metadata, read_name, read_text
 from kevel.api.volume.whole_lists import page_whole_list
 from kevel.domain.errors import Invalid, NotFound
 from kevel.store.volume_types import VolumeType
@@ -54,7 +54,10 @@ async def create_type(call: Call) -> Reply:
     fields = call.body.volume_type
     is_public = True if fields.is_public is None else read_bool(fields.is_public, "os-volume-type-access:is_public")
     created = await call.services.volume_types.create(
-        _read_name(fields.name), fields.description, is_public=is_public, extra_specs=dict(fields.extra_specs or {})
+        read_name(fields.name, "name"),
+        read_text(fields.description, "description"),
+        is_public=is_public,
+        extra_specs=dict(fields.extra_specs or {}),
     )
     shown = show_type(call, created)
     # Cinder does not show it of a new type.
@@ -67,9 +70,9 @@ async def update_type(call: Call) -> Reply:
     fields = call.body.volume_type
     changes: dict[str, Any] = {}
     if fields.name is not None:
-        changes["name"] = _read_name(fields.name)
+        changes["name"] = read_name(fields.name, "name")
     if fields.description is not msgspec.UNSET:
-        changes["description"] = fields.description
+        changes["description"] = read_text(fields.description, "description")
     if fields.is_public is not None:
         changes["is_public"] = read_bool(fields.is_public, "is_public")
     if not changes:
@@ -204,9 +207,3 @@ def _shown(call: Call, volume_type: VolumeType) -> Reply:
 
 def _show_default(project_id: str, type_id: str) -> dict[str, str]:
     return {"project_id": project_id, "volume_type_id": type_id}
-
-
-def _read_name(name: str) -> str:
-    if not name.strip() or "\0" in name:
-        raise Invalid("Invalid input for name: a volume type's name has to have letters, and no NUL.")
-    return name.strip()
