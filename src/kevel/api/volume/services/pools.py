@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from kevel.api.operations import Call, Reply, Version
@@ -41,9 +42,23 @@ async def list_zones(call: Call) -> Reply:
 async def list_pools(call: Call) -> Reply:
     """The pools, with their capabilities if asked for."""
     query = read_query(call)
+    unknown = sorted(query.keys() - {*_FILTERS, "detail"})
+    if unknown and call.version >= _STRICT_SINCE:
+        raise Invalid(f"Invalid filters {', '.join(unknown)[:200]}; pools have {', '.join(_FILTERS)}.")
     detailed = read_flag(query, "detail")
     pools = await call.services.pools.list()
-    return Reply(body={"pools": [_show(one, detailed=detailed) for one in pools if await _is_wanted(call, query, one)]})
+    if call.version >= _FILTERS_SINCE and "name" in query:
+        pools = [one for one in pools if one.address == query["name"]]
+    if call.version >= _BY_TYPE_SINCE and "volume_type" in query:
+        pools = await _list_of_type(call, pools, query["volume_type"])
+    return Reply(body={"pools": [_show(one, detailed=detailed) for one in pools]})
+
+
+async def _list_of_type(call: Call, pools: Sequence[Pool], wanted: str) -> list[Pool]:
+    """Those that may have volumes of the type; of an unknown type none."""
+    types = await call.services.volume_types.list(call.actor)
+    specs = next((one.extra_specs for one in types if wanted in (one.id, one.name)), None)
+    return [] if specs is None else [pool for pool in pools if unmet_spec(specs, pool.capabilities) is None]
 
 
 def _show(pool: Pool, *, detailed: bool) -> dict[str, Any]:
@@ -55,21 +70,6 @@ def _show(pool: Pool, *, detailed: bool) -> dict[str, Any]:
             "timestamp": show_time(pool.at),
         }
     return shown
-
-
-async def _is_wanted(call: Call, query: dict[str, str], pool: Pool) -> bool:
-    unknown = sorted(query.keys() - {*_FILTERS, "detail"})
-    if unknown and call.version >= _STRICT_SINCE:
-        raise Invalid(f"Invalid filters {', '.join(unknown)[:200]}; pools have {', '.join(_FILTERS)}.")
-    if call.version >= _FILTERS_SINCE and query.get("name", pool.address) != pool.address:
-        return False
-    if call.version >= _BY_TYPE_SINCE and "volume_type" in query:
-        wanted = query["volume_type"]
-        for one in await call.services.volume_types.list(call.actor):
-            if wanted in (one.id, one.name):
-                return unmet_spec(one.extra_specs, pool.capabilities) is None
-        return False
-    return True
 
 
 async def show_capabilities(call: Call) -> Reply:
