@@ -9,7 +9,7 @@ import msgspec
 
 from kevel.control.runtime import Runtime
 from kevel.domain.errors import Conflict, Invalid, NotFound, OverLimit
-from kevel.domain.model import Actor
+from kevel.domain.model import Actor, Volume
 from kevel.domain.type_specs import check_specs
 from kevel.store import volume_types as rows
 from kevel.store.quotas import clear_limits_of_type
@@ -42,6 +42,10 @@ class VolumeTypes:
     async def get(self, actor: Actor, type_id: str) -> VolumeType:
         """The type of that id; NotFound."""
         return await self._runtime.store.read(find_type, type_id, actor)
+
+    async def of_volume(self, volume: Volume) -> VolumeType:
+        """The type of a volume, whether or not the volume's project may make more of it."""
+        return await self._runtime.store.read(_type_of, volume)
 
     async def default(self, actor: Actor) -> VolumeType:
         """The type of the actor's volumes that name none."""
@@ -134,6 +138,13 @@ def find_type(tx: Tx, type_id: str, actor: Actor) -> VolumeType:
     found = rows.load_type(tx, type_id)
     if found is None or not rows.is_visible(tx, found, actor):
         raise NotFound(f"Volume type {type_id[:64]} could not be found.")
+    return found
+
+
+def _type_of(tx: Tx, volume: Volume) -> VolumeType:
+    found = rows.load_type(tx, volume.volume_type_id)
+    if found is None:
+        raise AssertionError("a type that a volume has is not deleted")
     return found
 
 

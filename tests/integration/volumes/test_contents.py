@@ -208,6 +208,16 @@ async def test_what_an_upload_shows_and_takes_depends_on_the_microversion(world:
     assert not {"visibility", "protected"} & answer.json()["os-volume_upload_image"].keys()
 
 
+async def test_a_volume_of_a_type_that_its_project_may_use_no_more_is_written_out(world: World) -> None:
+    volume_id = await world.make()
+    type_id = (await show(world, volume_id))["volume_type_id"]
+    changed = {"volume_type": {"is_public": False}}
+    assert (await world.call("PUT", f"/types/{type_id}", changed, caller="admin")).status_code == 200
+    answer = await world.act(volume_id, "os-volume_upload_image", {"image_name": "out"})
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["os-volume_upload_image"]["volume_type"]["id"] == type_id
+
+
 @pytest.mark.parametrize(
     "wanted",
     [

@@ -42,7 +42,7 @@ async def upload_volume(call: Call) -> Reply:
     in_use = wanted.force is not None and read_bool(wanted.force, "force")
     view, image = await call.services.volume_contents.upload(call.actor, _id(call), new, in_use=in_use)
     volume = view.volume
-    volume_type = await call.services.volume_types.get(call.actor, volume.volume_type_id)
+    volume_type = await call.services.volume_types.of_volume(volume)
     shown: dict[str, Any] = {
         "id": volume.id,
         "updated_at": show_time(volume.updated_at),
