@@ -29,6 +29,7 @@ from kevel.control.group_types import GroupTypes
 from kevel.control.groups import Groups
 from kevel.control.identity import Identity
 from kevel.control.images import Images
+from kevel.control.keypairs import Keypairs
 from kevel.control.managing import Managing
 from kevel.control.messages import Messages
 from kevel.control.pools import Pools
@@ -36,6 +37,7 @@ from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
+from kevel.control.server_quotas import ServerQuotas
 from kevel.control.servers import Servers
 from kevel.control.services import Services
 from kevel.control.snapshots import Snapshots
@@ -201,6 +203,8 @@ async def running(
             images=images,
             flavors=flavors,
             servers=Servers(runtime, images, flavors, limits),
+            keypairs=Keypairs(runtime),
+            server_quotas=ServerQuotas(runtime),
             backups=Backups(runtime, backup_files, volumes, limits, availability_zone=config.availability_zone),
             volume_contents=VolumeContents(runtime, image_files, limits),
             snapshots=Snapshots(runtime, limits),

@@ -47,7 +47,7 @@ class Quotas:
 
     async def clear(self, project_id: str) -> None:
         """Let the defaults hold for the project again."""
-        await self._runtime.store.write(rows.clear_limits, project_id)
+        await self._runtime.store.write(rows.clear_limits, "project", project_id, RESOURCES)
 
     async def show_class(self, actor: Actor, name: str) -> dict[str, int]:
         """The limits of the class `default`, the only one. Raises NotFound for another."""

@@ -33,14 +33,15 @@ from kevel.store.attachments import open_of_server, open_of_servers, open_of_vol
 from kevel.store.hosts import Host, list_hosts, load_host
 from kevel.store.images import has_files
 from kevel.store.server_moves import set_server_goal, want_boot
+from kevel.store.server_quotas import bound_servers, check_server_limit
 from kevel.store.servers import ServerQuery, Used, load_server
 from kevel.store.transactions import Tx
 from kevel.store.volumes import find_volume
 
 #: Servers made by one request.
 COUNT_MAX: Final = 100
-#: Pairs in a server's metadata.
-METADATA_MAX: Final = 128
+#: Pairs in a server's metadata, whatever the quota allows.
+METADATA_MAX: Final = 1024
 NAME_CHARS_MAX: Final = 255
 
 
@@ -216,10 +217,6 @@ class Servers:
         """All hosts with the servers that live on them."""
         return await self._runtime.store.read(_host_views, self._now()[0])
 
-    async def list_used(self, project_id: str) -> list[Used]:
-        """The live servers of a project, for its limits."""
-        return await self._runtime.store.read(rows.list_used, project_id=project_id)
-
 
 def host_is_up(host: Host, at: int) -> bool:
     """Has the host's agent been heard of lately?"""
@@ -259,7 +256,10 @@ def _create(tx: Tx, actor: Actor, new: NewServer, blank: Server, ids: Sequence[s
     ]
     rooms = _rooms(tx, wanted, blank.created_at)
     vcpus, memory_mib = blank.flavor["vcpus"], blank.flavor["ram_mib"]
-    placed = place_servers(rooms, vcpus=vcpus, memory_mib=memory_mib, count=new.count_max)
+    per_server = {"instances": 1, "cores": vcpus, "ram": memory_mib}
+    count = bound_servers(tx, actor, per_server, count_min=new.count_min, count_max=new.count_max)
+    check_metadata_size(tx, actor, new.metadata)
+    placed = place_servers(rooms, vcpus=vcpus, memory_mib=memory_mib, count=count)
     if len(placed) < new.count_min:
         raise Conflict(
             f"No valid host was found. {len(rooms)} of {len(hosts)} hosts can be used, and there is room for "
@@ -445,13 +445,14 @@ def _change_metadata(
     _check_unlocked(server, actor)
     _check_vm_state(server, "update metadata", ("active", "paused", "suspended", "stopped"))
     changed = change(dict(server.metadata))
-    check_metadata_size(changed)
+    check_metadata_size(tx, actor, changed)
     rows.update_shown(tx, server, at=at, metadata=changed)
     return changed
 
 
-def check_metadata_size(metadata: Collection[str]) -> None:
+def check_metadata_size(tx: Tx, actor: Actor, metadata: Collection[str]) -> None:
     """Raise Forbidden, as Nova does, for more pairs than a server may have."""
+    check_server_limit(tx, actor, "metadata_items", len(metadata), "Maximum number of metadata items exceeded")
     if len(metadata) > METADATA_MAX:
         raise Forbidden(f"A server has at most {METADATA_MAX} metadata items, and these are {len(metadata)}.")
 

@@ -16,6 +16,7 @@ from kevel.control.groups import Groups
 from kevel.control.hosts import Hosts
 from kevel.control.identity import Identity
 from kevel.control.images import Images
+from kevel.control.keypairs import Keypairs
 from kevel.control.managing import Managing
 from kevel.control.messages import Messages
 from kevel.control.old_flow import OldFlow
@@ -23,6 +24,7 @@ from kevel.control.pools import Pools
 from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
+from kevel.control.server_quotas import ServerQuotas
 from kevel.control.servers import Servers
 from kevel.control.snapshots import Snapshots
 from kevel.control.transfers import Transfers
@@ -43,6 +45,8 @@ class Services:
     images: Images
     flavors: Flavors
     servers: Servers
+    keypairs: Keypairs
+    server_quotas: ServerQuotas
     pools: Pools
     volumes: Volumes
     managing: Managing

@@ -12,6 +12,8 @@ from kevel.domain.errors import Invalid
 #: Flavors in one Kevel.
 FLAVORS_MAX: Final = 1000
 EXTRA_SPECS_MAX: Final = 128
+#: Projects that may use one private flavor.
+ACCESS_MAX: Final = 1000
 NUMBER_MAX: Final = 2**31 - 1
 
 _ID: Final = re.compile(r"[a-zA-Z0-9._-]([a-zA-Z0-9. _-]{0,253}[a-zA-Z0-9._-])?")
@@ -29,7 +31,7 @@ class Flavor(msgspec.Struct, frozen=True, kw_only=True):
     disk_gib: int
     ephemeral_gib: int
     swap_mib: int
-    #: False: only admins see it and make servers of it.
+    #: False: only admins, and projects on its access list, see it and make servers of it.
     is_public: bool
     description: str | None
     extra_specs: dict[str, str]

@@ -7,7 +7,7 @@ take the same room.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -15,7 +15,15 @@ from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
 
 from kevel.domain.errors import OverLimit
 from kevel.domain.model import OperationKind, Subject
-from kevel.domain.quotas import RESOURCES, TYPED_RESOURCES, UNLIMITED, QuotaDefaults, QuotaKey, QuotaUsage
+from kevel.domain.quotas import (
+    FALLBACKS,
+    RESOURCES,
+    TYPED_RESOURCES,
+    UNLIMITED,
+    QuotaDefaults,
+    QuotaKey,
+    QuotaUsage,
+)
 from kevel.store.backups import count_backups
 from kevel.store.groups import count_groups
 from kevel.store.schema.base import LIVE
@@ -25,11 +33,11 @@ from kevel.store.statements import Rows
 from kevel.store.transactions import Tx
 from kevel.store.volume_types import load_type
 
-OwnerKind = Literal["project", "class", "configuration"]
+OwnerKind = Literal["user", "project", "class", "configuration"]
 #: The class whose limits hold for every project that has none of its own.
 DEFAULT_CLASS: Final = "default"
 #: Whose word counts, the strongest last.
-_PRECEDENCE: Final = {"configuration": 0, "class": 1, "project": 2}
+_PRECEDENCE: Final = {"configuration": 0, "class": 1, "project": 2, "user": 3}
 
 _OF_DEFAULTS = or_(
     quota_limits.c.owner_kind == "configuration",
@@ -42,9 +50,21 @@ _IN_FORCE = select(quota_limits).where(
         and_(quota_limits.c.owner_kind == "project", quota_limits.c.owner == bindparam("of_project")),
     )
 )
+_IN_FORCE_FOR_USER = select(quota_limits).where(
+    or_(
+        _OF_DEFAULTS,
+        and_(quota_limits.c.owner_kind == "project", quota_limits.c.owner == bindparam("of_project")),
+        and_(quota_limits.c.owner_kind == "user", quota_limits.c.owner == bindparam("of_user")),
+    )
+)
 _INSERT = insert(quota_limits)
 _CLEAR = delete(quota_limits).where(
     quota_limits.c.owner_kind == bindparam("of_kind"), quota_limits.c.owner == bindparam("of_owner")
+)
+_CLEAR_SOME = _CLEAR.where(quota_limits.c.resource.in_(bindparam("of_resources", expanding=True)))
+_CLEAR_USERS = delete(quota_limits).where(
+    quota_limits.c.owner_kind == "user",
+    func.substr(quota_limits.c.owner, 1, bindparam("length")) == bindparam("prefix"),
 )
 _CLEAR_ONE = _CLEAR.where(
     quota_limits.c.resource == bindparam("of_resource"), quota_limits.c.volume_type_id == bindparam("of_type")
@@ -98,7 +118,7 @@ def configure_defaults(tx: Tx, defaults: QuotaDefaults) -> None:
     """Write down what the configuration says, in place of what it said at the last start."""
     tx.execute(_CLEAR, {"of_kind": "configuration", "of_owner": ""})
     for resource, limit in msgspec.structs.asdict(defaults).items():
-        if limit != UNLIMITED:
+        if limit != FALLBACKS.get(resource, UNLIMITED):
             _insert(tx, "configuration", "", QuotaKey(resource), limit)
 
 
@@ -110,9 +130,20 @@ def set_limits(tx: Tx, kind: OwnerKind, owner: str, limits: Mapping[QuotaKey, in
         _insert(tx, kind, owner, key, limit)
 
 
-def clear_limits(tx: Tx, project_id: str) -> None:
-    """The project has the defaults again."""
-    tx.execute(_CLEAR, {"of_kind": "project", "of_owner": project_id})
+def clear_limits(tx: Tx, kind: OwnerKind, owner: str, resources: Sequence[str]) -> None:
+    """The project or user has the defaults again of these resources."""
+    tx.execute(_CLEAR_SOME, {"of_kind": kind, "of_owner": owner, "of_resources": resources})
+
+
+def clear_limits_of_users(tx: Tx, project_id: str) -> None:
+    """No user of the project has limits of his own."""
+    prefix = name_member(project_id, "")
+    tx.execute(_CLEAR_USERS, {"prefix": prefix, "length": len(prefix)})
+
+
+def name_member(project_id: str, user_id: str) -> str:
+    """The owner of a user's own limits in a project."""
+    return f"{project_id}:{user_id}"
 
 
 def clear_limits_of_type(tx: Tx, volume_type_id: str) -> None:
@@ -130,9 +161,12 @@ def default_limits(tx: Tx) -> dict[QuotaKey, int]:
     return _strongest(tx.execute(_DEFAULTS))
 
 
-def limits_in_force(tx: Tx, project_id: str) -> dict[QuotaKey, int]:
-    """What holds for the project; what is missing is unlimited."""
-    return _strongest(tx.execute(_IN_FORCE, {"of_project": project_id}))
+def limits_in_force(tx: Tx, project_id: str, user_id: str | None = None) -> dict[QuotaKey, int]:
+    """What holds for the project, or for one user in it; what is missing is unlimited."""
+    if user_id is None:
+        return _strongest(tx.execute(_IN_FORCE, {"of_project": project_id}))
+    values = {"of_project": project_id, "of_user": name_member(project_id, user_id)}
+    return _strongest(tx.execute(_IN_FORCE_FOR_USER, values))
 
 
 def _strongest(rows: Rows) -> dict[QuotaKey, int]:

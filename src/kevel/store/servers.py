@@ -75,6 +75,7 @@ class Used(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
     project_id: str
+    user_id: str
     host: str
     flavor: dict[str, Any]
     rung: ServerRung

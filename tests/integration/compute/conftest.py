@@ -15,9 +15,11 @@ from kevel.api.compute import API
 from kevel.control.attachments import Attachments
 from kevel.control.flavors import Flavors
 from kevel.control.images import Images
+from kevel.control.keypairs import Keypairs
 from kevel.control.pools import Pools
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
+from kevel.control.server_quotas import ServerQuotas
 from kevel.control.servers import Servers
 from kevel.control.volumes import Volumes
 from kevel.domain.assignments import Failure, PathReport, ServerReport
@@ -212,6 +214,8 @@ async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
             images=images,
             flavors=flavors,
             servers=Servers(runtime, images, flavors, limits),
+            keypairs=Keypairs(runtime),
+            server_quotas=ServerQuotas(runtime),
             pools=pools,
             volumes=Volumes(runtime, pools, limits),
             attachments=Attachments(runtime, {"sim": backend}, Sealer(bytes(64)), limits),

@@ -17,7 +17,7 @@ from kevel.control.flavors import Flavors
 from kevel.control.runtime import Runtime
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor
-from tests.integration.stand import make_app, make_client, open_runtime
+from tests.integration.stand import PROJECTS, make_app, make_client, open_runtime
 
 API = Api(
     name="compute",
@@ -217,6 +217,50 @@ async def test_a_private_flavor_exists_for_admins_only(
     with pytest.raises(NotFound):
         await flavors.get(MEMBER, "secret")
     assert (await flavors.get(ADMIN, "secret")).ram_mib == 128
+
+
+async def access(client: httpx.AsyncClient, action: str, tenant: object, minor: int = 7) -> httpx.Response:
+    path = "/flavors/secret/action"
+    return await client.post(path, json={action: {"tenant": tenant}}, headers=at(minor))
+
+
+async def test_a_private_flavor_exists_for_the_projects_on_its_access_list(
+    admin: httpx.AsyncClient, reader: httpx.AsyncClient, flavors: Flavors
+) -> None:
+    await create(admin, id="secret", name="secret", **{"os-flavor-access:is_public": False})
+    assert (await admin.get("/flavors/secret/os-flavor-access")).json() == {"flavor_access": []}
+    granted = {"flavor_access": [{"flavor_id": "secret", "tenant_id": PROJECTS["reader"]}]}
+    assert (await access(admin, "addTenantAccess", PROJECTS["reader"])).json() == granted
+    assert (await admin.get("/flavors/secret/os-flavor-access")).json() == granted
+    assert "secret" in await names(reader)
+    assert (await reader.get("/flavors/secret")).status_code == 200
+    assert "secret" not in await names(admin), "the admin's own project is not on the list"
+    assert_message(await access(admin, "addTenantAccess", PROJECTS["reader"]), 409)
+    assert (await access(admin, "removeTenantAccess", PROJECTS["reader"])).json() == {"flavor_access": []}
+    assert_message(await access(admin, "removeTenantAccess", PROJECTS["reader"]), 404)
+    assert "secret" not in await names(reader)
+    await access(admin, "addTenantAccess", PROJECTS["reader"])
+    assert (await admin.delete("/flavors/secret")).status_code == 202
+    await create(admin, id="secret", name="secret", **{"os-flavor-access:is_public": False})
+    assert "secret" not in await names(reader), "the list goes with the flavor"
+
+
+async def test_an_access_list_is_refused_where_there_can_be_none(
+    admin: httpx.AsyncClient, reader: httpx.AsyncClient
+) -> None:
+    assert_message(await admin.get("/flavors/tiny/os-flavor-access"), 404)
+    assert_message(await admin.get("/flavors/none/os-flavor-access"), 404)
+    assert_message(await access(admin, "addTenantAccess", "11"), 404)
+    assert_message(await access(admin, "removeTenantAccess", "11"), 404)
+    await create(admin, id="secret", name="secret")
+    assert_message(await access(admin, "addTenantAccess", "11"), 409)
+    assert (await access(admin, "addTenantAccess", "11", minor=6)).status_code == 200
+    for wrong in ("", "a b", None, 7):
+        assert_message(await access(admin, "addTenantAccess", wrong), 400)
+        assert_message(await access(admin, "removeTenantAccess", wrong), 400)
+    assert_message(await reader.get("/flavors/secret/os-flavor-access"), 403)
+    assert_message(await access(reader, "addTenantAccess", "11"), 403)
+    assert_message(await access(reader, "removeTenantAccess", "11"), 403)
 
 
 async def test_a_list_is_filtered_sorted_and_paged(reader: httpx.AsyncClient) -> None:

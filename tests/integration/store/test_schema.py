@@ -55,6 +55,16 @@ WORLD: dict[str, dict[str, object]] = {
         "is_public": 1,
         "extra_specs": "{}",
     },
+    "keypairs": {
+        "id": 1,
+        "user_id": "user",
+        "name": "mine",
+        "kind": "ssh",
+        "public_key": "ssh-ed25519 AAAA",
+        "fingerprint": "00:11",
+        "created_at": 1,
+    },
+    "flavor_access": {"flavor_id": "flavor", "project_id": "project"},
     "quota_limits": {
         "owner_kind": "project",
         "owner": "project",
@@ -385,12 +395,30 @@ class Case(NamedTuple):
     accepted: tuple[str, ...] = ()
 
 
+COMPUTE_CASES = [
+    Case(
+        "ck_keypairs_kind",
+        "a key is for a shell or a certificate",
+        ("UPDATE keypairs SET kind = 'pgp'",),
+        ("UPDATE keypairs SET kind = 'x509'",),
+    ),
+    Case(
+        "uq_keypairs_user_id_name",
+        "a user's key pairs have names of their own",
+        (copy("keypairs", id=2),),
+        (copy("keypairs", id=2, name="other"), copy("keypairs", id=2, user_id="other")),
+    ),
+]
+
 QUOTA_CASES = [
     Case(
         "ck_quota_limits_owner_kind",
         "a limit is a project's, a class's or the configuration's",
         (copy("quota_limits", owner_kind="nobody"),),
-        (copy("quota_limits", owner_kind="class", owner="default"),),
+        (
+            copy("quota_limits", owner_kind="class", owner="default"),
+            copy("quota_limits", owner_kind="user", owner="project:user", resource="cores"),
+        ),
     ),
     Case(
         "ck_quota_limits_owner",
@@ -576,6 +604,7 @@ EXTERNAL_CASES = [
 CASES = [
     *TYPE_CASES,
     *QUOTA_CASES,
+    *COMPUTE_CASES,
     *COPY_CASES,
     *KEY_CASES,
     *EXTERNAL_CASES,

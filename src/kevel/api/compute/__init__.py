@@ -6,11 +6,12 @@ from kevel.api.compute import (
     discovery,
     hosts,
     instance_actions,
-    limits,
     servers,
     volume_attachments,
 )
 from kevel.api.compute.flavors.operations import OPERATIONS as FLAVORS
+from kevel.api.compute.keypairs.operations import KEYPAIRS
+from kevel.api.compute.quotas.operations import QUOTAS
 from kevel.api.compute.shapes import HIGHEST, LOWEST
 from kevel.api.operations import Api, ErrorStyle
 
@@ -26,7 +27,8 @@ API = Api(
         *instance_actions.OPERATIONS,
         *FLAVORS,
         *hosts.OPERATIONS,
-        *limits.OPERATIONS,
+        *KEYPAIRS,
+        *QUOTAS,
     ),
     error_style=ErrorStyle.COMPUTE,
     versions=(LOWEST, HIGHEST),

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from kevel.api.compute.shapes import UUID, read_bool, refuse_newer_keys, v
 from kevel.api.operations import Call
-from kevel.control.servers import COUNT_MAX, NewServer, check_metadata_size, check_name
+from kevel.control.servers import COUNT_MAX, NewServer, check_name
 from kevel.domain.errors import Forbidden, Invalid
 from kevel.domain.model import BootKind
 
@@ -170,7 +170,6 @@ def read_new_server(call: Call) -> NewServer:
             raise Invalid("Invalid input for scheduler_hints: hints are not supported by this Kevel; leave them out.")
     check_name(keys.name)
     metadata = {} if keys.metadata is UNSET else keys.metadata
-    check_metadata_size(metadata)
     image_id = _read_image(keys)
     _check_networks(call, keys.networks)
     zone, host = _read_place(call, keys)

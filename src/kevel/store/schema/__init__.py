@@ -3,6 +3,7 @@
 from kevel.store.schema import (
     attachments,
     backups,
+    compute,
     copies,
     findings,
     groups,
@@ -21,6 +22,7 @@ from kevel.store.schema.base import metadata
 __all__ = [
     "attachments",
     "backups",
+    "compute",
     "copies",
     "findings",
     "groups",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from kevel.api.compute.shapes import bookmark_base, next_link, read_bool, read_count, refuse_unknown_query, v
@@ -13,6 +13,8 @@ from kevel.domain.flavors import Flavor
 #: Flavors in one answer; more are on the next page.
 PAGE_FLAVORS_MAX: Final = 1000
 
+#: From here on public flavors have no access lists.
+_PRIVATE_ONLY: Final = v(7)
 DESCRIPTIONS: Final = v(55)
 _EXTRA_SPECS_INLINE: Final = v(61)
 #: From here on swap is always a number, and unknown query parameters are refused.
@@ -120,6 +122,29 @@ async def delete_extra_spec(call: Call) -> Reply:
     return Reply()
 
 
+async def list_access(call: Call) -> Reply:
+    """Projects that may use a private flavor."""
+    flavor_id = call.path["flavor_id"]
+    return _show_access(flavor_id, await call.services.flavors.list_access(flavor_id))
+
+
+async def add_access(call: Call) -> Reply:
+    """Let a project use the flavor."""
+    flavor_id, tenant = call.path["flavor_id"], call.body.grant.tenant
+    private_only = call.version >= _PRIVATE_ONLY
+    return _show_access(flavor_id, await call.services.flavors.add_access(flavor_id, tenant, private_only=private_only))
+
+
+async def remove_access(call: Call) -> Reply:
+    """Let a project use the flavor no more."""
+    flavor_id, tenant = call.path["flavor_id"], call.body.grant.tenant
+    return _show_access(flavor_id, await call.services.flavors.remove_access(flavor_id, tenant))
+
+
+def _show_access(flavor_id: str, projects: Sequence[str]) -> Reply:
+    return Reply(body={"flavor_access": [{"flavor_id": flavor_id, "tenant_id": one} for one in projects]})
+
+
 def show_flavor(call: Call, flavor: Flavor) -> dict[str, Any]:
     """The whole flavor as the request's microversion shows it."""
     shown = {
@@ -160,7 +185,8 @@ async def _list(call: Call, path: str, show: Callable[[Call, Flavor], dict[str, 
     query = dict(call.query_items)
     if call.version >= _STRICTER:
         refuse_unknown_query(call, LIST_PARAMETERS)
-    found = _select_flavors(await call.services.flavors.list_visible(call.actor), query, call)
+    visible = await call.services.flavors.list_visible(call.actor)
+    found = _select_flavors(visible.flavors, visible.granted, query, call)
     start = _find_start(found, query.get("marker"))
     limit = read_count("limit", query.get("limit", "0")) or PAGE_FLAVORS_MAX
     page = found[start : start + min(limit, PAGE_FLAVORS_MAX)]
@@ -170,7 +196,9 @@ async def _list(call: Call, path: str, show: Callable[[Call, Flavor], dict[str, 
     return Reply(body=body)
 
 
-def _select_flavors(flavors: Sequence[Flavor], query: Mapping[str, str], call: Call) -> list[Flavor]:
+def _select_flavors(
+    flavors: Sequence[Flavor], granted: Collection[str], query: Mapping[str, str], call: Call
+) -> list[Flavor]:
     least_ram = read_count("minRam", query.get("minRam", "0"))
     least_disk = read_count("minDisk", query.get("minDisk", "0"))
     wanted = _read_is_public(query.get("is_public", "true")) if call.caller.is_admin else True
@@ -183,7 +211,9 @@ def _select_flavors(flavors: Sequence[Flavor], query: Mapping[str, str], call: C
     found = [
         flavor
         for flavor in flavors
-        if flavor.ram_mib >= least_ram and flavor.disk_gib >= least_disk and wanted in (None, flavor.is_public)
+        if flavor.ram_mib >= least_ram
+        and flavor.disk_gib >= least_disk
+        and (wanted in (None, flavor.is_public) or (wanted and flavor.id in granted))
     ]
     found.sort(key=_sort_key(field), reverse=direction == "desc")
     return found

@@ -1,10 +1,12 @@
-"""The bodies of requests about flavors."""
+"""The bodies of requests about flavors, and access lists as they are shown."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
+
+from kevel.api.answers import Answer, name_answer
 
 #: Clients send numbers as texts, too.
 _Number = int | str
@@ -79,3 +81,31 @@ class ExtraSpecsBody(msgspec.Struct, forbid_unknown_fields=True):
     """Body that sets extra specs."""
 
     extra_specs: Annotated[dict[str, str], msgspec.Meta(min_length=1)]
+
+
+class Grant(msgspec.Struct, forbid_unknown_fields=True):
+    """Which project."""
+
+    tenant: Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[a-zA-Z0-9-]*\Z")]
+
+
+class AddAccessBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The action `addTenantAccess`."""
+
+    grant: Grant = msgspec.field(name="addTenantAccess")
+
+
+class RemoveAccessBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The action `removeTenantAccess`."""
+
+    grant: Grant = msgspec.field(name="removeTenantAccess")
+
+
+class Access(Answer, kw_only=True):
+    """A project that may use a flavor."""
+
+    flavor_id: str
+    tenant_id: str
+
+
+ACCESS: Final = name_answer("flavor_access", list[Access])

@@ -225,6 +225,19 @@ def upgrade() -> None:
     op.create_index("ix_journal_server_id", "journal", ["server_id"], unique=False)
     op.create_index("ix_journal_volume_id", "journal", ["volume_id"], unique=False)
     op.create_table(
+        "keypairs",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("public_key", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("kind IN ('ssh', 'x509')", name=op.f("ck_keypairs_kind")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_keypairs")),
+        sa.UniqueConstraint("user_id", "name", name=op.f("uq_keypairs_user_id_name")),
+    )
+    op.create_table(
         "messages",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("project_id", sa.Text(), nullable=False),
@@ -262,10 +275,10 @@ def upgrade() -> None:
         sa.Column("upper_limit", sa.Integer(), nullable=False),
         sa.CheckConstraint("(owner = '') = (owner_kind = 'configuration')", name=op.f("ck_quota_limits_owner")),
         sa.CheckConstraint(
-            "owner_kind IN ('project', 'class', 'configuration')", name=op.f("ck_quota_limits_owner_kind")
+            "owner_kind IN ('user', 'project', 'class', 'configuration')", name=op.f("ck_quota_limits_owner_kind")
         ),
         sa.CheckConstraint(
-            "resource IN ('volumes', 'gigabytes', 'snapshots', 'per_volume_gigabytes', 'backups', 'backup_gigabytes', 'groups')",
+            "resource IN ('per_volume_gigabytes', 'volumes', 'snapshots', 'backups', 'groups', 'gigabytes', 'backup_gigabytes', 'instances', 'cores', 'ram', 'metadata_items', 'key_pairs', 'server_groups', 'server_group_members', 'injected_files', 'injected_file_content_bytes', 'injected_file_path_bytes', 'fixed_ips', 'floating_ips', 'security_groups', 'security_group_rules')",
             name=op.f("ck_quota_limits_resource"),
         ),
         sa.CheckConstraint(
@@ -355,6 +368,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_endpoints")),
     )
     op.create_index(op.f("ix_endpoints_service_id"), "endpoints", ["service_id"], unique=False)
+    op.create_table(
+        "flavor_access",
+        sa.Column("flavor_id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["flavor_id"], ["flavors.id"], name=op.f("fk_flavor_access_flavor_id_flavors")),
+        sa.PrimaryKeyConstraint("flavor_id", "project_id", name=op.f("pk_flavor_access")),
+    )
     op.create_table(
         "groups",
         sa.Column("id", sa.Text(), nullable=False),

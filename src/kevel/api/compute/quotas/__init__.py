@@ -1,0 +1,1 @@
+"""Quota sets, quota classes and limits."""
