@@ -277,6 +277,10 @@ class HypervisorKit:
             hypervisor.tune_disk(absent, disk.alias, TUNE),
             hypervisor.ask_shutdown(absent),
             hypervisor.ask_reboot(absent),
+            hypervisor.pause_guest(absent),
+            hypervisor.unpause_guest(absent),
+            hypervisor.suspend_guest(absent),
+            hypervisor.resume_guest(absent),
         ):
             with pytest.raises(StepNever):
                 await attempt
@@ -314,6 +318,143 @@ class HypervisorKit:
         assert await rig.look(server_id) == before
         await rig.unplug(server_id, disk.alias)
         assert list_aliases(await rig.look(server_id)) == (set(), set())
+
+    # Pausing and suspending
+
+    async def test_a_guest_is_paused_and_goes_on_with_its_disks_and_each_may_be_repeated(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        before = await rig.look(server_id)
+        for _ in range(2):
+            await rig.hypervisor.pause_guest(server_id)
+            assert await rig.look(server_id) == msgspec.structs.replace(before, power=PowerState.PAUSED)
+        for _ in range(2):
+            await rig.hypervisor.unpause_guest(server_id)
+            assert await rig.look(server_id) == before
+
+    async def test_a_paused_guest_takes_and_loses_disks_and_loses_its_power(self, rig: Rig) -> None:
+        first, second = rig.make_disk(), rig.make_disk()
+        server_id = await rig.start(first)
+        await rig.hypervisor.pause_guest(server_id)
+        await rig.hypervisor.plug_disk(server_id, second)
+        aliases = {first.alias, second.alias}
+        assert list_aliases(await rig.look(server_id)) == (aliases, aliases)
+        await rig.hypervisor.power_off(server_id)
+        assert list_aliases(await rig.look(server_id)) == (set(), aliases)
+
+    async def test_a_suspended_guest_goes_on_where_it_was_with_its_disks(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        before = await rig.look(server_id)
+        for _ in range(2):
+            await rig.hypervisor.suspend_guest(server_id)
+            view = await rig.look(server_id)
+            assert (view.power, view.boot_id, view.runs) == (PowerState.SUSPENDED, "", False)
+            assert list_aliases(view) == ({disk.alias}, {disk.alias})
+        for _ in range(2):
+            await rig.hypervisor.resume_guest(server_id)
+            assert await rig.look(server_id) == before
+
+    async def test_a_paused_guest_can_be_suspended_and_runs_when_it_is_resumed(self, rig: Rig) -> None:
+        server_id = await rig.start()
+        await rig.hypervisor.pause_guest(server_id)
+        await rig.hypervisor.suspend_guest(server_id)
+        await rig.hypervisor.resume_guest(server_id)
+        assert (await rig.look(server_id)).power is PowerState.RUNNING
+
+    async def test_a_suspended_guest_is_found_by_a_driver_that_was_opened_anew(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        await rig.hypervisor.suspend_guest(server_id)
+        before = await rig.look(server_id)
+        await rig.reopen()
+        assert await rig.look(server_id) == before
+        assert await rig.hypervisor.observe_all() == [before]
+
+    async def test_no_disk_leaves_the_memory_of_a_suspended_guest(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        await rig.hypervisor.suspend_guest(server_id)
+        before = await rig.look(server_id)
+        assert not await rig.hypervisor.unplug_disk(server_id, disk.alias)
+        assert await rig.look(server_id) == before
+        await rig.hypervisor.resume_guest(server_id)
+        await rig.unplug(server_id, disk.alias)
+        assert list_aliases(await rig.look(server_id)) == (set(), set())
+
+    async def test_a_disk_that_comes_to_a_suspended_guest_is_not_in_its_memory(self, rig: Rig) -> None:
+        server_id = await rig.start()
+        await rig.hypervisor.suspend_guest(server_id)
+        disk = rig.make_disk()
+        await rig.hypervisor.plug_disk(server_id, disk)
+        assert list_aliases(await rig.look(server_id)) == (set(), {disk.alias})
+        await rig.hypervisor.resume_guest(server_id)
+        view = await rig.look(server_id)
+        assert list_aliases(view) == (set(), {disk.alias})
+        assert not view.has_disk(disk.alias)
+        await rig.hypervisor.plug_disk(server_id, disk)
+        assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
+
+    @pytest.mark.parametrize("by", ["power off", "start"])
+    async def test_the_memory_is_used_once_and_gone_with_whatever_begins_anew(self, rig: Rig, by: str) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        first = (await rig.look(server_id)).boot_id
+        await rig.hypervisor.suspend_guest(server_id)
+        if by == "power off":
+            await rig.hypervisor.power_off(server_id)
+            view = await rig.look(server_id)
+            assert (view.power, list_aliases(view)) == (PowerState.SHUTOFF, (set(), {disk.alias}))
+            with pytest.raises(StepNever):
+                await rig.hypervisor.resume_guest(server_id)
+        await rig.hypervisor.start_server(server_id)
+        assert (await rig.look(server_id)).boot_id not in ("", first)
+        await rig.hypervisor.power_off(server_id)
+        assert (await rig.look(server_id)).power is PowerState.SHUTOFF
+
+    async def test_a_resumed_guest_that_ends_is_not_suspended_any_more(self, rig: Rig) -> None:
+        server_id = await rig.start()
+        await rig.hypervisor.suspend_guest(server_id)
+        await rig.hypervisor.resume_guest(server_id)
+        await rig.hypervisor.power_off(server_id)
+        assert (await rig.look(server_id)).power is PowerState.SHUTOFF
+        with pytest.raises(StepNever):
+            await rig.hypervisor.resume_guest(server_id)
+
+    async def test_a_suspended_server_can_be_undefined_and_its_memory_goes_with_it(self, rig: Rig) -> None:
+        server_id = await rig.start(rig.make_disk())
+        await rig.hypervisor.suspend_guest(server_id)
+        await rig.hypervisor.undefine_server(server_id)
+        assert await rig.hypervisor.observe_server(server_id) is None
+        await rig.hypervisor.define_server(rig.make_spec(server_id))
+        assert (await rig.look(server_id)).power is PowerState.SHUTOFF
+
+    async def test_a_guest_that_does_not_run_is_neither_paused_nor_suspended(self, rig: Rig) -> None:
+        server_id = await rig.define()
+        for act in (rig.hypervisor.pause_guest, rig.hypervisor.unpause_guest, rig.hypervisor.suspend_guest):
+            with pytest.raises(StepRetry):
+                await act(server_id)
+
+    async def test_a_guest_is_not_suspended_in_the_middle_of_a_copy(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        copy = rig.make_copy(disk)
+        await rig.hypervisor.copy_disk(server_id, copy)
+        with pytest.raises(StepRetry):
+            await rig.hypervisor.suspend_guest(server_id)
+        await rig.hypervisor.end_copy(server_id, copy.copy_id)
+        await rig.hypervisor.suspend_guest(server_id)
+        assert await rig.hypervisor.copy_disk(server_id, copy) is None
+
+    async def test_a_suspended_guest_goes_on_with_the_keys_of_its_volumes_and_not_without(self, rig: Rig) -> None:
+        disk = rig.make_encrypted_disk()
+        server_id = await rig.start(disk)
+        await rig.hypervisor.suspend_guest(server_id)
+        with pytest.raises(StepRetry):
+            await rig.hypervisor.resume_guest(server_id)
+        assert (await rig.look(server_id)).power is PowerState.SUSPENDED
+        await rig.hypervisor.resume_guest(server_id, {disk.alias: PASSPHRASE})
+        assert list_sizes(await rig.look(server_id)) == {disk.alias: 4 * MIB}
 
     # Plugging
 

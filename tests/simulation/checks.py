@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 from kevel.domain.errors import Conflict
 from kevel.domain.ladder import Rung
 from kevel.domain.model import ServerRung
-from kevel.hypervisor.base import PowerState
 from tests.simulation.blocks import Blocks
 from tests.simulation.world import HostTruth, World
 
@@ -72,7 +71,9 @@ class Checker:
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """What a query finds among the committed rows."""
         rungs = {"plugged": Rung.PLUGGED.value, "running": ServerRung.RUNNING.value}
-        rungs["defined"] = ServerRung.DEFINED.value
+        rungs |= {
+            rung.name.lower(): rung.value for rung in (ServerRung.DEFINED, ServerRung.SUSPENDED, ServerRung.PAUSED)
+        }
         cursor = self._conn.connection.driver_connection.execute(sql, rungs)  # type: ignore[union-attr]
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -108,7 +109,7 @@ class Checker:
         told, self._stopped = self._stopped, {row["id"] for row in rows}
         for row in rows:
             server = self._world.hosts[row["host"]].hypervisor.servers.get(row["id"])
-            runs = server is not None and server.power is PowerState.RUNNING
+            runs = server is not None and server.runs
             assert row["id"] in told or not runs, (
                 f"S13 after {name}: server {row['id']} is recorded as stopped and runs"
             )
@@ -118,7 +119,7 @@ class Checker:
         names = {entry.rpartition("-")[0] for entry in self._world.backend.exports}
         for host in self._world.hosts.values():
             for server_id, server in host.hypervisor.servers.items():
-                for alias in {*server.live, *server.persistent}:
+                for alias in {*server.live, *server.saved, *server.persistent}:
                     path = paths.get(alias.removeprefix("ua-"))
                     assert path is not None, f"S2, S3 after {name}: disk {alias} of {server_id} has no live path"
                     assert path["host"] == host.name, f"S2 after {name}: disk {alias} is on {host.name}"
@@ -180,7 +181,7 @@ class Checker:
             alias = f"ua-{row['attachment_id']}"
             assert server is not None, f"S3 after {name}: {alias} is in use, and its server is not there"
             assert alias in server.persistent, f"S3 after {name}: {alias} is in use, and not in the definition"
-            live = server.power is not PowerState.RUNNING or alias in server.live
+            live = not server.runs or alias in server.live
             assert live, f"S3 after {name}: {alias} is in use, and the running guest does not have it"
 
     def find_unfinished(self, silent: Collection[str] = ()) -> list[str]:
@@ -212,8 +213,8 @@ class Checker:
         ]
         for row in self.rows("SELECT id, host, rung FROM servers WHERE deleted_at IS NULL AND launched_at IS NOT NULL"):
             server = self._world.hosts[row["host"]].hypervisor.servers.get(row["id"])
-            runs = server is not None and server.power is PowerState.RUNNING
-            if runs != (row["rung"] == ServerRung.RUNNING) and row["host"] not in silent:
+            runs = server is not None and server.runs
+            if runs != ServerRung(row["rung"]).has_process and row["host"] not in silent:
                 found.append(
                     f"server {row['id']} is on rung {row['rung']} and its guest {'runs' if runs else 'is off'}"
                 )
@@ -222,7 +223,7 @@ class Checker:
             if row["rung"] != Rung.PLUGGED or row["host"] in silent or row["server_goal"] == "deleted":
                 continue
             alias = f"ua-{row['attachment_id']}"
-            runs = server is not None and server.power is PowerState.RUNNING
+            runs = server is not None and server.runs
             live = server.live.get(alias) if server is not None and runs else None
             if server is None or alias not in server.persistent or (runs and live is None):
                 found.append(f"disk {alias} is on rung {row['rung']} and not in its guest")
@@ -238,7 +239,7 @@ class Checker:
         for host in self._world.hosts.values():
             found += [f"connection {name}" for name in host.connector.connected]
             for server_id, server in host.hypervisor.servers.items():
-                found += [f"disk {alias} in {server_id}" for alias in {*server.live, *server.persistent}]
+                found += [f"disk {alias} in {server_id}" for alias in {*server.live, *server.saved, *server.persistent}]
         return found
 
     def find_residue(self) -> list[str]:
@@ -263,7 +264,7 @@ class Checker:
         found += [] if path["server_id"] == server_id else [f"volume {volume_id} is in {path['server_id']}"]
         if server is None or alias not in server.persistent:
             found.append(f"disk {alias} is not in the definition of {server_id}")
-        elif server.power is PowerState.RUNNING and alias not in server.live:
+        elif server.runs and alias not in server.live:
             found.append(f"the running guest of {server_id} has no disk {alias}")
         return found
 
@@ -333,5 +334,6 @@ _UNFINISHED_EXTERNAL = """
 _UNFINISHED_SERVERS = """
     SELECT id, goal, rung, host FROM servers WHERE deleted_at IS NULL
         AND NOT (goal = 'running' AND rung = :running AND boot = wanted_boot)
-        AND NOT (goal = 'stopped' AND rung < :running)
+        AND NOT (goal = 'stopped' AND rung <= :defined)
+        AND NOT (goal = 'paused' AND rung = :paused) AND NOT (goal = 'suspended' AND rung = :suspended)
 """

@@ -65,14 +65,19 @@ async def _end_declared(process: ControlProcess, volume: str) -> None:
                 await process.workers.external.delete(USER, view.attachment.id)
 
 
+def ask_life(server: str, action: str) -> Request:
+    """Have the server started, stopped, paused, unpaused, suspended or resumed."""
+    return Request(action, server, "", lambda process: process.servers.ask(USER, server, action))
+
+
 def stop(server: str) -> Request:
     """Shut the server's guest down."""
-    return Request("stop", server, "", lambda process: process.servers.stop(USER, server))
+    return ask_life(server, "stop")
 
 
 def start(server: str) -> Request:
     """Start it."""
-    return Request("start", server, "", lambda process: process.servers.start(USER, server))
+    return ask_life(server, "start")
 
 
 def reboot(server: str, kind: BootKind) -> Request:

@@ -180,11 +180,11 @@ class World:
             await asyncio.sleep(0.05)
 
     def writers(self) -> Mapping[str, list[str]]:
-        """For each volume, the running guests that can write to it."""
+        """For each volume, the guests that can write to it, suspended ones included: they go on as if they had it."""
         found: dict[str, list[str]] = {}
         for host in self.hosts.values():
             for server_id, server in host.hypervisor.servers.items():
-                for disk in server.live.values():
+                for disk in (*server.live.values(), *server.saved.values()):
                     found.setdefault(disk.serial, []).append(server_id)
         return found
 
@@ -252,6 +252,25 @@ class SimDriver:
 
     async def _start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None) -> None:
         await self._truth.start_server(server_id, passphrases)
+        self._open_disks(server_id)
+
+    async def pause_guest(self, server_id: str) -> None:
+        await self._call("pause_guest", lambda: self._truth.pause_guest(server_id))
+
+    async def unpause_guest(self, server_id: str) -> None:
+        await self._call("unpause_guest", lambda: self._truth.unpause_guest(server_id))
+
+    async def suspend_guest(self, server_id: str) -> None:
+        await self._call("suspend_guest", lambda: self._truth.suspend_guest(server_id))
+
+    async def resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+        await self._call("resume_guest", lambda: self._resume_guest(server_id, passphrases))
+
+    async def _resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None) -> None:
+        await self._truth.resume_guest(server_id, passphrases)
+        self._open_disks(server_id)
+
+    def _open_disks(self, server_id: str) -> None:
         # A guest that starts opens its disks as large as they are by then.
         live, volumes = self._truth.servers[server_id].live, self._world.backend.volumes
         for alias, disk in live.items():

@@ -11,6 +11,7 @@ from kevel.hypervisor.base import PowerState
 from tests.simulation.run import Run
 from tests.simulation.users import (
     Request,
+    ask_life,
     attach,
     delete_server,
     delete_volume,
@@ -59,13 +60,14 @@ class Scene:
 
     def not_running(self) -> list[str]:
         """Why the server does not run as it should."""
-        return self._not_in(PowerState.RUNNING)
+        return self.find_other_power(PowerState.RUNNING)
 
     def not_stopped(self) -> list[str]:
         """Why the server is not off as it should be."""
-        return self._not_in(PowerState.SHUTOFF)
+        return self.find_other_power(PowerState.SHUTOFF)
 
-    def _not_in(self, power: PowerState) -> list[str]:
+    def find_other_power(self, power: PowerState) -> list[str]:
+        """Why the server's guest is not in that state."""
         (row,) = self.run.checker.rows(f"SELECT * FROM servers WHERE id = '{self.server}'")  # noqa: S608
         truth = self.run.world.hosts[row["host"]].hypervisor.servers.get(self.server)
         found = [] if truth is not None and truth.power is power else [f"{self.server} is not {power.name}"]
@@ -175,6 +177,36 @@ def _start(scene: Scene) -> Awaitable[object]:
     return scene.ask(start(scene.server))
 
 
+def _asking(action: str) -> Step:
+    return lambda scene: scene.ask(ask_life(scene.server, action))
+
+
+def _in(power: PowerState) -> Finder:
+    return lambda scene: scene.find_other_power(power)
+
+
+def _reviving(action: str, power: PowerState) -> Step:
+    """The action; on a server that is not there yet, and whose guest has died meanwhile, after a hard reboot."""
+
+    async def ask(scene: Scene) -> None:
+        if await scene.ask(ask_life(scene.server, action)) or not scene.find_other_power(power):
+            return
+        await scene.ask(reboot(scene.server, BootKind.HARD))
+        await scene.run.until(scene.run.checker.find_unfinished)
+        await scene.ask(ask_life(scene.server, action))
+
+    return ask
+
+
+def _there_and_back(there: str, back: str) -> Step:
+    async def ask(scene: Scene) -> None:
+        await scene.ask(ask_life(scene.server, there))
+        await scene.run.until(scene.run.checker.find_unfinished)
+        await scene.ask(ask_life(scene.server, back))
+
+    return ask
+
+
 async def _start_or_revive(scene: Scene) -> None:
     """A server that failed to start is in error, and is revived by a hard reboot, as in Nova."""
     if not await scene.ask(start(scene.server)):
@@ -240,6 +272,42 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("delete volume", _delete_volume, _delete_volume, Scene.volume_there, _start, Scene.held),
     Operation("stop", _stop, _stop, Scene.not_stopped, _start_or_revive, Scene.not_running, ATTACHED),
     Operation("start", _start, _start_or_revive, Scene.not_running, _stop, Scene.not_stopped, (_attach, _stop)),
+    Operation(
+        "pause",
+        _asking("pause"),
+        _reviving("pause", PowerState.PAUSED),
+        _in(PowerState.PAUSED),
+        _reboot,
+        Scene.not_running,
+        ATTACHED,
+    ),
+    Operation(
+        "unpause",
+        _asking("unpause"),
+        _reviving("unpause", PowerState.RUNNING),
+        Scene.not_running,
+        _there_and_back("pause", "unpause"),
+        Scene.not_running,
+        (_attach, _asking("pause")),
+    ),
+    Operation(
+        "suspend",
+        _asking("suspend"),
+        _reviving("suspend", PowerState.SUSPENDED),
+        _in(PowerState.SUSPENDED),
+        _asking("resume"),
+        Scene.not_running,
+        ATTACHED,
+    ),
+    Operation(
+        "resume",
+        _asking("resume"),
+        _reviving("resume", PowerState.RUNNING),
+        Scene.not_running,
+        _there_and_back("suspend", "resume"),
+        Scene.not_running,
+        (_attach, _asking("suspend")),
+    ),
     Operation("hard reboot", _reboot, _reboot, Scene.not_running, _stop, Scene.not_stopped, ATTACHED),
     Operation(
         "extend, attached",

@@ -41,7 +41,17 @@ PASSES: Final = 3
 #: Acts that a back end of local files never needs on their own (the rung is passed in a record), and those that the
 #: users here ask for nothing that needs.
 ASKED_BY_NOBODY: Final = tuple(
-    f"{place}{effect}" for place in ("", failpoints.CHILD) for effect in ("tune_disk", "copy_disk", "end_copy")
+    f"{place}{effect}"
+    for place in ("", failpoints.CHILD)
+    for effect in (
+        "tune_disk",
+        "copy_disk",
+        "end_copy",
+        "pause_guest",
+        "unpause_guest",
+        "suspend_guest",
+        "resume_guest",
+    )
 )
 UNREACHABLE: Final = tuple(
     f"{effect}.{moment}"

@@ -11,6 +11,7 @@ from kevel.control.attachments import find_server
 from kevel.control.flavors import Flavors
 from kevel.control.images import Images
 from kevel.control.runtime import Runtime
+from kevel.control.server_life import ask_life, ask_reboot, check_unlocked, check_vm_state, reset_state
 from kevel.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from kevel.domain.flavors import Flavor
 from kevel.domain.images import ImageForServer
@@ -26,13 +27,12 @@ from kevel.domain.model import (
     ServerRung,
 )
 from kevel.domain.placement import HOST_SILENT_S, VCPUS_RATIO, Room, place_servers
-from kevel.domain.status import task_state, vm_state
 from kevel.store import servers as rows
 from kevel.store.actions import Action, finish_action, list_actions, start_action
 from kevel.store.attachments import open_of_server, open_of_servers, open_of_volume
 from kevel.store.hosts import Host, list_hosts, load_host
 from kevel.store.images import has_files
-from kevel.store.server_moves import set_server_goal, want_boot
+from kevel.store.server_moves import set_server_goal
 from kevel.store.server_quotas import bound_servers, check_server_limit
 from kevel.store.servers import ServerQuery, Used, load_server
 from kevel.store.transactions import Tx
@@ -177,17 +177,17 @@ class Servers:
         at, _ = self._now()
         return await self._runtime.store.write(_change_metadata, server_id, actor, at, change)
 
-    async def start(self, actor: Actor, server_id: str) -> None:
-        """Start a stopped server."""
-        await self._runtime.store.write(_start, server_id, actor, *self._now())
+    async def ask(self, actor: Actor, server_id: str, action: str) -> None:
+        """Ask for one of `kevel.control.server_life.WISHES`: start, stop, pause, and so on."""
+        await self._runtime.store.write(ask_life, server_id, actor, action, *self._now())
 
-    async def stop(self, actor: Actor, server_id: str) -> None:
-        """Stop a running server; the guest is asked first."""
-        await self._runtime.store.write(_stop, server_id, actor, *self._now())
+    async def reset_state(self, actor: Actor, server_id: str, state: str) -> None:
+        """Put "error" over the server's state, or ("active") take that or its fault away."""
+        await self._runtime.store.write(reset_state, server_id, actor, state, *self._now())
 
     async def reboot(self, actor: Actor, server_id: str, kind: BootKind) -> None:
         """Reboot; a hard one also starts a server that stopped or failed."""
-        await self._runtime.store.write(_reboot, server_id, actor, kind, *self._now())
+        await self._runtime.store.write(ask_reboot, server_id, actor, kind, *self._now())
 
     async def delete(self, actor: Actor, server_id: str) -> None:
         """Delete, whatever state the server is in; asking again is fine."""
@@ -342,55 +342,9 @@ def _list_views(tx: Tx, query: ServerQuery, fits: Callable[[Server], bool] | Non
     return views, more
 
 
-def _check_unlocked(server: Server, actor: Actor) -> None:
-    if server.locked and not actor.is_admin:
-        raise Conflict(f"Instance {server.id} is locked")
-
-
-def _check_vm_state(server: Server, action: str, states: Collection[str]) -> None:
-    state = vm_state(server)
-    if state not in states:
-        raise Conflict(f"Cannot '{action}' instance {server.id} while it is in vm_state {state}")
-
-
-def _check_task_state(server: Server, action: str, tasks: Collection[str] = ()) -> None:
-    task = task_state(server)
-    if task is not None and task not in tasks:
-        raise Conflict(f"Cannot '{action}' instance {server.id} while it is in task_state {task}")
-
-
-def _start(tx: Tx, server_id: str, actor: Actor, at: int, deadline_at: int) -> None:
-    server = find_server(tx, server_id, actor)
-    _check_unlocked(server, actor)
-    _check_vm_state(server, "start", ("stopped",))
-    _check_task_state(server, "start")
-    set_server_goal(tx, server, ServerGoal.RUNNING, actor=actor, at=at, deadline_at=deadline_at)
-
-
-def _stop(tx: Tx, server_id: str, actor: Actor, at: int, deadline_at: int) -> None:
-    server = find_server(tx, server_id, actor)
-    _check_unlocked(server, actor)
-    # Nova also lets a server in error be stopped. Here such a server does not run, so there would be nothing to stop.
-    _check_vm_state(server, "stop", ("active",))
-    _check_task_state(server, "stop")
-    set_server_goal(tx, server, ServerGoal.STOPPED, actor=actor, at=at, deadline_at=deadline_at)
-
-
-def _reboot(tx: Tx, server_id: str, actor: Actor, kind: BootKind, at: int, deadline_at: int) -> None:
-    server = find_server(tx, server_id, actor)
-    _check_unlocked(server, actor)
-    if kind is BootKind.SOFT:
-        _check_vm_state(server, "reboot", ("active",))
-        _check_task_state(server, "reboot")
-    else:
-        _check_vm_state(server, "reboot", ("active", "stopped", "error"))
-        _check_task_state(server, "reboot", ("rebooting", "rebooting_hard"))
-    want_boot(tx, server, kind, actor=actor, at=at, deadline_at=deadline_at)
-
-
 def _delete(tx: Tx, server_id: str, actor: Actor, at: int, deadline_at: int) -> None:
     server = find_server(tx, server_id, actor)
-    _check_unlocked(server, actor)
+    check_unlocked(server, actor)
     if server.goal is ServerGoal.DELETED and server.deadline_at > at:
         return
     set_server_goal(tx, server, ServerGoal.DELETED, actor=actor, at=at, deadline_at=deadline_at)
@@ -442,8 +396,8 @@ def _change_metadata(
     tx: Tx, server_id: str, actor: Actor, at: int, change: Callable[[dict[str, str]], dict[str, str]]
 ) -> dict[str, str]:
     server = find_server(tx, server_id, actor)
-    _check_unlocked(server, actor)
-    _check_vm_state(server, "update metadata", ("active", "paused", "suspended", "stopped"))
+    check_unlocked(server, actor)
+    check_vm_state(server, "update metadata", ("active", "paused", "suspended", "stopped"))
     changed = change(dict(server.metadata))
     check_metadata_size(tx, actor, changed)
     rows.update_shown(tx, server, at=at, metadata=changed)

@@ -126,7 +126,7 @@ def _external(attachment: Attachment, path: Path | None) -> tuple[str, str]:
 
 
 def _attached(attachment: Attachment, server: Server | None) -> str:
-    if server is not None and server.rung is not ServerRung.RUNNING:
+    if server is not None and not server.rung.has_process:
         return "The volume is attached: the disk is in the definition of its server, which does not run."
     if attachment.goal_by == "refusal":
         because = "" if attachment.reason is None else f": {_first(attachment.reason)}"
@@ -170,7 +170,7 @@ def _letting_go(attachment: Attachment, path: Path, server: Server | None, host_
         return "host", f"waits for host {path.host} to remove the server{failed}"
     if path.rung is not Rung.PLUGGED:
         return "host", f"waits for host {path.host} to let go of the volume{failed}"
-    if server is not None and server.rung is not ServerRung.RUNNING:
+    if server is not None and not server.rung.has_process:
         return "host", f"waits for host {path.host} to take the disk out of the server's definition{failed}"
     if attachment.reason is not None and attachment.reason.code == "guest_refused":
         return "guest", "waits for the guest, which has not let go of the disk so far and is asked again and again"
@@ -238,9 +238,9 @@ def _guest_layers(
 ) -> tuple[Layer, Layer]:
     kept = _by_answer("guest_persistent", Rung.PLUGGED, path, target, effect_free, answers)
     live = msgspec.structs.replace(kept, name="guest_live")
-    if kept.desired == "present" and server is not None and server.goal is not ServerGoal.RUNNING:
+    if kept.desired == "present" and server is not None and server.goal not in (ServerGoal.RUNNING, ServerGoal.PAUSED):
         live = msgspec.structs.replace(live, desired="no_guest")
-    if kept.observed == "present" and server is not None and server.rung is not ServerRung.RUNNING:
+    if kept.observed == "present" and server is not None and not server.rung.has_process:
         live = msgspec.structs.replace(live, observed="no_guest")
     disk = sights.disk
     if disk is None or disk.revision != path.revision:

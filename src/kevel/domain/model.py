@@ -17,6 +17,10 @@ class ServerGoal(enum.Enum):
     """What the user wants of a server."""
 
     RUNNING = "running"
+    #: The guest's processors stand still.
+    PAUSED = "paused"
+    #: The guest's memory lies in a file, and nothing runs.
+    SUSPENDED = "suspended"
     STOPPED = "stopped"
     DELETED = "deleted"
 
@@ -30,8 +34,17 @@ class ServerRung(enum.IntEnum):
     PLACED = 1
     #: Root disk and persistent definition exist; the guest does not run.
     DEFINED = 2
+    #: The guest's memory and the disks that it had lie in a file; the guest does not run.
+    SUSPENDED = 3
+    #: The guest's process is there, and its processors stand still.
+    PAUSED = 4
     #: The guest runs.
-    RUNNING = 3
+    RUNNING = 5
+
+    @property
+    def has_process(self) -> bool:
+        """Is the guest's process there, running or paused?"""
+        return self >= ServerRung.PAUSED
 
 
 class BootKind(enum.Enum):

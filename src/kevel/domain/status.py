@@ -20,6 +20,7 @@ from kevel.domain.model import (
     Stage,
     Volume,
 )
+from kevel.domain.server_life import MOVES
 
 #: Cinder's words for a fault, by the code that `control/volume_worker.py` keeps for the operation that failed.
 _FAULT_STATUS = {
@@ -39,8 +40,16 @@ _SERVER_STATUS = {
     "error": "ERROR",
     "building": "BUILD",
     "active": "ACTIVE",
+    "paused": "PAUSED",
+    "suspended": "SUSPENDED",
     "stopped": "SHUTOFF",
 }
+#: Nova's vm_state by what is true of the server; below these it is stopped.
+_VM_STATES = {ServerRung.RUNNING: "active", ServerRung.PAUSED: "paused", ServerRung.SUSPENDED: "suspended"}
+#: Nova's numbers: 1 running, 3 paused, 4 shut down, 0 nothing there.
+_POWER_STATES = {ServerRung.RUNNING: 1, ServerRung.PAUSED: 3, ServerRung.SUSPENDED: 4, ServerRung.DEFINED: 4}
+#: The code of a server's fault that an admin has put over its state (os-resetState): it hides and blocks.
+RESET_BY_ADMIN = "reset_by_admin"
 
 #: Which attachment speaks for a volume that has several.
 _PRECEDENCE = ("in-use", "attaching", "detaching", "reserved")
@@ -125,15 +134,22 @@ def copy_status(one: Snapshot | Backup, operation: Operation | None) -> str:
     return "available"
 
 
+def is_failed(server: Server) -> bool:
+    """Is the server in error: by its failure to run, or because an admin said so?"""
+    if server.fault is None:
+        return False
+    return server.rung not in _VM_STATES or server.fault.code == RESET_BY_ADMIN
+
+
 def vm_state(server: Server) -> str:
     """Nova's vm_state."""
     if server.deleted_at is not None:
         return "deleted"
-    if server.fault is not None and server.rung is not ServerRung.RUNNING:
+    if is_failed(server):
         return "error"
     if server.launched_at is None:
         return "building"
-    return "active" if server.rung is ServerRung.RUNNING else "stopped"
+    return _VM_STATES.get(server.rung, "stopped")
 
 
 def task_state(server: Server) -> str | None:
@@ -142,17 +158,14 @@ def task_state(server: Server) -> str | None:
         return None
     if server.goal is ServerGoal.DELETED:
         return "deleting"
-    if server.fault is not None and server.rung is not ServerRung.RUNNING:
+    if is_failed(server):
         return None
     if server.launched_at is None:
         return "spawning"
-    if server.goal is ServerGoal.STOPPED:
-        return "powering-off" if server.rung is ServerRung.RUNNING else None
-    if server.rung is not ServerRung.RUNNING:
-        return "powering-on"
-    if server.boot < server.wanted_boot:
+    if server.goal is ServerGoal.RUNNING and server.rung in _VM_STATES and server.boot < server.wanted_boot:
         return "rebooting" if server.boot_kind is BootKind.SOFT else "rebooting_hard"
-    return None
+    move = MOVES.get((server.goal, server.rung))
+    return None if move is None else move.task
 
 
 def server_status(server: Server) -> str:
@@ -164,7 +177,5 @@ def server_status(server: Server) -> str:
 
 
 def power_state(server: Server) -> int:
-    """Nova's power_state number: 1 running, 4 shut down, 0 nothing there."""
-    if server.rung is ServerRung.RUNNING:
-        return 1
-    return 4 if server.rung is ServerRung.DEFINED else 0
+    """Nova's power_state number."""
+    return _POWER_STATES.get(server.rung, 0)

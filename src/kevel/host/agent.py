@@ -19,7 +19,7 @@ from kevel.host.copy_looks import CopyLooks
 from kevel.host.path_looks import PathLooks
 from kevel.host.server_looks import ServerLooks
 from kevel.host.state import HostState
-from kevel.hypervisor.base import Event, EventKind, ServerView
+from kevel.hypervisor.base import Event, EventKind, PowerState, ServerView
 from kevel.runtime.ports import Ids
 from kevel.runtime.reconciler import Reconciler
 
@@ -211,8 +211,9 @@ class Agent:
         for server in list(state.servers.values()):
             view = views.get(server.id)
             runs = view is not None and view.runs
-            if (server.rung is ServerRung.RUNNING) != runs:
+            if server.rung.has_process != runs:
                 differing.append(ServerSight(server_id=server.id, revision=server.revision, runs=runs))
+            if server.rung.has_process != runs or (view is not None and _is_other(server.rung, view.power)):
                 state.suspect.add(server.id)
                 self._servers.wake(server.id)
         seen = {(view.server_id, "") for view in views.values()}
@@ -264,6 +265,12 @@ class Agent:
         self._servers.wake(server_id)
         for path_id in self._state.paths_of[server_id]:
             self._paths.wake(path_id)
+
+
+def _is_other(rung: ServerRung, power: PowerState) -> bool:
+    """Does the hypervisor show a pause or a suspension that is not recorded, or none where one is?"""
+    kinds = ((ServerRung.PAUSED, PowerState.PAUSED), (ServerRung.SUSPENDED, PowerState.SUSPENDED))
+    return any((rung is wanted) != (power is seen) for wanted, seen in kinds)
 
 
 def _see_disk(path: PathAssignment, view: ServerView | None) -> DiskSight:

@@ -1,4 +1,7 @@
-"""One look at one server of this host: define, start, reboot, stop, remove, or follow what its guest did."""
+"""One look at one server of this host: bring it a step nearer to its goal, or follow what its guest did.
+
+Which step that is stands in `kevel.domain.server_life`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from kevel.domain.devices import volume_bus
 from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepError, StepNever, StepRetry
 from kevel.domain.model import GIB, BootKind, Reason, ServerGoal, ServerRung
+from kevel.domain.server_life import MOVES
 from kevel.host.state import HostState
 from kevel.hypervisor.base import DomainSpec, PowerState, ServerView, VolumeBus
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
@@ -18,6 +22,13 @@ T = TypeVar("T")
 
 #: How often a guest that was asked to shut down or reboot is looked at, besides events.
 GUEST_LOOK_S: Final = 0.5
+
+#: What is true of a server whose guest the hypervisor shows so; with another power there is none.
+_SEEN: Final = {
+    PowerState.RUNNING: ServerRung.RUNNING,
+    PowerState.PAUSED: ServerRung.PAUSED,
+    PowerState.SUSPENDED: ServerRung.SUSPENDED,
+}
 
 
 class ServerLooks:
@@ -48,30 +59,66 @@ class ServerLooks:
                 return await self._remove(server)
             if server.goal is ServerGoal.STOPPED:
                 return await self._stop(server)
-            return await self._run(server)
+            return await self._bring_nearer(server)
         except StepError as error:
             return await self._fail(server, error)
 
-    async def _run(self, server: ServerAssignment) -> Outcome:
+    async def _bring_nearer(self, server: ServerAssignment) -> Outcome:
+        """One step towards a goal that needs a guest."""
         state, started = self._state, self._state.clock.now_us()
-        if server.rung is ServerRung.PLACED:
-            await self._effect(server, state.hypervisor.define_server(self._spec(server)))
-            await self._moved(server, ServerRung.DEFINED, server.boot, started)
-        elif server.rung is ServerRung.DEFINED:
-            # The definition is made sure of first: whoever turned round here may have taken it away.
-            await self._effect(server, state.hypervisor.define_server(self._spec(server)))
-            await self._effect(server, state.hypervisor.start_server(server.id, self._keys(server.id)))
-            await self._moved(server, ServerRung.RUNNING, server.wanted_boot, started)
-        elif server.boot < server.wanted_boot:
+        is_above = server.rung > ServerRung.DEFINED
+        if server.goal is ServerGoal.RUNNING and is_above and server.boot < server.wanted_boot:
             return await self._reboot(server)
-        elif server.id in state.suspect:
-            state.suspect.discard(server.id)
-            try:
-                await self._follow(server)
-            except BaseException:
-                state.suspect.add(server.id)  # nothing was learnt, or nobody was told
-                raise
+        move = MOVES.get((server.goal, server.rung))
+        if move is not None and is_above:
+            return await self._change_guest(server, started)
+        if move is None or move.act == "tell_end":
+            if move is not None or server.id in state.suspect:
+                state.suspect.discard(server.id)
+                try:
+                    await self._follow(server)
+                except BaseException:
+                    state.suspect.add(server.id)  # nothing was learnt, or nobody was told
+                    raise
+            return DONE
+        # The definition is made sure of first: whoever turned round here may have taken it away.
+        await self._effect(server, state.hypervisor.define_server(self._spec(server)))
+        if move.rung is ServerRung.DEFINED:
+            await self._moved(server, move.rung, server.boot, started)
+        else:
+            await self._effect(server, state.hypervisor.start_server(server.id, self._keys(server.id)))
+            await self._moved(server, move.rung, server.wanted_boot, started)
         return DONE
+
+    async def _change_guest(self, server: ServerAssignment, started: int) -> Outcome:
+        """Pause, unpause, suspend or resume the guest, if there still is one."""
+        view = await self._observe(server)
+        if view is None or view.power not in _SEEN:
+            await self._tell_end(server, view)
+            return DONE
+        # What is done and not recorded has to be found: whoever turns round here follows the guest first.
+        self._state.suspect.add(server.id)
+        rung = _SEEN[view.power]
+        if (move := MOVES.get((server.goal, rung))) is not None:  # from where it really is
+            await self._act(server, move.act)
+            rung = move.rung
+        if server.rung is ServerRung.SUSPENDED:
+            self._state.suspect.update(self._state.paths_of[server.id])  # disks may have come meanwhile
+        await self._moved(server, rung, server.boot, started)
+        return DONE
+
+    async def _act(self, server: ServerAssignment, act: str) -> None:
+        hypervisor = self._state.hypervisor
+        if act == "resume_guest":
+            await self._effect(server, hypervisor.resume_guest(server.id, self._keys(server.id)))
+        elif act == "unpause_guest":
+            await self._effect(server, hypervisor.unpause_guest(server.id))
+        elif act == "pause_guest":
+            await self._effect(server, hypervisor.pause_guest(server.id))
+        elif act == "suspend_guest":
+            await self._effect(server, hypervisor.suspend_guest(server.id))
+        else:
+            raise AssertionError(f"{act} is no change of a guest")
 
     async def _reboot(self, server: ServerAssignment) -> Outcome:
         state, now = self._state, self._state.clock.now_us()
@@ -105,15 +152,18 @@ class ServerLooks:
             await self._effect(server, state.hypervisor.define_server(self._spec(server)))
             await self._moved(server, ServerRung.DEFINED, server.boot, now)
             return DONE
-        if server.rung is not ServerRung.RUNNING:
+        if not server.rung.has_process:
             if self._settled.get(server.id) != server.goal_revision or server.id in state.suspect:
                 # A start may have taken effect without having been recorded.
                 await self._effect(server, state.hypervisor.power_off(server.id))
                 state.suspect.discard(server.id)
                 self._settled[server.id] = server.goal_revision
+            if server.rung is ServerRung.SUSPENDED:
+                await self._moved(server, ServerRung.DEFINED, server.boot, now)
             return DONE
         asked_for, asked_at = self._asked.get(server.id, (0, now))
-        patient = not self._is_long_ago(server, asked_at, state.limits.shutdown_grace_s)
+        hears = server.rung is ServerRung.RUNNING
+        patient = hears and not self._is_long_ago(server, asked_at, state.limits.shutdown_grace_s)
         if patient and asked_for != server.goal_revision:
             self._asked[server.id] = (server.goal_revision, now)
             try:
@@ -152,15 +202,31 @@ class ServerLooks:
         return DONE
 
     async def _follow(self, server: ServerAssignment) -> None:
-        """A server that should run and may not: tell what became of its guest."""
+        """A server that should have a guest and may not, or another one than is recorded: put it right, or tell."""
         view = await self._observe(server)
-        if view is not None and view.runs:
-            for copy_id in set(view.copies).difference(self._state.copies):
-                # Nobody's order (any more): it would keep its target open for ever.
-                await self._effect(server, self._state.hypervisor.end_copy(server.id, copy_id))
+        if view is None or view.power not in _SEEN:
+            await self._tell_end(server, view)
             return
+        seen = _SEEN[view.power]
+        if server.rung < ServerRung.SUSPENDED:
+            await self._moved(server, seen, server.boot, self._state.clock.now_us())
+            return
+        if seen is not server.rung:
+            # A change that was never recorded, or one that somebody made beside us.
+            self._state.suspect.add(server.id)
+            await self._act(server, MOVES[server.goal, seen].act)
+            self._state.wake_server(server.id)
+            return
+        for copy_id in set(view.copies).difference(self._state.copies):
+            # Nobody's order (any more): it would keep its target open for ever.
+            await self._effect(server, self._state.hypervisor.end_copy(server.id, copy_id))
+
+    async def _tell_end(self, server: ServerAssignment, view: ServerView | None) -> None:
+        """There is no guest any more: tell what became of it."""
         if view is None:
             code, message, rung = "domain_gone", "The hypervisor no longer knows this server.", ServerRung.PLACED
+        elif server.rung is ServerRung.SUSPENDED:
+            code, message, rung = "memory_lost", "The suspended server's memory is gone.", ServerRung.DEFINED
         elif view.power is PowerState.CRASHED or view.stop_reason in ("crashed", "failed"):
             code, message, rung = "guest_crashed", "The server's guest process died.", ServerRung.DEFINED
         else:

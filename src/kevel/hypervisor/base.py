@@ -33,6 +33,8 @@ class PowerState(enum.Enum):
 
     RUNNING = "running"
     PAUSED = "paused"
+    #: The guest's memory is kept in a file, with the disks that it had.
+    SUSPENDED = "suspended"
     SHUTOFF = "shutoff"
     CRASHED = "crashed"
 
@@ -126,9 +128,10 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
 
     server_id: str
     power: PowerState
-    #: Differs after each start of the guest's process (not after a reboot from inside); "" when it does not run.
+    #: Differs after each start of the guest (not after a reboot from inside, nor after a suspension); "" when it does
+    #: not run.
     boot_id: str
-    #: Volume disks (alias "ua-...") in the running guest; empty when it does not run.
+    #: Volume disks (alias "ua-...") in the running guest, or in the memory of a suspended one; else empty.
     live: tuple[DiskView, ...]
     #: Volume disks in the persistent definition.
     persistent: tuple[DiskView, ...]
@@ -206,8 +209,9 @@ class Hypervisor(Protocol):
         ...
 
     async def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
-        """Start the guest from its definition; `passphrases` open its encrypted disks, by their aliases.
+        """Start the guest anew from its definition, whatever memory is kept.
 
+        `passphrases` open its encrypted disks, by their aliases.
         Raises StepRetry when one is missing: the guest does not start without a disk, and never with it unopened.
         """
         ...
@@ -221,7 +225,30 @@ class Hypervisor(Protocol):
         ...
 
     async def power_off(self, server_id: str) -> None:
-        """End the guest's process at once; return when it has been seen to be gone."""
+        """End the guest's process at once; return when it has been seen to be gone, and with it any memory kept."""
+        ...
+
+    async def pause_guest(self, server_id: str) -> None:
+        """Let the running guest's processors stand still. Raises StepRetry when no guest runs."""
+        ...
+
+    async def unpause_guest(self, server_id: str) -> None:
+        """Let a paused guest go on. Raises StepRetry when no guest runs."""
+        ...
+
+    async def suspend_guest(self, server_id: str) -> None:
+        """Keep the guest's memory in a file, and end its process; return when the file is on stable storage.
+
+        The memory names the guest's disks, so none of them is let go of while it is kept. Raises StepRetry when no
+        guest runs, and while one of its disks is being copied.
+        """
+        ...
+
+    async def resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+        """Let a suspended guest go on from its memory, which is gone before the guest makes another step.
+
+        Only disks that it had are in it. Raises StepRetry when a key is missing, StepNever when no memory is kept.
+        """
         ...
 
     async def undefine_server(self, server_id: str) -> None:
@@ -249,6 +276,7 @@ class Hypervisor(Protocol):
 
         In a running guest the removal is asked for and False returned at once: the guest answers later (DISK_REMOVED),
         or never. The definition is changed only after the running guest has let go, so a refusal leaves the disk whole.
+        A suspended guest keeps the disks that its memory names: False.
         """
         ...
 

@@ -60,6 +60,13 @@ class SimServer(msgspec.Struct, kw_only=True):
     live: dict[str, DiskSpec] = {}
     persistent: dict[str, DiskSpec] = {}
     copies: dict[str, SimCopy] = {}
+    #: The disks in the memory of a suspended guest.
+    saved: dict[str, DiskSpec] = {}
+
+    @property
+    def runs(self) -> bool:
+        """Is the guest's process there?"""
+        return self.power in (PowerState.RUNNING, PowerState.PAUSED)
 
     def trait(self, name: str) -> tuple[str, float]:
         """How the guest behaves: the word, and seconds for "slow"."""
@@ -115,21 +122,54 @@ class SimHypervisor:
 
     async def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
         server = self._find(server_id)
-        if server.power is PowerState.RUNNING:
+        if server.runs:
+            server.power = PowerState.RUNNING
             return
-        if any(
-            disk.source_format == "luks" and alias not in (passphrases or {})
-            for alias, disk in server.persistent.items()
-        ):
-            raise StepRetry("The key of one of the server's encrypted volumes has not arrived yet.")
-        server.power, server.stop_reason = PowerState.RUNNING, ""
+        _check_keys(server.persistent, passphrases)
+        server.power, server.stop_reason, server.saved = PowerState.RUNNING, "", {}
         server.boots += 1
         server.live = dict(server.persistent)
         self._tell(EventKind.LIFECYCLE, server_id)
 
+    async def pause_guest(self, server_id: str) -> None:
+        self._set_power(server_id, PowerState.PAUSED)
+
+    async def unpause_guest(self, server_id: str) -> None:
+        self._set_power(server_id, PowerState.RUNNING)
+
+    async def suspend_guest(self, server_id: str) -> None:
+        server = self._find(server_id)
+        if server.power is PowerState.SUSPENDED:
+            return
+        if not server.runs:
+            raise StepRetry("The guest does not run.")
+        if server.copies:
+            raise StepRetry("One of the server's disks is being copied.")
+        server.power, server.saved, server.live = PowerState.SUSPENDED, server.live, {}
+        self._tell(EventKind.LIFECYCLE, server_id)
+
+    async def resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+        server = self._find(server_id)
+        if server.runs:
+            server.power = PowerState.RUNNING
+            return
+        if server.power is not PowerState.SUSPENDED:
+            raise StepNever("No memory of the guest is kept.")
+        _check_keys(server.saved, passphrases)
+        server.power, server.live, server.saved = PowerState.RUNNING, server.saved, {}
+        self._tell(EventKind.LIFECYCLE, server_id)
+
+    def _set_power(self, server_id: str, power: PowerState) -> None:
+        server = self._find(server_id)
+        if not server.runs:
+            raise StepRetry("The guest does not run.")
+        if server.power is not power:
+            server.power = power
+            self._tell(EventKind.LIFECYCLE, server_id)
+
     async def ask_shutdown(self, server_id: str) -> None:
         server = self._find(server_id)
-        if server.trait("shutdown")[0] != "refuse":
+        if server.trait("shutdown")[0] != "refuse" and server.power is PowerState.RUNNING:
             self._later(0, self._end, server_id, "shutdown")
 
     async def ask_reboot(self, server_id: str) -> None:
@@ -171,7 +211,7 @@ class SimHypervisor:
         clash = next((one for one in server.persistent.values() if one.unit == disk.unit), None)
         if clash is not None and clash.alias != disk.alias:
             raise StepNever(f"Unit {disk.unit} of the server's bus is taken.")
-        if server.power is PowerState.RUNNING:
+        if server.runs:
             server.live[disk.alias] = disk
         server.persistent[disk.alias] = disk
 
@@ -186,12 +226,14 @@ class SimHypervisor:
             elif word != "refuse":
                 self._later(seconds, self._let_go, server_id, alias)
             return False
+        if alias in server.saved:
+            return False
         server.persistent.pop(alias, None)
         return True
 
     async def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
         server = self._find(server_id)
-        if server.power is not PowerState.RUNNING:
+        if not server.runs:
             return
         disk = server.live.get(alias)
         if disk is None:
@@ -202,13 +244,13 @@ class SimHypervisor:
         server = self._find(server_id)
         if alias not in server.live and alias not in server.persistent:
             raise StepNever("The server does not have this disk.")
-        for disks in (server.live, server.persistent):
+        for disks in (server.live, server.saved, server.persistent):
             if alias in disks:
                 disks[alias] = msgspec.structs.replace(disks[alias], tune=tune)
 
     async def copy_disk(self, server_id: str, copy: CopySpec) -> CopyView | None:
         server = self.servers.get(server_id)
-        disk = None if server is None or server.power is not PowerState.RUNNING else server.live.get(copy.alias)
+        disk = None if server is None or not server.runs else server.live.get(copy.alias)
         if server is None or disk is None:
             return None
         if disk.serial != copy.serial:
@@ -258,7 +300,8 @@ class SimHypervisor:
 
     def crash_guest(self, server_id: str) -> None:
         """What an out-of-memory killer does to a guest's process; for tests."""
-        self._end(server_id, "crashed")
+        if self._find(server_id).runs:
+            self._end(server_id, "crashed")
 
     def _find(self, server_id: str) -> SimServer:
         server = self.servers.get(server_id)
@@ -270,7 +313,8 @@ class SimHypervisor:
         server = self.servers.get(server_id)
         if server is None or server.power is PowerState.SHUTOFF:
             return
-        server.power, server.stop_reason, server.live, server.copies = PowerState.SHUTOFF, why, {}, {}
+        server.power, server.stop_reason = PowerState.SHUTOFF, why
+        server.live, server.copies, server.saved = {}, {}, {}
         self._tell(EventKind.LIFECYCLE, server_id)
 
     def _let_go(self, server_id: str, alias: str) -> None:
@@ -293,13 +337,18 @@ class SimHypervisor:
         self._timers.add(timer)
 
 
+def _check_keys(disks: Mapping[str, DiskSpec], passphrases: Mapping[str, Passphrase] | None) -> None:
+    keys = passphrases or {}
+    if any(disk.source_format == "luks" and alias not in keys for alias, disk in disks.items()):
+        raise StepRetry("The key of one of the server's encrypted volumes has not arrived yet.")
+
+
 def _view(server: SimServer) -> ServerView:
-    runs = server.power is PowerState.RUNNING
     return ServerView(
         server_id=server.spec.server_id,
         power=server.power,
-        boot_id=str(server.boots) if runs else "",
-        live=tuple(_disk_view(disk) for disk in server.live.values()),
+        boot_id=str(server.boots) if server.runs else "",
+        live=tuple(_disk_view(disk) for disk in (server.saved or server.live).values()),
         persistent=tuple(_disk_view(disk) for disk in server.persistent.values()),
         copies=tuple(sorted(server.copies)),
         stop_reason=server.stop_reason,

@@ -36,6 +36,7 @@ _PATHS: Final = (
         servers.c.goal,
         servers.c.goal_revision,
         servers.c.rung.label("server_rung"),
+        servers.c.fault,
         servers.c.boot,
     )
     .select_from(paths.outerjoin(servers, servers.c.id == paths.c.server_id))
@@ -85,9 +86,11 @@ def look_at_rest(tx: Tx, volume_id: str) -> Rest:
             at_rest, foreign = False, True
         elif row.goal is ServerGoal.STOPPED and row.server_rung <= ServerRung.DEFINED:
             at_rest = at_rest and not tx.execute(_STOPPING, {"of_server": row.server_id})
+        elif row.goal is ServerGoal.SUSPENDED and row.server_rung is ServerRung.SUSPENDED and row.fault is None:
+            continue  # with a fault, a resumption that failed may have begun
         else:
             at_rest = False
-            if row.rung == Rung.PLUGGED and row.server_rung == ServerRung.RUNNING:
+            if row.rung == Rung.PLUGGED and row.server_rung.has_process:
                 found = LivePath(path_id=row.id, generation=row.generation, host=row.host, server_id=row.server_id)
                 live.append(found)
     return Rest(at_rest=at_rest, stamp=" ".join(marks), live=tuple(live), foreign=foreign)

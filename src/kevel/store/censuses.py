@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from kevel.domain.assignments import DiskSight, HostCensus, ServerSight, Stranger
 from kevel.domain.findings import Finding, FindingKind
 from kevel.domain.ladder import Goal, Hands, Rung
-from kevel.domain.model import ServerGoal, ServerRung
+from kevel.domain.server_life import STAYING
 from kevel.store.attachments import load_attachment, overdue
 from kevel.store.hosts import current_epoch, list_hosts, raise_version
 from kevel.store.schema.attachments import attachments, journal, paths
@@ -159,9 +159,9 @@ def _judge_server(tx: Tx, subject: str, sight: ServerSight) -> Finding | None:
     server = load_server(tx, sight.server_id)
     if server is None or server.revision != sight.revision:
         return None
-    if server.rung is ServerRung.RUNNING and not sight.runs and server.goal is ServerGoal.RUNNING:
+    if server.rung.has_process and not sight.runs and server.goal is STAYING[server.rung]:
         kind = FindingKind.SERVER_STOPPED
-    elif server.rung is ServerRung.DEFINED and sight.runs and server.goal is ServerGoal.STOPPED:
+    elif not server.rung.has_process and sight.runs and server.goal is STAYING[server.rung]:
         kind = FindingKind.SERVER_RUNS
     else:
         return None  # on its way

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kevel.domain.ladder import Goal
 from kevel.domain.model import Actor, Server, ServerGoal
+from kevel.domain.server_life import name_action
 from kevel.store.actions import finish_action, start_action
 from kevel.store.attachments import open_of_server
 from kevel.store.path_moves import set_goal
@@ -12,17 +13,17 @@ from kevel.store.transactions import Tx
 
 __all__ = ["set_server_goal", "want_boot"]
 
-_ACTIONS = {ServerGoal.RUNNING: "start", ServerGoal.STOPPED: "stop", ServerGoal.DELETED: "delete"}
-
 
 def set_server_goal(tx: Tx, server: Server, goal: ServerGoal, *, actor: Actor, at: int, deadline_at: int) -> Server:
-    """Start, stop or delete: record the action and the goal. Deleting turns the server's attachments round as well.
+    """Record the goal, and the action that leads to it from the server's rung (`kevel.domain.server_life`).
 
-    Raises StaleWrite when the row has moved since it was read.
+    Deleting turns the server's attachments round as well. Raises StaleWrite when the row has moved since it was read.
     """
     user = f"user:{actor.user_id}"
     supersede_actions(tx, server, at)
-    start_action(tx, server_id=server.id, subject_id=server.id, action=_ACTIONS[goal], actor=actor, at=at)
+    start_action(
+        tx, server_id=server.id, subject_id=server.id, action=name_action(goal, server.rung), actor=actor, at=at
+    )
     more = {} if goal is ServerGoal.DELETED else {"fault": None}
     server = change_goal(
         tx, server, goal, actor=user, request_id=actor.request_id, at=at, deadline_at=deadline_at, **more

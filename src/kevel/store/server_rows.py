@@ -10,7 +10,8 @@ from sqlalchemy import bindparam, func, select, update
 from kevel.domain.assignments import ServerReport
 from kevel.domain.errors import StaleWrite
 from kevel.domain.model import Actor, BootKind, Reason, Server, ServerGoal, ServerRung
-from kevel.domain.status import task_state
+from kevel.domain.server_life import NEEDS_GUEST, STAYING
+from kevel.domain.status import RESET_BY_ADMIN, task_state
 from kevel.store.actions import finish_action, start_action
 from kevel.store.hosts import current_epoch, raise_version
 from kevel.store.journal import Entry, append
@@ -23,6 +24,11 @@ from kevel.store.transactions import Tx
 _LIVE_PATHS = (
     select(func.count()).select_from(paths).where(paths.c.server_id == bindparam("of_id"), paths.c.live == LIVE)
 )
+
+#: Actions that are done once a server without a running guest is what is wanted of it.
+_REACHED = {ServerGoal.STOPPED: ("stop",), ServerGoal.PAUSED: ("pause",), ServerGoal.SUSPENDED: ("suspend",)}
+#: Everything that is asked of a server and takes a host's doing.
+_ACTIONS = ("create", "start", "stop", "reboot", "pause", "unpause", "suspend", "resume", "delete")
 
 
 def _write(tx: Tx, server: Server, **values: Any) -> Server:
@@ -116,7 +122,7 @@ def apply_server_report(tx: Tx, host: str, epoch: int, report: ServerReport, at:
         if report.failure is None:
             # Only the agent can say that nothing of a deleted server is on its host, and it has just said so.
             close_server_if_left(tx, server, at)
-        if report.ended is not None and server.goal is ServerGoal.RUNNING:
+        if report.ended is not None and server.goal in NEEDS_GUEST:
             _follow_guest(tx, server, report.ended, actor=actor, at=at)
         elif report.failure is not None:
             _note_failure(tx, server, report, actor=actor, at=at)
@@ -127,7 +133,8 @@ def _move(tx: Tx, server: Server, report: ServerReport, *, actor: str, at: int) 
     before = server.rung
     values: dict[str, Any] = {"rung": report.rung, "boot": report.boot, "updated_at": at}
     if report.rung is ServerRung.RUNNING:
-        values["fault"] = None
+        if server.fault is not None and server.fault.code != RESET_BY_ADMIN:
+            values["fault"] = None
         values["launched_at"] = server.launched_at or at
     moved = _write(tx, server, **values)
     if before is not report.rung:
@@ -143,9 +150,10 @@ def _move(tx: Tx, server: Server, report: ServerReport, *, actor: str, at: int) 
 def _finish_reached(tx: Tx, server: Server, at: int) -> None:
     names: tuple[str, ...] = ()
     if server.rung is ServerRung.RUNNING:
-        names = ("create", "start", "reboot") if server.boot >= server.wanted_boot else ("create", "start")
-    elif server.rung is ServerRung.DEFINED and server.goal is ServerGoal.STOPPED:
-        names = ("stop",)
+        names = ("create", "start", "unpause", "resume")
+        names += ("reboot",) if server.boot >= server.wanted_boot else ()
+    elif STAYING[server.rung] is server.goal:
+        names = _REACHED.get(server.goal, ())
     for name in names:
         finish_action(tx, subject_id=server.id, action=name, at=at)
 
@@ -178,11 +186,10 @@ def _give_up(tx: Tx, server: Server, reason: Reason, *, actor: str, at: int) -> 
     _fail_open_actions(tx, server, reason.message, at)
     if server.goal is ServerGoal.DELETED:
         return
-    goal = ServerGoal.RUNNING if server.rung is ServerRung.RUNNING else ServerGoal.STOPPED
     change_goal(
         tx,
         server,
-        goal,
+        STAYING[server.rung],
         actor=actor,
         request_id=server.goal_request_id,
         at=at,
@@ -204,11 +211,35 @@ def expire_server(tx: Tx, server: Server, reason: Reason, *, actor: str, at: int
     _give_up(tx, server, reason, actor=actor, at=at)
 
 
+def reset_server(tx: Tx, server: Server, fault: Reason | None, *, actor: Actor, at: int, deadline_at: int) -> Server:
+    """Give up what is under way, except a deletion, and set or take away the fault.
+
+    A server that never ran is built after all, unless it has a fault now.
+    """
+    if server.goal is ServerGoal.DELETED:
+        return _write(tx, server, fault=fault, updated_at=at)
+    _fail_open_actions(tx, server, "An admin has reset the server's state.", at)
+    goal = STAYING[server.rung]
+    if server.launched_at is None:
+        goal = ServerGoal.RUNNING if fault is None else ServerGoal.STOPPED
+    return change_goal(
+        tx,
+        server,
+        goal,
+        actor=f"user:{actor.user_id}",
+        request_id=actor.request_id,
+        at=at,
+        deadline_at=deadline_at,
+        fault=fault,
+        wanted_boot=server.boot,
+    )
+
+
 def supersede_actions(tx: Tx, server: Server, at: int) -> None:
     """A new request takes the place of those that are not done: nobody will finish them."""
     _fail_open_actions(tx, server, "Another request took its place before it was done.", at)
 
 
 def _fail_open_actions(tx: Tx, server: Server, message: str, at: int) -> None:
-    for name in ("create", "start", "stop", "reboot", "delete"):
+    for name in _ACTIONS:
         finish_action(tx, subject_id=server.id, action=name, at=at, error=message)

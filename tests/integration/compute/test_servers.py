@@ -263,7 +263,7 @@ async def test_an_action_in_the_wrong_state_is_409_in_novas_words(
 
 @pytest.mark.parametrize(
     "body",
-    [{"reboot": {}}, {"reboot": {"type": "WARM"}}, {"reboot": None}, {"os-resetState": {"state": "active"}}, {}, [],
+    [{"reboot": {}}, {"reboot": {"type": "WARM"}}, {"reboot": None}, {"os-rename": None}, {}, [],
      {"os-stop": None, "os-start": None}, "os-stop", {"lock": {"locked_reason": "x" * 256}}, {"lock": {"why": "x"}}],
 )  # fmt: skip
 async def test_a_malformed_action_is_400(stand: Stand, body: object) -> None:

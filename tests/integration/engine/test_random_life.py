@@ -117,8 +117,8 @@ async def random_request(world: World, dice: random.Random) -> None:
         lambda: world.attach(server, volume),
         lambda: services.attachments.detach(actor, server, volume),
         lambda: services.attachments.detach(actor, server, volume),
-        lambda: services.servers.stop(actor, server),
-        lambda: services.servers.start(actor, server),
+        lambda: services.servers.ask(actor, server, "stop"),
+        lambda: services.servers.ask(actor, server, "start"),
         lambda: services.servers.reboot(actor, server, dice.choice(list(BootKind))),
         lambda: services.volumes.extend(actor, volume, dice.randint(2, 4), in_use=True),
     ]

@@ -207,7 +207,7 @@ WORLD: dict[str, dict[str, object]] = {
         "goal_revision": 1,
         "goal_request_id": "req",
         "deadline_at": 2,
-        "rung": 3,
+        "rung": 5,
         "revision": 1,
         "wanted_boot": 1,
         "boot": 1,
@@ -795,13 +795,15 @@ CASES = [
         "ck_servers_goal",
         "a server is to run, to stop, or to go",
         ("UPDATE servers SET goal = 'shelved'",),
-        tuple(f"UPDATE servers SET goal = '{goal}'" for goal in ("running", "stopped", "deleted")),
+        tuple(
+            f"UPDATE servers SET goal = '{goal}'" for goal in ("running", "paused", "suspended", "stopped", "deleted")
+        ),
     ),
     Case(
         "ck_servers_rung",
-        "a server stands on one of four rungs",
-        ("UPDATE servers SET rung = 4", "UPDATE servers SET rung = -1, goal = 'deleted', deleted_at = 5"),
-        ("UPDATE servers SET rung = 1",),
+        "a server stands on one of six rungs",
+        ("UPDATE servers SET rung = 6", "UPDATE servers SET rung = -1, goal = 'deleted', deleted_at = 5"),
+        tuple(f"UPDATE servers SET rung = {rung}" for rung in (1, 2, 3, 4)),
     ),
     Case(
         "ck_servers_boot",

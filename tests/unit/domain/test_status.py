@@ -138,6 +138,8 @@ def test_a_fault_names_the_operation_that_failed(code: str, status: str) -> None
 
 
 RUNNING, STOPPED, DELETED = ServerGoal.RUNNING, ServerGoal.STOPPED, ServerGoal.DELETED
+PAUSED, SUSPENDED, HALTED, SAVED = ServerGoal.PAUSED, ServerGoal.SUSPENDED, ServerRung.PAUSED, ServerRung.SUSPENDED
+RESET = {"fault": make_reason("reset_by_admin")}
 GONE, PLACED, DEFINED, UP = ServerRung.GONE, ServerRung.PLACED, ServerRung.DEFINED, ServerRung.RUNNING
 FAULT = {"fault": make_reason()}
 NEW = {"launched_at": None, "boot": 0}
@@ -157,6 +159,18 @@ SERVERS: list[tuple[ServerGoal, ServerRung, dict[str, Any], str, str | None, str
     (STOPPED, DEFINED, FAULT, "error", None, "ERROR"),
     (STOPPED, PLACED, NEW | FAULT, "error", None, "ERROR"),
     (RUNNING, UP, FAULT, "active", None, "ACTIVE"),
+    (PAUSED, UP, {}, "active", "pausing", "ACTIVE"),
+    (PAUSED, HALTED, {}, "paused", None, "PAUSED"),
+    (PAUSED, HALTED, FAULT, "paused", None, "PAUSED"),
+    (PAUSED, HALTED, RESET, "error", None, "ERROR"),
+    (RUNNING, HALTED, {}, "paused", "unpausing", "PAUSED"),
+    (RUNNING, HALTED, {"wanted_boot": 2}, "paused", "rebooting_hard", "HARD_REBOOT"),
+    (SUSPENDED, UP, {}, "active", "suspending", "ACTIVE"),
+    (SUSPENDED, SAVED, {}, "suspended", None, "SUSPENDED"),
+    (RUNNING, SAVED, {}, "suspended", "resuming", "SUSPENDED"),
+    (STOPPED, SAVED, {}, "suspended", "powering-off", "SUSPENDED"),
+    (RUNNING, UP, RESET, "error", None, "ERROR"),
+    (DELETED, HALTED, {}, "paused", "deleting", "PAUSED"),
     (DELETED, UP, {}, "active", "deleting", "ACTIVE"),
     (DELETED, DEFINED, {}, "stopped", "deleting", "SHUTOFF"),
     (DELETED, PLACED, {}, "stopped", "deleting", "SHUTOFF"),
@@ -175,7 +189,7 @@ def test_a_servers_states_follow_from_its_goal_and_rung(
     assert (vm_state(server), task_state(server), server_status(server)) == (vm, task, status)
 
 
-@pytest.mark.parametrize(("rung", "number"), [(GONE, 0), (PLACED, 0), (DEFINED, 4), (UP, 1)])
+@pytest.mark.parametrize(("rung", "number"), [(GONE, 0), (PLACED, 0), (DEFINED, 4), (SAVED, 4), (HALTED, 3), (UP, 1)])
 def test_power_state_is_novas_number(rung: ServerRung, number: int) -> None:
     assert power_state(make_server(rung=rung)) == number
 

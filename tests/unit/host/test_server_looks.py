@@ -11,7 +11,7 @@ from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.ladder import Hands
 from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
 from kevel.hypervisor.base import PowerState
-from tests.unit.host.world import LIMITS, World, after_us, assigned_server, quiet, until
+from tests.unit.host.world import LIMITS, World, after_us, assigned_path, assigned_server, quiet, until
 
 
 def power(world: World) -> PowerState:
@@ -342,3 +342,106 @@ async def test_l5_a_hung_call_on_one_server_does_not_slow_another() -> None:
         world.control.put(assigned_server(id="other"))
         await until(lambda: world.control.servers["other"].rung is ServerRung.RUNNING)
         assert world.control.server.rung is ServerRung.PLACED, "the first is still hung"
+
+
+@pytest.mark.parametrize(
+    ("goal", "rung", "seen"),
+    [
+        (ServerGoal.PAUSED, ServerRung.PAUSED, PowerState.PAUSED),
+        (ServerGoal.SUSPENDED, ServerRung.SUSPENDED, PowerState.SUSPENDED),
+    ],
+)
+async def test_a_guest_is_paused_or_suspended_and_goes_on_with_its_disk(
+    goal: ServerGoal, rung: ServerRung, seen: PowerState
+) -> None:
+    world = World()
+    async with world.running(revision=1):
+        world.control.change_server(goal=goal)
+        await until(lambda: world.control.server.rung is rung)
+        assert power(world) is seen
+        world.control.change_server(goal=ServerGoal.RUNNING)
+        await until(lambda: world.control.server.rung is ServerRung.RUNNING)
+        await until(lambda: power(world) is PowerState.RUNNING)
+        assert world.hypervisor.servers["server"].boots == 1
+        assert world.hypervisor.live()
+        assert world.control.server.boot == 1
+
+
+@pytest.mark.parametrize("goal", [ServerGoal.PAUSED, ServerGoal.SUSPENDED])
+async def test_a_change_of_a_guest_that_was_never_recorded_is_undone_when_nobody_wants_it_any_more(
+    goal: ServerGoal,
+) -> None:
+    world = World()
+    async with world.running(revision=1):
+        world.control.lose_next = 1
+        world.control.change_server(goal=goal)
+        await until(lambda: power(world) is not PowerState.RUNNING)
+        world.control.change_server(goal=ServerGoal.RUNNING)
+        await until(lambda: power(world) is PowerState.RUNNING)
+        await until(lambda: world.control.server.rung is ServerRung.RUNNING)
+        assert world.hypervisor.servers["server"].boots == 1
+
+
+async def test_a_guest_that_somebody_paused_beside_us_goes_on() -> None:
+    world = World()
+    async with world.running(revision=1):
+        await world.hypervisor.pause_guest("server")
+        await until(lambda: power(world) is PowerState.RUNNING)
+        assert world.control.server.rung is ServerRung.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("goal", "rung"), [(ServerGoal.PAUSED, ServerRung.PAUSED), (ServerGoal.SUSPENDED, ServerRung.SUSPENDED)]
+)
+@pytest.mark.parametrize("asked", [False, True], ids=["by itself", "when it was to go on"])
+async def test_a_paused_or_suspended_guest_that_is_lost_is_reported(
+    goal: ServerGoal, rung: ServerRung, asked: bool
+) -> None:
+    world = World()
+    async with world.running(revision=1):
+        world.control.change_server(goal=goal)
+        await until(lambda: world.control.server.rung is rung)
+        if asked:
+            world.hypervisor.hooks["observe_server"] = [lambda: world.hypervisor._end("server", "crashed")]
+            world.control.change_server(goal=ServerGoal.RUNNING)
+        else:
+            world.hypervisor._end("server", "crashed")
+        await until(lambda: ended(world))
+        assert ended(world) == ["memory_lost" if goal is ServerGoal.SUSPENDED else "guest_crashed"]
+        assert world.hypervisor.servers["server"].boots == 1
+
+
+async def test_a_hard_reboot_of_a_suspended_guest_begins_anew() -> None:
+    world = World()
+    async with world.running(revision=1):
+        world.control.change_server(goal=ServerGoal.SUSPENDED)
+        await until(lambda: world.control.server.rung is ServerRung.SUSPENDED)
+        world.control.change_server(goal=ServerGoal.RUNNING, wanted_boot=2, boot_kind=BootKind.HARD)
+        await until(lambda: has_booted(world))
+        assert world.hypervisor.servers["server"].boots == 2
+        assert world.hypervisor.live()
+        assert world.hypervisor.count("resume_guest") == 0
+
+
+@pytest.mark.parametrize("goal", [ServerGoal.PAUSED, ServerGoal.SUSPENDED])
+async def test_a_paused_or_suspended_guest_that_is_to_be_stopped_is_not_asked(goal: ServerGoal) -> None:
+    world = World()
+    async with world.running(revision=1):
+        world.control.change_server(goal=goal)
+        await until(lambda: world.control.server.rung in (ServerRung.PAUSED, ServerRung.SUSPENDED))
+        world.control.change_server(goal=ServerGoal.STOPPED)
+        await until(lambda: world.control.server.rung is ServerRung.DEFINED)
+        assert power(world) is PowerState.SHUTOFF
+        assert world.hypervisor.persistent()
+
+
+async def test_a_disk_that_came_to_a_suspended_guest_is_plugged_once_it_goes_on() -> None:
+    world = World()
+    async with world.running():
+        world.control.change_server(goal=ServerGoal.SUSPENDED)
+        await until(lambda: world.control.server.rung is ServerRung.SUSPENDED)
+        world.control.put(assigned_path())
+        await until(world.hypervisor.persistent)
+        assert not world.hypervisor.live()
+        world.control.change_server(goal=ServerGoal.RUNNING)
+        await until(world.hypervisor.live)

@@ -301,6 +301,22 @@ class WatchedHypervisor(SimHypervisor):
         await self._note("power_off")
         await super().power_off(server_id)
 
+    async def pause_guest(self, server_id: str) -> None:
+        await self._note("pause_guest")
+        await super().pause_guest(server_id)
+
+    async def unpause_guest(self, server_id: str) -> None:
+        await self._note("unpause_guest")
+        await super().unpause_guest(server_id)
+
+    async def suspend_guest(self, server_id: str) -> None:
+        await self._note("suspend_guest")
+        await super().suspend_guest(server_id)
+
+    async def resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+        await self._note("resume_guest")
+        await super().resume_guest(server_id, passphrases)
+
     async def undefine_server(self, server_id: str) -> None:
         await self._note("undefine_server")
         await super().undefine_server(server_id)

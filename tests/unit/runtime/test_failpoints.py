@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -73,9 +73,18 @@ def test_every_effect_of_the_ports_has_points() -> None:
 
 
 def test_the_driver_tells_its_child_the_ports_own_names() -> None:
-    acts = {wire.Define: 2, wire.Plug: 2, wire.Unplug: 2, wire.Resize: 3, wire.Tune: 3, wire.Copy: 2, wire.EndCopy: 2}
-    singles = (wire.Start, wire.AskShutdown, wire.AskReboot, wire.PowerOff, wire.Undefine)
-    made = {wire.name_act(kind(*(("",) * count))) for kind, count in (*acts.items(), *((one, 1) for one in singles))}
+    counts: dict[Callable[..., wire.Act], int] = {
+        wire.Define: 2,
+        wire.Plug: 2,
+        wire.Unplug: 2,
+        wire.Resize: 3,
+        wire.Tune: 3,
+        wire.Copy: 2,
+        wire.EndCopy: 2,
+    }
+    counts |= dict.fromkeys((wire.Start, wire.AskShutdown, wire.AskReboot, wire.PowerOff, wire.Undefine), 1)
+    counts |= dict.fromkeys((wire.Pause, wire.Unpause, wire.Suspend, wire.Resume), 1)
+    made = {wire.name_act(kind(*(("",) * count))) for kind, count in counts.items()}
     assert made == set(failpoints.HYPERVISOR_EFFECTS)
 
 

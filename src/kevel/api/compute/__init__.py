@@ -6,6 +6,7 @@ from kevel.api.compute import (
     discovery,
     hosts,
     instance_actions,
+    server_life,
     servers,
     volume_attachments,
 )
@@ -23,6 +24,7 @@ API = Api(
     operations=(
         *discovery.OPERATIONS,
         *servers.OPERATIONS,
+        *server_life.OPERATIONS,
         *volume_attachments.OPERATIONS,
         *instance_actions.OPERATIONS,
         *FLAVORS,

@@ -11,7 +11,6 @@ from kevel.api.compute.shapes import read_bool, read_count, show_time_us, v
 from kevel.api.operations import Call, Operation, Policy, Reply
 from kevel.control.servers import HostView
 from kevel.domain.errors import Invalid, NotFound
-from kevel.domain.model import ServerRung
 
 BINARY: Final = "nova-compute"
 #: Ids of services and hypervisors follow from the host's name, so they are the same for ever and stored nowhere.
@@ -172,8 +171,8 @@ def _usage(call: Call, view: HostView) -> dict[str, Any]:
         "local_gb_used": disk_used,
         "free_disk_gb": None if disk is None else disk - disk_used,
         "disk_available_least": None,
-        "current_workload": sum(used.rung is not ServerRung.RUNNING for used in view.used),
-        "running_vms": sum(used.rung is ServerRung.RUNNING for used in view.used),
+        "current_workload": sum(not used.rung.has_process for used in view.used),
+        "running_vms": sum(used.rung.has_process for used in view.used),
         "cpu_info": "" if call.version < v(28) else {},
     }
 

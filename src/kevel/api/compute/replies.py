@@ -73,7 +73,7 @@ class ServerBasics(Answer, kw_only=True):
 
     id: str
     name: str
-    status: Literal["DELETED", "ERROR", "BUILD", "ACTIVE", "SHUTOFF", "REBOOT", "HARD_REBOOT"]
+    status: Literal["DELETED", "ERROR", "BUILD", "ACTIVE", "PAUSED", "SUSPENDED", "SHUTOFF", "REBOOT", "HARD_REBOOT"]
     tenant_id: str
     user_id: str
     metadata: dict[str, str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -89,6 +89,18 @@ class RebootBody(Struct, forbid_unknown_fields=True):
     """The action `reboot`."""
 
     reboot: RebootKeys
+
+
+class ResetKeys(Struct, forbid_unknown_fields=True):
+    """What the server is to be shown as."""
+
+    state: Literal["active", "error"]
+
+
+class ResetBody(Struct, forbid_unknown_fields=True):
+    """The action `os-resetState`."""
+
+    reset: ResetKeys = field(name="os-resetState")
 
 
 class LockKeys(Struct, forbid_unknown_fields=True):

@@ -69,21 +69,6 @@ async def delete_server(call: Call) -> Reply:
     return Reply()
 
 
-async def start_server(call: Call) -> Reply:
-    await call.services.servers.start(call.actor, call.path["server_id"])
-    return Reply()
-
-
-async def stop_server(call: Call) -> Reply:
-    await call.services.servers.stop(call.actor, call.path["server_id"])
-    return Reply()
-
-
-async def reboot_server(call: Call) -> Reply:
-    await call.services.servers.reboot(call.actor, call.path["server_id"], bodies.read_boot_kind(call))
-    return Reply()
-
-
 async def lock_server(call: Call) -> Reply:
     keys = call.body.lock if isinstance(call.body, bodies.LockBody) else None
     reason = None if keys is None else keys.locked_reason
@@ -230,40 +215,6 @@ OPERATIONS: Final = (
         policy=Policy.MEMBER,
         success=204,
         errors=(404, 409),
-    ),
-    Operation(
-        name="startServer",
-        reply=None,
-        method="POST",
-        path=_ACTION,
-        action="os-start",
-        handler=start_server,
-        policy=Policy.MEMBER,
-        success=202,
-        errors=(400, 404, 409),
-    ),
-    Operation(
-        name="stopServer",
-        reply=None,
-        method="POST",
-        path=_ACTION,
-        action="os-stop",
-        handler=stop_server,
-        policy=Policy.MEMBER,
-        success=202,
-        errors=(400, 404, 409),
-    ),
-    Operation(
-        name="rebootServer",
-        reply=None,
-        method="POST",
-        path=_ACTION,
-        action="reboot",
-        handler=reboot_server,
-        policy=Policy.MEMBER,
-        success=202,
-        errors=(400, 404, 409),
-        body=bodies.RebootBody,
     ),
     Operation(
         name="lockServer",

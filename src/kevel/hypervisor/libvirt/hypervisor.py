@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 EMBED_URI = "qemu:///embed"
 #: An act that has no answer by then is taken for hung: its process is ended and the outcome is unknown.
 CALL_LIMIT_S = 30.0
-#: Defining a server copies its image, which may be large.
+#: Defining a server copies its image, and suspending it writes its memory: both may be large.
 COPY_LIMIT_S = 900.0
 #: How long an act waits for a restart of the process before it says "later".
 READY_LIMIT_S = 5.0
@@ -104,6 +104,22 @@ class LibvirtHypervisor:
     async def power_off(self, server_id: str) -> None:
         """See the port."""
         await self._call(wire.PowerOff(server_id))
+
+    async def pause_guest(self, server_id: str) -> None:
+        """See the port."""
+        await self._call(wire.Pause(server_id))
+
+    async def unpause_guest(self, server_id: str) -> None:
+        """See the port."""
+        await self._call(wire.Unpause(server_id))
+
+    async def suspend_guest(self, server_id: str) -> None:
+        """See the port."""
+        await self._call(wire.Suspend(server_id), limit_s=COPY_LIMIT_S)
+
+    async def resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+        """See the port."""
+        await self._call(wire.Resume(server_id, dict(passphrases or {})), limit_s=COPY_LIMIT_S)
 
     async def undefine_server(self, server_id: str) -> None:
         """See the port."""

@@ -25,7 +25,7 @@ from kevel.hypervisor.base import (
     ServerView,
     VolumeBus,
 )
-from kevel.hypervisor.libvirt import root_disk
+from kevel.hypervisor.libvirt import memory, root_disk
 from kevel.hypervisor.libvirt.blocks import (
     QemuRefused,
     ask_removal,
@@ -125,9 +125,9 @@ class Session:
         with _translating(f"Server {server_id}"):
             domain = self._need(server_id)
             if domain.isActive():
-                if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
-                    domain.resume()
+                memory.go_on(domain)
                 return
+            memory.drop_memory(domain)
             root_disk.trim_console_log(self._find_dir(server_id) / "console.log")
             self._quiescer.forget(server_id)
             definition = domain.XMLDesc(INACTIVE)
@@ -137,6 +137,27 @@ class Session:
                 raise StepRetry(f"Server {server_id}: the key of one of its encrypted volumes has not arrived yet.")
             with self._lender.lent(keys):
                 self._connection.createXML(mark_boot(definition, uuid.uuid4().hex))
+
+    def pause_guest(self, server_id: str) -> None:
+        """See the port."""
+        with _translating(f"Server {server_id}"):
+            memory.pause_guest(self._need(server_id), f"Server {server_id}")
+
+    def unpause_guest(self, server_id: str) -> None:
+        """See the port."""
+        with _translating(f"Server {server_id}"):
+            memory.unpause_guest(self._need(server_id), f"Server {server_id}")
+
+    def suspend_guest(self, server_id: str) -> None:
+        """See the port."""
+        save_dir = None if self._embed_root is None else self._embed_root / "lib" / "qemu" / "save"
+        with _translating(f"Server {server_id}"):
+            memory.suspend_guest(self._need(server_id), f"Server {server_id}", save_dir)
+
+    def resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+        """See the port."""
+        with _translating(f"Server {server_id}"):
+            memory.resume_guest(self._need(server_id), f"Server {server_id}", self._lender, passphrases or {})
 
     def ask_shutdown(self, server_id: str) -> None:
         """See the port. The agent is asked if there is one, else the power button is pressed."""
@@ -173,7 +194,10 @@ class Session:
         """See the port."""
         with _translating(f"Server {server_id}"):
             domain = self._find(server_id)
-            if domain is None or not domain.isActive():
+            if domain is None:
+                return
+            if not domain.isActive():
+                memory.drop_memory(domain)
                 return
             try:
                 # Not graceful: SIGTERM, and SIGKILL when that does not help; returns when the process is gone.
@@ -183,6 +207,7 @@ class Session:
                     raise
             if domain.isActive():
                 raise StepRetry(f"Server {server_id}: the guest's process is still there.")
+            memory.drop_memory(domain)
 
     def undefine_server(self, server_id: str) -> None:
         """See the port."""
@@ -215,6 +240,7 @@ class Session:
             try:
                 if domain.isActive():
                     wait_for_monitor(domain, f"Server {server_id}")
+                    memory.drop_memory(domain)
                     look = look_at_disks(domain)
                     copies = clear_unused_nodes(domain, look.copying) if look.copying else ()
                     return msgspec.structs.replace(view_server(domain, server_id, look), copies=copies)
@@ -278,7 +304,10 @@ class Session:
             domain = self._find(server_id)
             if domain is None:
                 return True
-            if domain.isActive() and not self._unplug_live(domain, alias, subject):
+            if domain.isActive():
+                if not self._unplug_live(domain, alias, subject):
+                    return False
+            elif any(disk.alias == alias for disk in memory.find_memory(domain) or ()):
                 return False
             # Only now: had the definition lost the disk first, a refusal by the guest would leave it half gone.
             if alias in parse_domain_xml(domain.XMLDesc(INACTIVE)).disks:

@@ -8,6 +8,7 @@ import msgspec
 from kevel.hypervisor.base import DiskView, PowerState, ServerView
 from kevel.hypervisor.libvirt.blocks import DiskLook, FormatNode
 from kevel.hypervisor.libvirt.domain_xml import parse_domain_xml
+from kevel.hypervisor.libvirt.memory import find_memory
 
 INACTIVE = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 
@@ -27,6 +28,11 @@ def view_server(domain: libvirt.virDomain, server_id: str, look: DiskLook | None
     state, reason = domain.state()
     persistent = tuple(parse_domain_xml(domain.XMLDesc(INACTIVE)).disks.values()) if domain.isPersistent() else ()
     if not domain.isActive():
+        kept = find_memory(domain)
+        if kept is not None:
+            return ServerView(
+                server_id=server_id, power=PowerState.SUSPENDED, boot_id="", live=kept, persistent=persistent
+            )
         crashed = state == libvirt.VIR_DOMAIN_CRASHED or STOP_REASONS.get(reason) == "crashed"
         return ServerView(
             server_id=server_id,
@@ -38,10 +44,10 @@ def view_server(domain: libvirt.virDomain, server_id: str, look: DiskLook | None
         )
     xml = look.xml if look is not None else parse_domain_xml(domain.XMLDesc(0))
     formats = look.formats if look is not None else {}
-    paused = state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED)
     return ServerView(
         server_id=server_id,
-        power=PowerState.PAUSED if paused else PowerState.RUNNING,
+        # A guest that sleeps by itself (PMSUSPENDED) runs, as far as anybody outside is concerned.
+        power=PowerState.PAUSED if state == libvirt.VIR_DOMAIN_PAUSED else PowerState.RUNNING,
         boot_id=xml.boot_id,
         live=tuple(_add_size(disk, formats.get(xml.nodes.get(disk.alias, 0))) for disk in xml.disks.values()),
         persistent=persistent,

@@ -71,6 +71,31 @@ class PowerOff(Act, frozen=True, tag="power_off"):
     server_id: str
 
 
+class Pause(Act, frozen=True, tag="pause_guest"):
+    """pause_guest."""
+
+    server_id: str
+
+
+class Unpause(Act, frozen=True, tag="unpause_guest"):
+    """unpause_guest."""
+
+    server_id: str
+
+
+class Suspend(Act, frozen=True, tag="suspend_guest"):
+    """suspend_guest."""
+
+    server_id: str
+
+
+class Resume(Act, frozen=True, tag="resume_guest"):
+    """resume_guest."""
+
+    server_id: str
+    passphrases: dict[str, Passphrase] = {}
+
+
 class Undefine(Act, frozen=True, tag="undefine_server"):
     """undefine_server."""
 
@@ -142,6 +167,10 @@ ServerAct = (
     | AskShutdown
     | AskReboot
     | PowerOff
+    | Pause
+    | Unpause
+    | Suspend
+    | Resume
     | Undefine
     | Observe
     | Plug

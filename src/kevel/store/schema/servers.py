@@ -86,8 +86,8 @@ servers = Table(
     Column("deleted_at", BigInteger),
     Column("extras", Json(ServerExtras), nullable=False, default=ServerExtras()),
     Column("host_version", BigInteger, nullable=False),
-    CheckConstraint("goal IN ('running', 'stopped', 'deleted')", name="goal"),
-    CheckConstraint("rung BETWEEN 0 AND 3", name="rung"),
+    CheckConstraint("goal IN ('running', 'paused', 'suspended', 'stopped', 'deleted')", name="goal"),
+    CheckConstraint("rung BETWEEN 0 AND 5", name="rung"),
     CheckConstraint("boot <= wanted_boot", name="boot"),
     #: A tombstone is a server of which nothing is left, and the other way round.
     CheckConstraint("(deleted_at IS NULL) = (rung > 0)", name="tombstone"),

@@ -442,10 +442,12 @@ def upgrade() -> None:
         sa.Column("extras", sa.Text(), nullable=False),
         sa.Column("host_version", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("deleted_at IS NULL OR goal = 'deleted'", name=op.f("ck_servers_deleted_on_purpose")),
-        sa.CheckConstraint("goal IN ('running', 'stopped', 'deleted')", name=op.f("ck_servers_goal")),
+        sa.CheckConstraint(
+            "goal IN ('running', 'paused', 'suspended', 'stopped', 'deleted')", name=op.f("ck_servers_goal")
+        ),
         sa.CheckConstraint("(deleted_at IS NULL) = (rung > 0)", name=op.f("ck_servers_tombstone")),
         sa.CheckConstraint("boot <= wanted_boot", name=op.f("ck_servers_boot")),
-        sa.CheckConstraint("rung BETWEEN 0 AND 3", name=op.f("ck_servers_rung")),
+        sa.CheckConstraint("rung BETWEEN 0 AND 5", name=op.f("ck_servers_rung")),
         sa.ForeignKeyConstraint(["host"], ["hosts.name"], name=op.f("fk_servers_host_hosts")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_servers")),
     )
