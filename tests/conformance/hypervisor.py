@@ -100,7 +100,7 @@ class Rig:
     def make_disk(self, *, size_bytes: int = 4 * MIB, unit: int | None = None, shareable: bool = False) -> DiskSpec:
         """A fresh volume, to be plugged as the next unit."""
         self._volumes += 1
-        unit = unit or self._volumes
+        unit = self._volumes if unit is None else unit
         volume_id = str(uuid.uuid4())
         path = self.directory / f"volume-{volume_id}"
         with path.open("wb") as file:
@@ -122,6 +122,15 @@ class Rig:
         with Path(disk.source_path).open("r+b") as file:
             format_luks(file.fileno(), 4 * MIB, PASSPHRASE, 512, name=disk.serial)
         return msgspec.structs.replace(disk, source_format="luks", size_bytes=4 * MIB, passphrase=PASSPHRASE)
+
+    async def define_rootless(self, root: DiskSpec, *disks: DiskSpec) -> str:
+        """A stopped server whose root disk is the first of these disks, plugged last; returns its id."""
+        spec = msgspec.structs.replace(self.make_spec(), image_path=None, root_bytes=0)
+        await self.hypervisor.define_server(spec)
+        for disk in (*disks, root):
+            await self.hypervisor.plug_disk(spec.server_id, disk)
+        await self.hypervisor.define_server(spec)
+        return spec.server_id
 
     async def start(self, *disks: DiskSpec) -> str:
         """A running server with these disks; returns its id."""
@@ -468,6 +477,15 @@ class HypervisorKit:
         assert (plugged.serial, plugged.source_path, plugged.target) == (disk.serial, disk.source_path, disk.target)
         await rig.hypervisor.start_server(server_id)
         assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
+
+    async def test_a_volume_is_the_root_disk_of_a_server_that_has_none_of_its_own(self, rig: Rig) -> None:
+        root, data = rig.make_disk(unit=0), rig.make_disk(unit=1)
+        server_id = await rig.define_rootless(root, data)
+        await rig.hypervisor.start_server(server_id)
+        assert list_aliases(await rig.look(server_id)) == ({root.alias, data.alias}, {root.alias, data.alias})
+        await rig.hypervisor.power_off(server_id)
+        await rig.hypervisor.start_server(server_id)
+        assert (await rig.look(server_id)).live_disk(root.alias) is not None
 
     async def test_a_disk_plugged_into_a_running_server_is_there_live_and_after_the_next_start(self, rig: Rig) -> None:
         server_id = await rig.start()

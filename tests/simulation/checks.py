@@ -33,6 +33,7 @@ class Goals:
         assert not self._due or what == ("attachment", "goal"), f"L4: {name} stays {self._goal} after a final failure"
         if what == ("attachment", "goal"):
             self._turn(row, detail.get("by", "user"))
+            self._established |= detail.get("established", False)
         elif what == ("path", "rung") and row["after"] == "plugged" and self._by != "rollback":
             self._established = True
         elif what == ("path", "error") and detail["final"]:
@@ -321,7 +322,8 @@ _TOLD = (
 _UNFINISHED_ATTACHMENTS = """
     SELECT a.id, a.goal, a.reason, p.rung, s.host FROM attachments a
     LEFT JOIN paths p ON p.attachment_id = a.id AND p.live = 1 JOIN servers s ON s.id = a.server_id
-    WHERE a.live = 1 AND s.goal <> 'deleted' AND ((a.goal = 'attached' AND p.rung < :plugged)
+    WHERE a.live = 1 AND s.goal <> 'deleted' AND NOT (s.launched_at IS NULL AND s.fault IS NOT NULL)
+        AND ((a.goal = 'attached' AND p.rung < :plugged)
         OR (a.goal = 'detached' AND a.reason IS NULL)
         OR (a.goal = 'detached' AND a.goal_by = 'user' AND a.established AND a.reason LIKE '%"guest_refused"%'))
 """

@@ -18,6 +18,7 @@ from kevel.control.flavors import Flavors
 from kevel.control.pools import Pools
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import KEY_BYTES, Sealer
+from kevel.control.server_disks import ServerDisks
 from kevel.control.servers import Servers
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volumes import Volumes
@@ -155,11 +156,12 @@ class ControlProcess(Process):
         self.flavors = Flavors(runtime)
         self.types = VolumeTypes(runtime)
         images: Any = OneImage()
-        self.servers = Servers(runtime, images, self.flavors, LIMITS)
         self.volumes = Volumes(
             runtime, Pools(runtime, {self.pool.name: self.pool}, LIMITS, host="sim", availability_zone="nova"), LIMITS
         )
         self.attachments = self.workers.attachments
+        disks = ServerDisks(self.volumes, self.attachments, self.ids, LIMITS)
+        self.servers = Servers(runtime, images, self.flavors, disks, LIMITS)
 
     def _make_workers(self, sealer: Sealer) -> Workers:
         return Workers(self.runtime, {"sim": self.pool}, sealer, LIMITS)

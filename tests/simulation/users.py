@@ -7,8 +7,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import msgspec
+
+from kevel.control.servers import NewServer
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor, BootKind
+from kevel.domain.server_disks import DiskSource, NewDisk
 from kevel.store.attachments import open_of_volume
 from tests.simulation.processes import ControlProcess
 
@@ -93,6 +97,15 @@ def extend(volume: str, size_gib: int) -> Request:
         volume,
         lambda process: process.volumes.extend(USER, volume, size_gib, in_use=True),
     )
+
+
+def create_server(name: str, volume: str) -> Request:
+    """Make a server that boots from a volume made for it, which goes with it, and that has this volume besides."""
+    root = NewDisk(number=0, source=DiskSource.BLANK, source_id=None, boot_index=0, size_gib=1)
+    root = msgspec.structs.replace(root, delete_on_termination=True)
+    data = NewDisk(number=1, source=DiskSource.VOLUME, source_id=volume, boot_index=None)
+    new = NewServer(name=name, description=None, flavor="tiny", image_id="", metadata={}, disks=(root, data))
+    return Request("create server", "", volume, lambda process: process.servers.create(USER, new))
 
 
 def delete_server(server: str) -> Request:

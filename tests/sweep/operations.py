@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kevel.domain.model import BootKind
 from kevel.hypervisor.base import PowerState
@@ -13,6 +14,7 @@ from tests.simulation.users import (
     Request,
     ask_life,
     attach,
+    create_server,
     delete_server,
     delete_volume,
     detach,
@@ -29,6 +31,8 @@ Find = Callable[[], list[str]]
 #: A user who waits for the volume to be free asks again and again, longer than any lost message takes.
 PATIENCE_TRIES = 150
 PATIENCE_S = 1.0
+#: The name of servers that a sweep makes.
+MADE = "made"
 #: What everything gets to come back and look around.
 RESTART_S = 6.0
 
@@ -83,6 +87,30 @@ class Scene:
             return ([] if grown else [f"{self.volume} has {row['size_gib']} GiB"]) + self.run.checker.find_unfinished()
 
         return find
+
+    def made_servers(self) -> list[dict[str, Any]]:
+        """The servers that the sweep has made with volumes, and that are not deleted yet."""
+        return self.run.checker.rows(f"SELECT * FROM servers WHERE deleted_at IS NULL AND name = '{MADE}'")  # noqa: S608
+
+    def not_made(self) -> list[str]:
+        """What a server that was asked for with volumes lacks."""
+        found = self.made_servers()
+        if len(found) != 1:
+            return [f"there are {len(found)} servers"]
+        (row,) = found
+        truth = self.run.world.hosts[row["host"]].hypervisor.servers.get(row["id"])
+        if truth is None or truth.power is not PowerState.RUNNING or len(truth.live) != 2:
+            return [f"{row['id']} does not run with two disks: {row['fault']}"]
+        return self.run.checker.find_missing(row["id"], self.volume) + self.run.checker.find_unfinished()
+
+    def made_there(self) -> list[str]:
+        """What is left of servers that were made with volumes."""
+        servers = [f"server {row['id']}" for row in self.made_servers()]
+        return servers + [f"volume {volume}" for volume in self.made_volumes()] + self.held()
+
+    def made_volumes(self) -> list[str]:
+        """The volumes that were made for them, and that are not deleted yet."""
+        return [row["id"] for row in self.run.checker.rows(_VOLUMES) if row["id"] not in self.run.volumes]
 
     def server_there(self) -> list[str]:
         """What is left of a deleted server."""
@@ -227,6 +255,46 @@ async def _extend_again(scene: Scene) -> None:
     await scene.ask(extend(scene.volume, 3))
 
 
+def _create_server(scene: Scene) -> Awaitable[object]:
+    return scene.ask(create_server(MADE, scene.volume))
+
+
+async def _create_patiently(scene: Scene) -> None:
+    """A server that could not be built is deleted, and asked for again once its volume is free.
+
+    One whose guest went with its host's power is started.
+    """
+    for _ in range(PATIENCE_TRIES):
+        if not scene.not_made():
+            return
+        for row in scene.made_servers():
+            if row["fault"] is not None:
+                await scene.ask(delete_server(row["id"]))
+            elif row["goal"] == "stopped":
+                await scene.ask(start(row["id"]))
+        if not scene.made_servers():
+            await _create_server(scene)
+        await asyncio.sleep(PATIENCE_S)
+
+
+async def _delete_made(scene: Scene) -> None:
+    """A volume that could not be deleted with its server shows its error until somebody deletes it again."""
+    for row in scene.made_servers():
+        await scene.ask(delete_server(row["id"]))
+    for _ in range(PATIENCE_TRIES):
+        if not scene.made_there():
+            return
+        await asyncio.sleep(PATIENCE_S)
+        for volume in scene.made_volumes():
+            await scene.ask(delete_volume(volume))
+
+
+async def _create_and_delete(scene: Scene) -> None:
+    await _create_server(scene)
+    for row in scene.made_servers():
+        await scene.ask(delete_server(row["id"]))
+
+
 async def _restart(scene: Scene) -> None:
     """Every process dies and comes back, and looks at everything that it finds."""
     for slot in scene.run.slots:
@@ -268,6 +336,22 @@ OPERATIONS: tuple[Operation, ...] = (
         Scene.server_there,
         _attach_elsewhere,
         _elsewhere,
+    ),
+    Operation(
+        "create server with volumes",
+        _create_server,
+        _create_patiently,
+        Scene.not_made,
+        _delete_made,
+        Scene.made_there,
+    ),
+    Operation(
+        "delete server, half made with volumes",
+        _create_and_delete,
+        _delete_made,
+        Scene.made_there,
+        _attach_patiently,
+        Scene.not_attached,
     ),
     Operation("delete volume", _delete_volume, _delete_volume, Scene.volume_there, _start, Scene.held),
     Operation("stop", _stop, _stop, Scene.not_stopped, _start_or_revive, Scene.not_running, ATTACHED),

@@ -37,6 +37,7 @@ from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
+from kevel.control.server_disks import ServerDisks
 from kevel.control.server_quotas import ServerQuotas
 from kevel.control.servers import Servers
 from kevel.control.services import Services
@@ -202,7 +203,9 @@ async def running(
             identity=Identity(runtime, token_lifetime_s=int(limits.token_lifetime_s)),
             images=images,
             flavors=flavors,
-            servers=Servers(runtime, images, flavors, limits),
+            servers=Servers(
+                runtime, images, flavors, ServerDisks(volumes, engine.workers.attachments, runtime.ids, limits), limits
+            ),
             keypairs=Keypairs(runtime),
             server_quotas=ServerQuotas(runtime),
             backups=Backups(runtime, backup_files, volumes, limits, availability_zone=config.availability_zone),

@@ -85,7 +85,7 @@ class Attachments:
         volume = find_volume(tx, request.volume_id, actor)
         if volume.project_id != server.project_id:
             raise NotFound(f"Volume {volume.id} could not be found.")
-        _check_attachable(tx, volume, server, actor)
+        check_attachable(tx, volume, server.id)
         taken = rows.open_of_server(tx, server.id)
         prefix = device_prefix(server.image)
         host = load_host(tx, server.host)
@@ -107,7 +107,11 @@ class Attachments:
             delete_on_termination=request.delete_on_termination,
             deadline_at=request.deadline_at,
         )
-        free = HANDOVER in self._backends[volume.backend].effect_free
+        return self.open(tx, new, volume, actor=actor, at=at)
+
+    def open(self, tx: Tx, new: NewAttachment, volume: Volume, *, actor: Actor, at: int) -> AttachmentView:
+        """Claim the volume for the server; an export that has no effect is passed at once, if there is a volume yet."""
+        free = volume.made and HANDOVER in self._backends[volume.backend].effect_free
         attachment = open_attachment(
             tx, new, volume, actor=actor, at=at, seal_export=self._seal_export if free else None
         )
@@ -172,12 +176,12 @@ def check_state(server: Server, actor: Actor, operation: str) -> None:
         raise Conflict(f"Cannot '{operation}' instance {server.id} while it is in task_state {task}")
 
 
-def _check_attachable(tx: Tx, volume: Volume, server: Server, actor: Actor) -> None:
+def check_attachable(tx: Tx, volume: Volume, server_id: str) -> None:
     """A volume that is free, or shared and in use elsewhere; else 400, with the holder named."""
     views = rows.open_of_volume(tx, volume.id)
     holders = [name_consumer(view.attachment) for view in views]
-    if any(view.attachment.server_id == server.id for view in views):
-        raise Invalid(f"Invalid volume: volume {volume.id} is already attached to instance {server.id}.")
+    if any(view.attachment.server_id == server_id for view in views):
+        raise Invalid(f"Invalid volume: volume {volume.id} is already attached to instance {server_id}.")
     status = volume_status(volume, volume_operation(tx, volume.id), [(view.attachment, view.paths) for view in views])
     shared = volume.multiattach and status in ("in-use", "attaching", "detaching", "reserved")
     if status == "available" or shared:

@@ -15,6 +15,7 @@ from kevel.control.runtime import Runtime
 from kevel.domain.errors import CallerError, Conflict, Forbidden, Invalid, NotFound, OverLimit, Unavailable
 from kevel.domain.images import (
     ATTRIBUTES,
+    ATTRIBUTES_OF_IMAGES,
     READ_ONLY,
     TAG_CHARS_MAX,
     DiskFormat,
@@ -29,7 +30,7 @@ from kevel.domain.images import (
     set_attribute,
 )
 from kevel.domain.limits import Limits
-from kevel.domain.model import Actor
+from kevel.domain.model import Actor, Volume
 from kevel.domain.qcow2 import Qcow2Error, parse_qcow2
 from kevel.storage.image_files import ImageFiles, ImageWriter, WrittenBytes
 from kevel.store import images as rows
@@ -42,6 +43,8 @@ TRANSFERS_MAX: Final = 16
 #: Bytes that go to the disk in one call.
 BLOCK_BYTES: Final = 1024 * 1024
 #: Disk formats that a server's root disk can be made of, and what they are to a hypervisor.
+KERNEL: Final = ("kernel_id", DiskFormat.AKI)
+RAMDISK: Final = ("ramdisk_id", DiskFormat.ARI)
 _ROOT_FORMATS: Final = {DiskFormat.RAW: "raw", DiskFormat.AMI: "raw", DiskFormat.QCOW2: "qcow2"}
 
 
@@ -442,21 +445,45 @@ def _load_for_server(tx: Tx, actor: Actor, image_id: str) -> ImageForServer:
         virtual_size=image.virtual_bytes,
         min_disk_gib=image.min_disk_gib,
         min_ram_mib=image.min_ram_mib,
-        kernel_file=_load_boot_file(tx, actor, image, "kernel_id", DiskFormat.AKI),
-        ramdisk_file=_load_boot_file(tx, actor, image, "ramdisk_id", DiskFormat.ARI),
+        kernel_file=_load_boot_file(tx, actor, f"Image {image.id}", image.properties, KERNEL),
+        ramdisk_file=_load_boot_file(tx, actor, f"Image {image.id}", image.properties, RAMDISK),
         properties=image.properties,
     )
 
 
-def _load_boot_file(tx: Tx, actor: Actor, image: Image, name: str, wanted: DiskFormat) -> str | None:
-    """The file of the kernel or ramdisk that the image names; None when it names none."""
-    other_id = image.properties.get(name)
+def describe_volume_root(tx: Tx, actor: Actor, volume: Volume, image_id: str) -> ImageForServer:
+    """What a server is made of whose root disk is that volume, by what the volume keeps of its image.
+
+    `image_id` is what is shown as the server's image: "" for most. Raises Invalid for a kernel that is not there.
+    """
+    known = volume.image_metadata or {}
+    properties = {key: value for key, value in known.items() if key not in ATTRIBUTES_OF_IMAGES}
+    least_mib = known.get("min_ram", "")
+    return ImageForServer(
+        id=image_id,
+        name=known.get("image_name"),
+        disk_format=volume.format,
+        file=None,
+        size=0,
+        virtual_size=0,
+        min_disk_gib=0,
+        min_ram_mib=int(least_mib) if least_mib.isdecimal() and len(least_mib) < 9 else 0,
+        kernel_file=_load_boot_file(tx, actor, f"Volume {volume.id}", properties, KERNEL),
+        ramdisk_file=_load_boot_file(tx, actor, f"Volume {volume.id}", properties, RAMDISK),
+        properties=properties,
+    )
+
+
+def _load_boot_file(
+    tx: Tx, actor: Actor, subject: str, properties: Mapping[str, str], kind: tuple[str, DiskFormat]
+) -> str | None:
+    """The file of the kernel or ramdisk that an image's properties name; None when they name none."""
+    name, wanted = kind
+    other_id = properties.get(name)
     if not other_id:
         return None
     other = rows.load_image(tx, other_id)
     usable = other is not None and may_see(actor, other) and other.status is ImageStatus.ACTIVE
     if other is None or not usable or other.disk_format is not wanted:
-        raise Invalid(
-            f"Image {image.id} names {other_id} as its {name}, which is no active image of format {wanted.value}."
-        )
+        raise Invalid(f"{subject} names {other_id} as its {name}, which is no active image of format {wanted.value}.")
     return other.file

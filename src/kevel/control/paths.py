@@ -64,6 +64,8 @@ class PathWorker:
             return await self._export_again(sight, backend)
         if path.hands is not Hands.CONTROL or step is None:
             return DONE
+        if _climbs(sight) and not sight.volume.made:
+            return DONE  # a server is made with a volume that is being made: its worker wakes the path
         started = self._runtime.clock.now_us()
         try:
             info = await self._act(step, sight, backend)

@@ -8,9 +8,12 @@ from typing import Any, Final
 import msgspec
 
 from kevel.control.attachments import find_server
+from kevel.control.choosing_hosts import choose_hosts, host_is_up
 from kevel.control.flavors import Flavors
-from kevel.control.images import Images
+from kevel.control.images import Images, describe_volume_root
+from kevel.control.pools import PoolRoom
 from kevel.control.runtime import Runtime
+from kevel.control.server_disks import DiskIds, ServerDisks
 from kevel.control.server_life import ask_life, ask_reboot, check_unlocked, check_vm_state, reset_state
 from kevel.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from kevel.domain.flavors import Flavor
@@ -26,7 +29,8 @@ from kevel.domain.model import (
     ServerGoal,
     ServerRung,
 )
-from kevel.domain.placement import HOST_SILENT_S, VCPUS_RATIO, Room, place_servers
+from kevel.domain.placement import Room
+from kevel.domain.server_disks import NewDisk
 from kevel.store import servers as rows
 from kevel.store.actions import Action, finish_action, list_actions, start_action
 from kevel.store.attachments import open_of_server, open_of_servers, open_of_volume
@@ -51,13 +55,30 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     description: str | None
     flavor: str
+    #: "" when the root disk is one of the volumes.
     image_id: str
     metadata: dict[str, str]
+    #: Volumes that it is made with. One of boot index 0 is the root disk; without one, the image is copied to it.
+    disks: tuple[NewDisk, ...] = ()
+    #: May volumes be among them that several servers can have?
+    takes_shared: bool = True
     #: Availability zone and host that were asked for; None: any.
     zone: str | None = None
     host: str | None = None
     count_min: int = 1
     count_max: int = 1
+
+    @property
+    def root(self) -> NewDisk | None:
+        """The root disk, if it is a volume."""
+        return next((disk for disk in self.disks if disk.is_root), None)
+
+
+class Drawn(msgspec.Struct, frozen=True, kw_only=True):
+    """The ids of one server and its disks."""
+
+    server_id: str
+    disks: Sequence[DiskIds]
 
 
 class ServerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +101,9 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
 class Servers:
     """What the compute API asks of servers and hosts."""
 
-    def __init__(self, runtime: Runtime, images: Images, flavors: Flavors, limits: Limits) -> None:
+    def __init__(self, runtime: Runtime, images: Images, flavors: Flavors, disks: ServerDisks, limits: Limits) -> None:
         self._runtime = runtime
+        self._disks = disks
         self._images = images
         self._flavors = flavors
         self._limits = limits
@@ -102,13 +124,18 @@ class Servers:
         """
         try:
             flavor = await self._flavors.get(actor, new.flavor)
-            image = await self._images.get_for_server(actor, new.image_id)
+            image = None if new.root is not None else await self._images.get_for_server(actor, new.image_id)
         except NotFound as error:
             # The body names it, not the address: Nova answers 400.
             raise Invalid(error.message) from error
-        _check_sizes(flavor, image)
+        if image is not None:
+            _check_sizes(flavor, image)
+        rooms = await self._disks.measure(new.disks)
         at, deadline_at = self._now()
-        ids = [self._runtime.ids.uuid() for _ in range(new.count_max)]
+        drawn = [
+            Drawn(server_id=self._runtime.ids.uuid(), disks=self._disks.draw_ids(new.disks, at))
+            for _ in range(new.count_max)
+        ]
         reservation_id = f"r-{self._runtime.ids.uuid()[:8]}"
         blank = Server(
             id="",
@@ -117,7 +144,7 @@ class Servers:
             name=new.name,
             description=new.description,
             flavor=msgspec.to_builtins(flavor),
-            image=msgspec.to_builtins(image),
+            image={} if image is None else msgspec.to_builtins(image),
             host="",
             availability_zone="",
             metadata=new.metadata,
@@ -140,7 +167,57 @@ class Servers:
             deleted_at=None,
             extras=ServerExtras(reservation_id=reservation_id, pinned_zone=new.zone),
         )
-        return await self._runtime.store.write(_create, actor, new, blank, ids)
+        return await self._runtime.store.write(self._create, actor, new, blank, drawn, rooms)
+
+    def _create(
+        self,
+        tx: Tx,
+        actor: Actor,
+        new: NewServer,
+        blank: Server,
+        drawn: Sequence[Drawn],
+        rooms: Sequence[PoolRoom],
+    ) -> list[Server]:
+        if blank.image and not has_files(tx, blank.image):
+            raise Invalid(f"Image {new.image_id} was deleted just now.")
+        flavor = blank.flavor
+        per_server = {"instances": 1, "cores": flavor["vcpus"], "ram": flavor["ram_mib"]}
+        count = bound_servers(tx, actor, per_server, count_min=new.count_min, count_max=new.count_max)
+        check_metadata_size(tx, actor, new.metadata)
+        placed = choose_hosts(
+            tx,
+            zone=new.zone,
+            host=new.host,
+            flavor=blank.flavor,
+            volumes=sum(not disk.is_root for disk in new.disks),
+            count_min=new.count_min,
+            count_max=count,
+            at=blank.created_at,
+        )
+        return [
+            self._enter(tx, actor, new, _name_server(blank, one.server_id, room, at, len(placed)), one, rooms)
+            for at, (one, room) in enumerate(zip(drawn, placed, strict=False))
+        ]
+
+    def _enter(
+        self, tx: Tx, actor: Actor, new: NewServer, server: Server, drawn: Drawn, rooms: Sequence[PoolRoom]
+    ) -> Server:
+        """Enter one server and what it is made with, all or nothing."""
+        at, disks = server.created_at, self._disks
+        volumes = disks.enter_volumes(tx, actor, server.id, new.disks, drawn.disks, rooms, at)
+        if not new.takes_shared and any(volume.multiattach for volume in volumes):
+            raise Invalid("Multiattach volumes are only supported starting with compute API version 2.60.")
+        # Its own time begins when the last of its volumes is there.
+        extra_us = disks.deadline(new.disks, volumes, at) - at
+        server = msgspec.structs.replace(server, deadline_at=server.deadline_at + extra_us)
+        root = next((volume for disk, volume in zip(new.disks, volumes, strict=True) if disk.is_root), None)
+        if root is not None:
+            image = describe_volume_root(tx, actor, root, new.image_id)
+            _check_memory(server.flavor["ram_mib"], image)
+            server = msgspec.structs.replace(server, image=msgspec.to_builtins(image))
+        rows.insert_server(tx, server, actor)
+        disks.attach(tx, actor, server, new.disks, volumes, drawn.disks)
+        return server
 
     async def list_page(
         self, query: ServerQuery, fits: Callable[[Server], bool] | None = None
@@ -218,17 +295,16 @@ class Servers:
         return await self._runtime.store.read(_host_views, self._now()[0])
 
 
-def host_is_up(host: Host, at: int) -> bool:
-    """Has the host's agent been heard of lately?"""
-    return at - host.seen_at <= HOST_SILENT_S * 1_000_000
+def _check_memory(ram_mib: int, image: ImageForServer) -> None:
+    if ram_mib < image.min_ram_mib:
+        raise Invalid(
+            f"Flavor's memory is too small for requested image: it is {ram_mib} MiB, and image "
+            f"{image.id or image.name} needs {image.min_ram_mib} MiB."
+        )
 
 
 def _check_sizes(flavor: Flavor, image: ImageForServer) -> None:
-    if flavor.ram_mib < image.min_ram_mib:
-        raise Invalid(
-            f"Flavor's memory is too small for requested image: it is {flavor.ram_mib} MiB, and image {image.id} needs "
-            f"{image.min_ram_mib} MiB."
-        )
+    _check_memory(flavor.ram_mib, image)
     # A flavor with 0 makes the root disk as large as the image.
     if not flavor.disk_gib:
         return
@@ -240,50 +316,18 @@ def _check_sizes(flavor: Flavor, image: ImageForServer) -> None:
         )
 
 
-def _create(tx: Tx, actor: Actor, new: NewServer, blank: Server, ids: Sequence[str]) -> list[Server]:
-    if not has_files(tx, blank.image):
-        raise Invalid(f"Image {new.image_id} was deleted just now.")
-    hosts = list_hosts(tx)
-    zones = {host.availability_zone for host in hosts}
-    if new.zone is not None and new.zone not in zones:
-        raise Invalid(f"The requested availability zone {new.zone!r} is not available; there is: {_words(zones)}.")
-    if new.host is not None and not any(_is_named(host, new.host) for host in hosts):
-        raise Invalid(f"Compute host {new.host} could not be found.")
-    wanted = [
-        host
-        for host in hosts
-        if new.zone in (None, host.availability_zone) and (new.host is None or _is_named(host, new.host))
-    ]
-    rooms = _rooms(tx, wanted, blank.created_at)
-    vcpus, memory_mib = blank.flavor["vcpus"], blank.flavor["ram_mib"]
-    per_server = {"instances": 1, "cores": vcpus, "ram": memory_mib}
-    count = bound_servers(tx, actor, per_server, count_min=new.count_min, count_max=new.count_max)
-    check_metadata_size(tx, actor, new.metadata)
-    placed = place_servers(rooms, vcpus=vcpus, memory_mib=memory_mib, count=count)
-    if len(placed) < new.count_min:
-        raise Conflict(
-            f"No valid host was found. {len(rooms)} of {len(hosts)} hosts can be used, and there is room for "
-            f"{len(placed)} of {new.count_min} servers with {vcpus} vCPUs and {memory_mib} MiB of memory."
-        )
-    made: list[Server] = []
-    for at, (server_id, room) in enumerate(zip(ids, placed, strict=False)):
-        server = msgspec.structs.replace(
-            blank,
-            id=server_id,
-            name=blank.name if len(placed) == 1 else f"{blank.name}-{at + 1}",
-            host=room.host,
-            availability_zone=room.availability_zone,
-            extras=msgspec.structs.replace(blank.extras, launch_index=at),
-        )
-        check_name(server.name)
-        rows.insert_server(tx, server, actor)
-        made.append(server)
-    return made
-
-
-def _is_named(host: Host, name: str) -> bool:
-    """Is it the name of the host, or the hypervisor's own?"""
-    return name in (host.name, host.facts.get("hostname"))
+def _name_server(blank: Server, server_id: str, room: Room, at: int, count: int) -> Server:
+    """One of the servers of a request: its id, name, place among them, and host."""
+    server = msgspec.structs.replace(
+        blank,
+        id=server_id,
+        name=blank.name if count == 1 else f"{blank.name}-{at + 1}",
+        host=room.host,
+        availability_zone=room.availability_zone,
+        extras=msgspec.structs.replace(blank.extras, launch_index=at),
+    )
+    check_name(server.name)
+    return server
 
 
 def check_name(name: str) -> None:
@@ -297,29 +341,6 @@ def check_name(name: str) -> None:
 
 def _printable(char: str) -> bool:
     return char.isprintable() or (char.isspace() and char not in "\t\n\r\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029")
-
-
-def _words(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
-
-
-def _rooms(tx: Tx, hosts: Sequence[Host], at: int) -> list[Room]:
-    rooms = {
-        host.name: Room(
-            host=host.name,
-            availability_zone=host.availability_zone,
-            vcpus=int(host.facts["vcpus"]),
-            vcpus_left=int(host.facts["vcpus"]) * VCPUS_RATIO,
-            memory_mib_left=int(host.facts["memory_mib"]),
-        )
-        for host in hosts
-        if host.disabled_reason is None and host_is_up(host, at)
-    }
-    for used in rows.list_used(tx):
-        if (room := rooms.get(used.host)) is not None:
-            room.vcpus_left -= used.flavor["vcpus"]
-            room.memory_mib_left -= used.flavor["ram_mib"]
-    return list(rooms.values())
 
 
 def _view(tx: Tx, server_id: str, actor: Actor) -> ServerView:

@@ -8,7 +8,15 @@ from typing import Final
 import msgspec
 
 from kevel.domain.errors import Invalid, NotFound, OverLimit
-from kevel.domain.images import ContainerFormat, DiskFormat, Image, ImageStatus, Visibility, may_see
+from kevel.domain.images import (
+    ATTRIBUTES_OF_IMAGES,
+    ContainerFormat,
+    DiskFormat,
+    Image,
+    ImageStatus,
+    Visibility,
+    may_see,
+)
 from kevel.domain.model import GIB, Actor, Volume
 from kevel.domain.qcow2 import parse_qcow2
 from kevel.storage.image_files import WrittenBytes
@@ -117,7 +125,6 @@ def enter_image(
     if rows.count_images(tx, actor.project_id) >= images_max:
         raise OverLimit(f"The project has {images_max} images already, which is the most.")
     known = volume.image_metadata or {}
-    own = ("image_id", "image_name", "checksum", "container_format", "disk_format", "min_disk", "min_ram", "size")
     image = Image(
         id=image_id,
         name=new.name,
@@ -134,7 +141,7 @@ def enter_image(
         min_ram_mib=_number(known.get("min_ram")),
         protected=new.protected,
         hidden=False,
-        properties={key: value for key, value in known.items() if key not in own},
+        properties={key: value for key, value in known.items() if key not in ATTRIBUTES_OF_IMAGES},
         tags=(),
         file=file,
         created_at=at,

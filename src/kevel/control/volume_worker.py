@@ -30,6 +30,7 @@ from kevel.storage.image_files import ImageFiles, WrittenBytes
 from kevel.store.actions import start_action
 from kevel.store.attachments import open_of_volume
 from kevel.store.operations import finish_operation, is_read, unfinished
+from kevel.store.path_moves import give_up
 from kevel.store.snapshots import live_snapshots
 from kevel.store.transactions import Tx
 from kevel.store.volume_keys import destroy_unused_key, load_key
@@ -202,6 +203,7 @@ def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:
     finish_operation(tx, operation, actor=ACTOR, at=at, took_us=took_us)
     if operation.kind is OperationKind.CREATING:
         change_volume(tx, operation.subject_id, made=True, updated_at=at)
+        _wake_paths(tx, operation.subject_id)
     elif operation.kind is OperationKind.REVERTING:
         change_volume(tx, operation.subject_id, updated_at=at)
     elif operation.kind is OperationKind.DOWNLOADING:
@@ -214,6 +216,13 @@ def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:
         volume = load_volume(tx, operation.subject_id)
         if volume is not None and volume.encryption_key_id is not None:
             destroy_unused_key(tx, volume.encryption_key_id, at=at)
+
+
+def _wake_paths(tx: Tx, volume_id: str) -> None:
+    """Servers may be made with a volume that is being made: from now on their hosts can have it."""
+    for view in open_of_volume(tx, volume_id):
+        for path in view.paths:
+            tx.wake("path", path.id)
 
 
 def _check_copy(tx: Tx, operation: Operation) -> None:
@@ -264,6 +273,10 @@ def _fail(tx: Tx, operation: Operation, message: str, at: int) -> None:
         drop_image(tx, str(operation.args["image_id"]), str(operation.args["file"]), at)
     else:
         change_volume(tx, operation.subject_id, fault=reason, updated_at=at)
+    if operation.kind is OperationKind.CREATING:
+        why = Reason(code=reason.code, message=f"it could not be made: {message}", at=at)
+        for view in open_of_volume(tx, operation.subject_id):
+            give_up(tx, view.attachment, why, at=at, actor=ACTOR, deadline_at=at)
     volume = load_volume(tx, operation.subject_id)
     if volume is None:
         raise AssertionError("a volume's row is never deleted")

@@ -82,10 +82,14 @@ class Volumes:
             new,
             rooms,
             volume_id=runtime.ids.uuid(),
-            key=None if self._keys is None else self._keys.draw(at=at),
+            key=self.draw_key(at),
             availability_zone=self.pools.availability_zone,
             at=at,
         )
+
+    def draw_key(self, at: int) -> SealedKey | None:
+        """A key for a volume that may have to be encrypted; None: there is no key store."""
+        return None if self._keys is None else self._keys.draw(at=at)
 
     async def get(self, actor: Actor, volume_id: str) -> VolumeView:
         """The volume; NotFound."""

@@ -13,6 +13,11 @@ from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 
 
+def name_disk(attachment_id: str) -> str:
+    """The alias of an attachment's disk: its key in the guest's domain."""
+    return f"ua-{attachment_id}"
+
+
 class ServerAssignment(msgspec.Struct, frozen=True, kw_only=True):
     """A server of this host, and what it should come to."""
 
@@ -28,6 +33,8 @@ class ServerAssignment(msgspec.Struct, frozen=True, kw_only=True):
     launched: bool
     flavor: dict[str, Any]
     image: dict[str, Any]
+    #: Volumes without which the guest is not started, by the aliases of their disks.
+    boot_disks: dict[str, str] = {}
 
 
 class PathAssignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +72,7 @@ class PathAssignment(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def alias(self) -> str:
         """The key of the disk in the guest's domain."""
-        return f"ua-{self.attachment_id}"
+        return name_disk(self.attachment_id)
 
 
 class CopyAssignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +94,7 @@ class CopyAssignment(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def alias(self) -> str:
         """The key of the disk in the guest's domain."""
-        return f"ua-{self.attachment_id}"
+        return name_disk(self.attachment_id)
 
 
 class Assignments(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,10 @@ import msgspec
 from kevel.domain.errors import Forbidden, Invalid, OverLimit
 from kevel.domain.model import Actor
 
+#: What a volume keeps of its image, by Cinder's names, besides the image's properties.
+ATTRIBUTES_OF_IMAGES: Final = frozenset(
+    ["image_id", "image_name", "checksum", "container_format", "disk_format", "min_disk", "min_ram", "size"]
+)
 PROPERTIES_MAX: Final = 128
 PROPERTY_NAME_CHARS_MAX: Final = 255
 PROPERTY_CHARS_MAX: Final = 4096
@@ -100,7 +104,8 @@ class ImageForServer(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None
     #: "raw" or "qcow2": to be passed on, never probed (S15).
     disk_format: str
-    file: str
+    #: None: the root disk is a volume.
+    file: str | None
     #: Bytes.
     size: int
     #: Bytes of the disk that a guest sees.

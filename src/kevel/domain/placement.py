@@ -12,6 +12,14 @@ VCPUS_RATIO: Final = 16
 HOST_SILENT_S: Final = 90
 
 
+def is_boot_disk(launched_at: int | None, boot_index: int | None) -> bool:
+    """Is a server not started without this volume? Its first start is with all that it is made with.
+
+    Later ones are with its root: what else it has had is in its definition.
+    """
+    return launched_at is None or boot_index == 0
+
+
 @dataclass
 class Room:
     """A host that takes servers, and what it has left."""
@@ -22,17 +30,20 @@ class Room:
     vcpus: int
     vcpus_left: int
     memory_mib_left: int
+    #: The most volumes, besides its root disk, that one guest can have.
+    volumes_max: int
 
-    def fits(self, vcpus: int, memory_mib: int) -> bool:
-        """Is there room for one more guest of that size?"""
-        return vcpus <= min(self.vcpus, self.vcpus_left) and memory_mib <= self.memory_mib_left
+    def fits(self, vcpus: int, memory_mib: int, volumes: int) -> bool:
+        """Is there room for one more guest of that size, with so many volumes besides its root disk?"""
+        has_power = vcpus <= min(self.vcpus, self.vcpus_left) and memory_mib <= self.memory_mib_left
+        return has_power and volumes <= self.volumes_max
 
 
-def place_servers(rooms: Sequence[Room], *, vcpus: int, memory_mib: int, count: int) -> list[Room]:
+def place_servers(rooms: Sequence[Room], *, vcpus: int, memory_mib: int, count: int, volumes: int = 0) -> list[Room]:
     """A host for each of the servers, the emptiest first; fewer than `count` where the room ends."""
     placed: list[Room] = []
     for _ in range(count):
-        free = [room for room in rooms if room.fits(vcpus, memory_mib)]
+        free = [room for room in rooms if room.fits(vcpus, memory_mib, volumes)]
         if not free:
             break
         room = max(free, key=lambda one: (one.memory_mib_left, one.host))

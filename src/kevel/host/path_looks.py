@@ -186,6 +186,9 @@ class PathLooks:
             took_us=took_us,
         )
         await self._state.report_path(report, moved=True)
+        server = self._state.servers.get(path.server_id)
+        if rung is Rung.PLUGGED and server is not None and server.rung is ServerRung.DEFINED:
+            self._state.wake_server(path.server_id)  # it may have waited for the disk
 
     async def _refused(self, path: PathAssignment) -> Outcome:
         message = "The guest has not released the disk, though it was asked several times; it may be busy, paused, or "

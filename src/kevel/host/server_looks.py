@@ -86,7 +86,7 @@ class ServerLooks:
         if move.rung is ServerRung.DEFINED:
             await self._moved(server, move.rung, server.boot, started)
         else:
-            await self._effect(server, state.hypervisor.start_server(server.id, self._keys(server.id)))
+            await self._start(server)
             await self._moved(server, move.rung, server.wanted_boot, started)
         return DONE
 
@@ -141,9 +141,23 @@ class ServerLooks:
             return Again(GUEST_LOOK_S)
         await self._effect(server, state.hypervisor.power_off(server.id))
         await self._effect(server, state.hypervisor.define_server(self._spec(server)))
-        await self._effect(server, state.hypervisor.start_server(server.id, self._keys(server.id)))
+        await self._start(server)
         await self._moved(server, ServerRung.RUNNING, server.wanted_boot, now)
         return DONE
+
+    async def _start(self, server: ServerAssignment) -> None:
+        """Start the guest, with the volumes that it boots with in its definition: seen there, not taken for granted."""
+        if server.boot_disks:
+            view = await self._observe(server)
+            missing = {
+                volume_id
+                for alias, volume_id in server.boot_disks.items()
+                if view is None or view.persistent_disk(alias) is None
+            }
+            if missing:
+                volumes = ", ".join(sorted(missing))
+                raise StepRetry(f"The server is not started before it has its volumes; it still waits for {volumes}.")
+        await self._effect(server, self._state.hypervisor.start_server(server.id, self._keys(server.id)))
 
     async def _stop(self, server: ServerAssignment) -> Outcome:
         state, now = self._state, self._state.clock.now_us()

@@ -80,7 +80,8 @@ class DiskSpec(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     #: Libvirt's name for the target ("sdb"); the guest may use another.
     target: str
-    #: Unit number on the volume bus; unique within the server, 1 or more (0 is the root disk).
+    #: Unit number on the volume bus; unique within the server. 0 is the root disk: a volume has it in a server without
+    #: a root disk of its own, and a guest without a kernel from outside boots from it.
     unit: int
     read_only: bool = False
     shareable: bool = False

@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import Row, and_, bindparam, or_, select
 
-from kevel.domain.assignments import Assignments, PathAssignment, ServerAssignment
+from kevel.domain.assignments import Assignments, PathAssignment, ServerAssignment, name_disk
 from kevel.domain.encryption import Passphrase
-from kevel.domain.ladder import Rung
+from kevel.domain.ladder import Goal, Rung
 from kevel.domain.model import GIB, ServerGoal
+from kevel.domain.placement import is_boot_disk
 from kevel.domain.tuning import tune_from_specs
 from kevel.store.copies import copies_for_host
 from kevel.store.qos_specs import FRONT_END
@@ -82,6 +83,13 @@ _SERVERS = select(
     servers.c.host_version > bindparam("since"),
     or_(servers.c.deleted_at.is_(None), bindparam("since") > 0),
 )
+_BOOT_DISKS = (
+    select(servers.c.id, servers.c.launched_at, attachments.c.id.label("attachment_id"))
+    .add_columns(attachments.c.volume_id, attachments.c.boot_index)
+    .join(attachments, attachments.c.server_id == servers.c.id)
+    .where(servers.c.host == bindparam("of_host"), servers.c.host_version > bindparam("since"))
+    .where(attachments.c.live == LIVE, attachments.c.goal == Goal.ATTACHED)
+)
 
 
 def changes_for_host(
@@ -95,14 +103,22 @@ def changes_for_host(
     return Assignments(
         version=version,
         epoch=epoch,
-        servers=tuple(_server(row) for row in tx.execute(_SERVERS, values)),
+        servers=_servers(tx, values),
         paths=tuple(_path(row, open_info, effect_free) for row in tx.execute(_PATHS, values)),
         copies=copies_for_host(tx, host, since),
         census_wanted=census_wanted or 0,
     )
 
 
-def _server(row: Row[Any]) -> ServerAssignment:
+def _servers(tx: Tx, values: Mapping[str, Any]) -> tuple[ServerAssignment, ...]:
+    boot_disks: dict[str, dict[str, str]] = {}
+    for row in tx.execute(_BOOT_DISKS, values):
+        if is_boot_disk(row.launched_at, row.boot_index):
+            boot_disks.setdefault(row.id, {})[name_disk(row.attachment_id)] = row.volume_id
+    return tuple(_server(row, boot_disks.get(row.id, {})) for row in tx.execute(_SERVERS, values))
+
+
+def _server(row: Row[Any], boot_disks: dict[str, str]) -> ServerAssignment:
     return ServerAssignment(
         id=row.id,
         goal=row.goal,
@@ -116,6 +132,7 @@ def _server(row: Row[Any]) -> ServerAssignment:
         launched=row.launched_at is not None,
         flavor=row.flavor,
         image=row.image,
+        boot_disks=boot_disks,
     )
 
 

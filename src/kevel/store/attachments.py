@@ -33,7 +33,8 @@ class AttachmentView(msgspec.Struct, frozen=True, kw_only=True):
 _ATTACHMENT = select(*ATTACHMENT_COLUMNS).where(attachments.c.id == bindparam("of_id"))
 _PATH = select(*PATH_COLUMNS).where(paths.c.id == bindparam("of_id"))
 _LIVE_PATHS_OF = select(*PATH_COLUMNS).where(paths.c.attachment_id == bindparam("of_id"), paths.c.live == LIVE)
-_OPEN = select(*ATTACHMENT_COLUMNS).where(attachments.c.live == LIVE).order_by(attachments.c.created_at)
+_OPEN = select(*ATTACHMENT_COLUMNS).where(attachments.c.live == LIVE)
+_OPEN = _OPEN.order_by(attachments.c.created_at, attachments.c.unit)
 _OPEN_OF_PAIR = _OPEN.where(
     attachments.c.server_id == bindparam("of_server"), attachments.c.volume_id == bindparam("of_volume")
 )

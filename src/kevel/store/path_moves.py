@@ -18,6 +18,7 @@ from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.messages import Action as MessageAction
 from kevel.domain.messages import Detail
 from kevel.domain.model import Actor, Attachment, Path, Reason, ServerGoal, Volume
+from kevel.domain.status import is_complete
 from kevel.store.actions import finish_action, start_action
 from kevel.store.attachments import live_paths, load_attachment, open_of_volume
 from kevel.store.hosts import raise_version
@@ -36,9 +37,11 @@ from kevel.store.path_rows import (
 )
 from kevel.store.schema.attachments import attachments, claims, paths
 from kevel.store.schema.base import LIVE
-from kevel.store.server_rows import close_server_if_left
+from kevel.store.server_rows import close_server_if_left, fail_start
 from kevel.store.servers import load_server
+from kevel.store.snapshots import live_snapshots
 from kevel.store.transactions import Tx
+from kevel.store.volume_services import is_frozen
 from kevel.store.volumes import begin_delete, load_volume
 
 #: Seals the connection_info of an effect-free export; pure, so a transaction may call it.
@@ -111,6 +114,9 @@ class NewAttachment(msgspec.Struct, frozen=True, kw_only=True):
     tag: str | None
     delete_on_termination: bool
     deadline_at: int
+    #: The server is made with it: no failure gives it away, and its own action is the server's.
+    given_at_boot: bool = False
+    boot_index: int | None = None
 
 
 def open_attachment(
@@ -133,18 +139,21 @@ def open_attachment(
         goal_by="user",
         goal_at=at,
         deadline_at=new.deadline_at,
-        established=False,
+        established=new.given_at_boot,
         device=new.device,
         unit=new.unit,
         tag=new.tag,
         delete_on_termination=new.delete_on_termination,
-        boot_index=None,
+        boot_index=new.boot_index,
         reason=None,
         created_at=at,
         attached_at=None,
         closed_at=None,
     )
-    insert_attachment(tx, attachment, new.claim_id, actor=actor, detail={"device": new.device})
+    detail: dict[str, Any] = {"device": new.device}
+    if new.given_at_boot:
+        detail |= {"established": True, "boot_index": new.boot_index}
+    insert_attachment(tx, attachment, new.claim_id, actor=actor, detail=detail)
     path = Path(
         id=new.path_id,
         attachment_id=new.attachment_id,
@@ -164,7 +173,9 @@ def open_attachment(
         info = seal_export(volume, path)
         path = msgspec.structs.replace(path, rung=Rung.EXPORTED, hands=Hands.HOST, connection_info=info)
     insert_path(tx, path, actor=name_user(actor), request_id=actor.request_id)
-    start_action(tx, server_id=new.server_id, subject_id=new.attachment_id, action="attach_volume", actor=actor, at=at)
+    if not new.given_at_boot:
+        server_id, subject_id = new.server_id, new.attachment_id
+        start_action(tx, server_id=server_id, subject_id=subject_id, action="attach_volume", actor=actor, at=at)
     return attachment
 
 
@@ -299,7 +310,7 @@ def move_path(
 
 def _settle_plugged(tx: Tx, attachment: Attachment, at: int) -> None:
     """The guest has the disk: from now on no failure gives it away, unless its own rollback is under way already."""
-    if not attachment.established and attachment.goal_by != "rollback":
+    if attachment.attached_at is None and attachment.goal_by != "rollback":
         reason = attachment.reason if attachment.goal is Goal.DETACHED else None
         tx.execute(_ESTABLISH, {"of_id": attachment.id, "new_at": at, "new_reason": reason})
     if attachment.goal is Goal.ATTACHED:
@@ -317,10 +328,16 @@ def close_attachment(tx: Tx, attachment: Attachment, at: int) -> None:
     server = load_server(tx, attachment.server_id)
     if server is not None and server.goal is ServerGoal.DELETED:
         volume = load_volume(tx, attachment.volume_id)
-        held = open_of_volume(tx, attachment.volume_id)  # a shared volume goes with the last of its servers
-        if attachment.delete_on_termination and not held and volume is not None and volume.deleted_at is None:
+        if attachment.delete_on_termination and volume is not None and _may_go(tx, volume):
             begin_delete(tx, volume, request_id=attachment.goal_request_id, at=at)
         close_server_if_left(tx, server, at)
+
+
+def _may_go(tx: Tx, volume: Volume) -> bool:
+    """Can the volume go with its server? Else it stays, as if a user's request to delete it had been refused."""
+    if volume.deleted_at is not None or open_of_volume(tx, volume.id):
+        return False  # a shared volume goes with the last of its servers
+    return volume.group_id is None and not live_snapshots(tx, volume.id) and not is_frozen(tx, volume.backend)
 
 
 def note_error(
@@ -369,12 +386,16 @@ def keep_waiting(tx: Tx, attachment: Attachment, reason: Reason, *, at: int) -> 
 def give_up(tx: Tx, attachment: Attachment, reason: Reason, *, at: int, actor: str, deadline_at: int) -> None:
     """The request behind the goal has failed for good: close its action, and turn round where that is safe.
 
-    A new attachment rolls back. An established one keeps its goal, and a user's detach that the guest refused ends with
-    the goal "attached" again. A rollback or a server's delete that is refused stays as it is and waits. So one request
-    causes at most one automatic flip.
+    A server that is not started without the volume fails with it. A new attachment rolls back. An established one keeps
+    its goal, and a user's detach that the guest refused ends with the goal "attached" again. A rollback or a server's
+    delete that is refused stays as it is and waits. So one request causes at most one automatic flip.
     """
     keep_waiting(tx, attachment, reason, at=at)
     attached = attachment.goal is Goal.ATTACHED
+    if attached and attachment.server_id is not None and not is_complete(attachment, live_paths(tx, attachment.id)):
+        message = f"Volume {attachment.volume_id}: {reason.message}"
+        why = msgspec.structs.replace(reason, message=message)
+        fail_start(tx, attachment.server_id, attachment.boot_index, why, actor=actor, at=at)
     if attachment.goal_by != "user" or attachment.established is attached:
         return
     # The goals of a server's attachments are set by its deletion, and stay.

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, func, select, update
 from kevel.domain.assignments import ServerReport
 from kevel.domain.errors import StaleWrite
 from kevel.domain.model import Actor, BootKind, Reason, Server, ServerGoal, ServerRung
+from kevel.domain.placement import is_boot_disk
 from kevel.domain.server_life import NEEDS_GUEST, STAYING
 from kevel.domain.status import RESET_BY_ADMIN, task_state
 from kevel.store.actions import finish_action, start_action
@@ -99,11 +100,11 @@ def want_boot(tx: Tx, server: Server, kind: BootKind, *, actor: Actor, at: int, 
 
 def close_server_if_left(tx: Tx, server: Server, at: int) -> None:
     """Make a deleted server a tombstone once nothing of it is on its host and no path is left."""
-    if server.goal is not ServerGoal.DELETED or server.rung is not ServerRung.PLACED:
+    if server.goal is not ServerGoal.DELETED or server.terminated_at is None:
         return
     if tx.execute(_LIVE_PATHS, {"of_id": server.id}).scalar_one():
         return
-    server = _write(tx, server, rung=ServerRung.GONE, deleted_at=at, terminated_at=at, updated_at=at)
+    server = _write(tx, server, rung=ServerRung.GONE, deleted_at=at, updated_at=at)
     _journal(tx, server, "rung", "placed", "gone", actor="control", at=at)
     finish_action(tx, subject_id=server.id, action="delete", at=at)
 
@@ -119,8 +120,11 @@ def apply_server_report(tx: Tx, host: str, epoch: int, report: ServerReport, at:
     if (server.rung, server.boot) != (report.rung, report.boot):
         server = _move(tx, server, report, actor=actor, at=at)
     if report.goal_revision == server.goal_revision:
-        if report.failure is None:
-            # Only the agent can say that nothing of a deleted server is on its host, and it has just said so.
+        if report.failure is None and server.goal is ServerGoal.DELETED and server.rung is ServerRung.PLACED:
+            # Only the agent can say that nothing of a deleted server is on its host, and it has just said so. Paths
+            # that never reached the host may be released before or after.
+            if server.terminated_at is None:
+                server = _write(tx, server, terminated_at=at)
             close_server_if_left(tx, server, at)
         if report.ended is not None and server.goal in NEEDS_GUEST:
             _follow_guest(tx, server, report.ended, actor=actor, at=at)
@@ -197,6 +201,15 @@ def _give_up(tx: Tx, server: Server, reason: Reason, *, actor: str, at: int) -> 
         fault=reason,
         wanted_boot=server.boot,
     )
+
+
+def fail_start(tx: Tx, server_id: str, boot_index: int | None, reason: Reason, *, actor: str, at: int) -> None:
+    """A volume has failed for good: a server that is not started without it fails, and can be asked to start again."""
+    server = load_server(tx, server_id)
+    if server is None or server.goal is not ServerGoal.RUNNING or server.rung > ServerRung.DEFINED:
+        return
+    if is_boot_disk(server.launched_at, boot_index):
+        _give_up(tx, server, reason, actor=actor, at=at)
 
 
 def expire_server(tx: Tx, server: Server, reason: Reason, *, actor: str, at: int) -> None:

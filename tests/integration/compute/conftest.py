@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
+from pathlib import Path as Directory
 from typing import Any
 
 import httpx
@@ -16,24 +16,30 @@ from kevel.control.attachments import Attachments
 from kevel.control.flavors import Flavors
 from kevel.control.images import Images
 from kevel.control.keypairs import Keypairs
+from kevel.control.paths import PathWorker
 from kevel.control.pools import Pools
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
+from kevel.control.server_disks import ServerDisks
 from kevel.control.server_quotas import ServerQuotas
 from kevel.control.servers import Servers
+from kevel.control.volume_types import VolumeTypes
 from kevel.control.volumes import Volumes
 from kevel.domain.assignments import Failure, PathReport, ServerReport
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.limits import Limits
-from kevel.domain.model import Actor, Reason, ServerRung, Volume
+from kevel.domain.model import Actor, Path, Reason, ServerRung, Snapshot, Volume
 from kevel.storage.image_files import ImageFiles
 from kevel.storage.sim import SimBackend
+from kevel.store.assignments import changes_for_host
 from kevel.store.attachments import find_open, live_paths
 from kevel.store.hosts import register_host
 from kevel.store.path_reports import apply_path_report
 from kevel.store.server_rows import apply_server_report
 from kevel.store.servers import load_server
+from kevel.store.snapshots import insert_snapshot
 from kevel.store.transactions import Tx
+from kevel.store.volume_lists import VolumeFilter
 from kevel.store.volume_types import VolumeType, insert_type
 from kevel.store.volumes import insert_volume
 from tests.integration.stand import PROJECTS, make_app, make_client, open_runtime
@@ -59,9 +65,19 @@ async def _bytes() -> AsyncIterator[bytes]:
 class Stand:
     """The API's clients by caller, and what the rest of Kevel would do."""
 
-    def __init__(self, runtime: Runtime, images: Images, clients: dict[str, httpx.AsyncClient]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        images: Images,
+        volumes: Volumes,
+        backend: SimBackend,
+        clients: dict[str, httpx.AsyncClient],
+    ) -> None:
         self.runtime = runtime
         self.images = images
+        self.volumes = volumes
+        self.backend = backend
+        self.actor = MEMBER
         self.clients = clients
         self.image_id = ""
 
@@ -104,10 +120,49 @@ class Stand:
         """The host's agent reports that a step for the server, as it was asked to be last, has failed for good."""
         await self.runtime.store.write(_report_server_failure, server_id, self.now)
 
-    async def make_volume(self, *, project: str = "member", multiattach: bool = False) -> str:
+    async def host_removed(self, server_id: str) -> None:
+        """The host's agent reports that nothing of a deleted server is there."""
+        await self.runtime.store.write(_report_server, server_id, ServerRung.PLACED, None, self.now)
+
+    async def host_refused(self, server_id: str, volume_id: str, why: str) -> None:
+        """The host's agent reports that the volume's path, where it stands, will get no further."""
+        await self.runtime.store.write(_report_path_failure, server_id, volume_id, why, self.now)
+
+    async def make_volume(self, *, project: str = "member", multiattach: bool = False, bootable: bool = False) -> str:
         volume_id = self.runtime.ids.uuid()
-        await self.runtime.store.write(_insert_volume, volume_id, PROJECTS[project], multiattach, self.now)
+        await self.runtime.store.write(
+            _insert_volume,
+            volume_id,
+            self.now,
+            project_id=PROJECTS[project],
+            multiattach=multiattach,
+            bootable=bootable,
+        )
         return volume_id
+
+    async def make_snapshot(self, *, bootable: bool = False, of_volume: str | None = None) -> str:
+        """A snapshot that is there; without a volume named, of a new one."""
+        snapshot_id, of_volume = self.runtime.ids.uuid(), of_volume or await self.make_volume()
+        await self.runtime.store.write(_insert_snapshot, snapshot_id, of_volume, bootable, self.now)
+        return snapshot_id
+
+    async def look_at_path(self, server_id: str, volume_id: str) -> None:
+        """The control plane looks once at the path of that volume."""
+        worker = PathWorker(self.runtime, {"sim": self.backend}, Sealer(bytes(64)), Limits())
+        path = await self.runtime.store.read(_find_path, server_id, volume_id)
+        await worker.look(path.id)
+
+    async def rung_of(self, server_id: str, volume_id: str) -> Rung:
+        """Where the path of that volume stands."""
+        return (await self.runtime.store.read(_find_path, server_id, volume_id)).rung
+
+    async def waits_for(self, server_id: str) -> set[str]:
+        """The volumes without which the host does not start the server."""
+        return await self.runtime.store.read(_boot_disks, server_id)
+
+    async def count_volumes(self) -> int:
+        """Volumes of all projects."""
+        return (await self.volumes.summarize(VolumeFilter(project_id=None))).count
 
     async def attach(self, server_id: str, volume_id: str, **keys: Any) -> httpx.Response:
         body = {"volumeAttachment": {"volumeId": volume_id} | keys}
@@ -160,7 +215,55 @@ def _report_path(tx: Tx, server_id: str, volume_id: str, rung: Rung, at: int) ->
     assert apply_path_report(tx, HOST, 1, report, at=at, refusal_deadline_at=at, effect_free=EFFECT_FREE)
 
 
-def _insert_volume(tx: Tx, volume_id: str, project_id: str, multiattach: bool, at: int) -> None:
+def _report_path_failure(tx: Tx, server_id: str, volume_id: str, why: str, at: int) -> None:
+    path, attachment = _find_path(tx, server_id, volume_id), find_open(tx, server_id=server_id, volume_id=volume_id)
+    assert attachment is not None
+    report = PathReport(
+        path_id=path.id,
+        revision=path.revision,
+        goal_revision=attachment.goal_revision,
+        rung=path.rung,
+        hands=path.hands,
+        failure=Failure(reason=Reason(code="plug_failed", message=why, at=at), final=True),
+    )
+    assert apply_path_report(tx, HOST, 1, report, at=at, refusal_deadline_at=at, effect_free=EFFECT_FREE)
+
+
+def _find_path(tx: Tx, server_id: str, volume_id: str) -> Path:
+    attachment = find_open(tx, server_id=server_id, volume_id=volume_id)
+    assert attachment is not None
+    (path,) = live_paths(tx, attachment.id)
+    return path
+
+
+def _boot_disks(tx: Tx, server_id: str) -> set[str]:
+    found = changes_for_host(tx, HOST, 0, lambda name, sealed: {}, EFFECT_FREE)
+    (server,) = [server for server in found.servers if server.id == server_id]
+    return set(server.boot_disks.values())
+
+
+def _insert_snapshot(tx: Tx, snapshot_id: str, volume_id: str, bootable: bool, at: int) -> None:
+    insert_snapshot(
+        tx,
+        Snapshot(
+            id=snapshot_id,
+            volume_id=volume_id,
+            project_id=PROJECTS["member"],
+            user_id="u",
+            name="shot",
+            description=None,
+            size_gib=1,
+            backend="sim",
+            format="raw",
+            metadata={},
+            bootable=bootable,
+            made=True,
+            created_at=at,
+        ),
+    )
+
+
+def _insert_volume(tx: Tx, volume_id: str, at: int, *, project_id: str, multiattach: bool, bootable: bool) -> None:
     insert_volume(
         tx,
         Volume(
@@ -175,7 +278,7 @@ def _insert_volume(tx: Tx, volume_id: str, project_id: str, multiattach: bool, a
             format="raw",
             availability_zone="nova",
             metadata={},
-            bootable=False,
+            bootable=bootable,
             readonly=False,
             multiattach=multiattach,
             made=True,
@@ -198,31 +301,34 @@ def _enter_host_and_type(tx: Tx, at: int) -> None:
 
 
 @pytest.fixture
-async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
+async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
     limits = Limits(page_rows_max=10)
     async with AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(open_runtime(tmp_path))
         images, flavors = Images(runtime, ImageFiles(tmp_path), limits), Flavors(runtime)
         await images.open()
         await flavors.bootstrap()
+        await VolumeTypes(runtime).bootstrap()
         await runtime.store.write(_enter_host_and_type, runtime.clock.now_us())
         backend = SimBackend("sim", total_bytes=1 << 40, effect_free=EFFECT_FREE["sim"])
         pools = Pools(runtime, {"sim": backend}, limits, host=HOST, availability_zone="nova")
+        volumes = Volumes(runtime, pools, limits)
+        attachments = Attachments(runtime, {"sim": backend}, Sealer(bytes(64)), limits)
         app = make_app(
             API,
             runtime,
             images=images,
             flavors=flavors,
-            servers=Servers(runtime, images, flavors, limits),
+            servers=Servers(runtime, images, flavors, ServerDisks(volumes, attachments, runtime.ids, limits), limits),
             keypairs=Keypairs(runtime),
             server_quotas=ServerQuotas(runtime),
             pools=pools,
-            volumes=Volumes(runtime, pools, limits),
-            attachments=Attachments(runtime, {"sim": backend}, Sealer(bytes(64)), limits),
+            volumes=volumes,
+            attachments=attachments,
         )
         names = (*PROJECTS, "unscoped")
         clients = {name: await stack.enter_async_context(make_client(app, name)) for name in names}
-        made = Stand(runtime, images, clients)
+        made = Stand(runtime, images, volumes, backend, clients)
         made.image_id = await made.make_image()
         yield made
 

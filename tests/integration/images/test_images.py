@@ -79,6 +79,7 @@ async def test_a_server_gets_the_files_and_formats(images: Images, tmp_path: Pat
     assert (got.id, got.name, got.disk_format, got.size, got.virtual_size) == (image_id, "disk", "raw", 4, 4)
     assert (got.min_disk_gib, got.min_ram_mib) == (1, 96)
     assert got.properties == {"kernel_id": kernel, "ramdisk_id": ramdisk}
+    assert got.file is not None
     assert got.kernel_file is not None
     assert got.ramdisk_file is not None
     files = [(tmp_path / name).read_bytes() for name in (got.file, got.kernel_file, got.ramdisk_file)]

@@ -710,6 +710,26 @@ CASES = [
         ),
     ),
     Case(
+        "ck_attachments_boot_index",
+        "a place in the boot order is counted from 0",
+        ("UPDATE attachments SET boot_index = -1",),
+        ("UPDATE attachments SET boot_index = 0", "UPDATE attachments SET boot_index = NULL"),
+    ),
+    Case(
+        "one_boot_index",
+        "a server has one root disk, and boots from the others in one order",
+        (
+            "UPDATE attachments SET boot_index = 0;"
+            + OTHER_CLAIM
+            + copy("attachments", **OTHER_ATTACHMENT, unit=2, device="/dev/sdc", boot_index=0),
+        ),
+        (
+            "UPDATE attachments SET boot_index = 0;"
+            + OTHER_CLAIM
+            + copy("attachments", **OTHER_ATTACHMENT, unit=2, device="/dev/sdq", boot_index=1),
+        ),
+    ),
+    Case(
         "one_device",
         "two disks of a server have two device names",
         (OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, unit=2),),

@@ -50,6 +50,23 @@ class Stand:
             console.wait_ready(BOOT_S)
         return server_id
 
+    def boot_from_volume(self, name: str, *others: dict[str, Any]) -> str:
+        """A running guest whose root disk is a volume made of the tiny image; it has the others besides."""
+        (tiny,) = self.cloud.client.get("/image/v2/images?name=tiny")["images"]
+        root = {"uuid": tiny["id"], "source_type": "image", "destination_type": "volume", "volume_size": 1}
+        root |= {"boot_index": 0, "delete_on_termination": True}
+        server: dict[str, Any] = {"name": name, "imageRef": "", "flavorRef": "tiny", "networks": "none"}
+        server["block_device_mapping_v2"] = [root, *others]
+        server_id = str(self.cloud.client.post("/compute/v2.1/servers", {"server": server})["server"]["id"])
+        self.cloud.wait_server(server_id, "ACTIVE", BOOT_S)
+        with self.console(server_id) as console:
+            console.wait_ready(BOOT_S)
+        return server_id
+
+    def volumes_of(self, server_id: str) -> list[str]:
+        """The volumes of a server, the root first."""
+        return [one["id"] for one in self.cloud.server(server_id)["os-extended-volumes:volumes_attached"]]
+
     def console(self, server_id: str) -> GuestConsole:
         return GuestConsole(self.data / "servers" / server_id / "console.sock")
 
@@ -215,6 +232,37 @@ def test_attach_and_detach_of_a_stopped_server_change_its_definition(stand: Stan
     stand.cloud.wait_server(server, "ACTIVE", BOOT_S)
     stand.wait_booted_with(server, volume)
     stand.detach(server, volume)
+
+
+def test_a_guest_boots_from_a_volume_and_finds_its_data_again_after_a_hard_reboot(stand: Stand, volume: str) -> None:
+    data = {"uuid": volume, "source_type": "volume", "destination_type": "volume", "boot_index": -1}
+    server = stand.boot_from_volume("from-volume", data)
+    root, more = stand.volumes_of(server)
+    assert more == volume
+    assert stand.serials(server) == {root, volume}
+    assert {stand.cloud.volume_status(one) for one in (root, more)} == {"in-use"}
+    for disk in ("sda", "sdb"):
+        with stand.console(server) as console:
+            assert console.run(f"echo written-to-{disk} | dd of=/dev/{disk} bs=512 conv=sync,fsync").code == 0
+    stand.act(server, {"reboot": {"type": "HARD"}})
+    stand.cloud.wait_server(server, "ACTIVE", BOOT_S)
+    stand.wait_booted_with(server, root)
+    for disk in ("sda", "sdb"):
+        with stand.console(server) as console:
+            assert f"written-to-{disk}" in console.run(f"head -c 15 /dev/{disk}").output
+    with pytest.raises(ApiError, match="root device"):
+        stand.cloud.detach(server, root)
+    stand.cloud.delete_server(server, WAIT_S)
+    stand.cloud.wait_volume(volume, "available", WAIT_S)
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ApiError):
+            stand.cloud.volume_status(root)
+            time.sleep(0.1)
+            continue
+        break
+    else:
+        pytest.fail("the root volume did not go with its server")
 
 
 def test_a_volume_grows_under_a_running_guest(stand: Stand, server: str, volume: str) -> None:

@@ -94,7 +94,13 @@ def test_a_scsi_volume_has_its_unit_and_a_virtio_volume_a_port() -> None:
     assert len(ports) == 30
 
 
-@pytest.mark.parametrize(("bus", "unit"), [(VolumeBus.SCSI, 0), (VolumeBus.SCSI, 256), (VolumeBus.VIRTIO, 29)])
+def test_a_volume_can_be_the_root_disk() -> None:
+    address = build_disk(msgspec.structs.replace(DISK, unit=0, target="sda")).find("address")
+    assert address is not None
+    assert address.attrib["unit"] == "0"
+
+
+@pytest.mark.parametrize(("bus", "unit"), [(VolumeBus.SCSI, -1), (VolumeBus.SCSI, 256), (VolumeBus.VIRTIO, 29)])
 def test_a_unit_outside_the_bus_is_refused(bus: VolumeBus, unit: int) -> None:
     with pytest.raises(StepNever, match=f"unit {unit} is outside"):
         build_disk(msgspec.structs.replace(DISK, unit=unit), bus)

@@ -78,7 +78,7 @@ class ServerBasics(Answer, kw_only=True):
     user_id: str
     metadata: dict[str, str]
     host_id: str = field(name="hostId")
-    image: ServerImage
+    image: ServerImage | Literal[""]
     flavor: dict[str, Any]
     created: str
     updated: str

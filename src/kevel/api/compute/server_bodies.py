@@ -7,11 +7,13 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from kevel.api.compute.shapes import UUID, read_bool, refuse_newer_keys, v
+from kevel.api.compute.server_disks import read_disks
+from kevel.api.compute.shapes import UUID, refuse_newer_keys, v
 from kevel.api.operations import Call
 from kevel.control.servers import COUNT_MAX, NewServer, check_name
 from kevel.domain.errors import Forbidden, Invalid
 from kevel.domain.model import BootKind
+from kevel.domain.server_disks import DiskSource
 
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 #: Text without NUL, which not every database can store.
@@ -139,7 +141,6 @@ _SINCE: Final = {
 }
 #: Keys of both POST and PUT that would have no effect, what may be sent nevertheless, and why the rest is refused.
 _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
-    "block_device_mapping": (((), [], None), "it is Nova's old form; use block_device_mapping_v2"),
     "OS-DCF:diskConfig": (("MANUAL",), "Kevel never changes the partitions of a disk: only MANUAL is true"),
     "accessIPv4": (("", None), "servers have no networks"),
     "accessIPv6": (("", None), "servers have no networks"),
@@ -183,9 +184,12 @@ def read_new_server(call: Call) -> NewServer:
     check_name(keys.name)
     metadata = {} if keys.metadata is UNSET else keys.metadata
     image_id = _read_image(keys)
+    disks = read_disks(call, sent, image_id)
     _check_networks(call, keys.networks)
     zone, host = _read_place(call, keys)
     count_min, count_max = _read_counts(keys)
+    if count_max > 1 and any(disk.source is DiskSource.VOLUME for disk in disks):
+        raise Invalid("Cannot attach one or more volumes to multiple instances")
     description = keys.name if call.version < v(19) else (None if keys.description is UNSET else keys.description)
     return NewServer(
         name=keys.name,
@@ -193,6 +197,8 @@ def read_new_server(call: Call) -> NewServer:
         flavor=str(keys.flavor),
         image_id=image_id,
         metadata=metadata,
+        disks=disks,
+        takes_shared=call.version >= v(60),
         zone=zone,
         host=host,
         count_min=count_min,
@@ -201,41 +207,9 @@ def read_new_server(call: Call) -> NewServer:
 
 
 def _read_image(keys: ServerKeys) -> str:
-    disks = [] if keys.disks is UNSET else keys.disks
-    if not isinstance(disks, list) or not all(isinstance(disk, dict) for disk in disks):
-        raise Invalid("Invalid input for server.block_device_mapping_v2: it has to be a list of objects.")
-    if not keys.image:
-        raise Invalid(
-            "Invalid input for server.imageRef: a server needs an image; "
-            "booting from a volume is not supported by this Kevel."
-        )
-    if not UUID.fullmatch(keys.image):
+    if keys.image and not UUID.fullmatch(keys.image):
         raise Invalid(f"Invalid input for server.imageRef: {keys.image[:64]!r} is no image's id.")
-    for disk in disks:
-        _check_root_disk(disk, keys.image)
-    if len(disks) > 1:
-        raise Invalid("Invalid input for server.block_device_mapping_v2: the image can be there only once.")
     return keys.image
-
-
-def _check_root_disk(disk: dict[str, Any], image_id: str) -> None:
-    """The one disk that may be described is the root disk made of the image: the `openstack` command always does so."""
-    wanted = {"source_type": "image", "destination_type": "local", "uuid": image_id}
-    index = disk.get("boot_index")
-    if any(disk.get(name) != value for name, value in wanted.items()) or str(index) != "0" or index is False:
-        raise Invalid(
-            "Invalid input for server.block_device_mapping_v2: only the image as a local root disk "
-            "(source_type image, destination_type local, boot_index 0, uuid = imageRef) is supported by this Kevel; "
-            "attach volumes afterwards."
-        )
-    for name, value in disk.items():
-        if name in wanted or name == "boot_index" or value is None:
-            continue
-        if name == "delete_on_termination" and read_bool(name, value):
-            continue
-        raise Invalid(
-            f"Invalid input for server.block_device_mapping_v2: {name[:64]}={value!r:.64} is not supported here."
-        )
 
 
 def _check_networks(call: Call, networks: Any) -> None:

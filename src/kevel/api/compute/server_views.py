@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from kevel.api.compute.shapes import bookmark_base, host_id, show_time, show_time_us, v
 from kevel.api.operations import Call
-from kevel.control.servers import ServerView, host_is_up
+from kevel.control.choosing_hosts import host_is_up
+from kevel.control.servers import ServerView
 from kevel.domain.devices import device_prefix
 from kevel.domain.model import Server
 from kevel.domain.status import power_state, server_status, task_state, vm_state
@@ -137,8 +138,11 @@ def _links(call: Call, collection: str, thing_id: str) -> list[dict[str, str]]:
     ]
 
 
-def _image(call: Call, server: Server) -> dict[str, Any]:
+def _image(call: Call, server: Server) -> dict[str, Any] | str:
+    """A server that boots from a volume has none: Nova shows an empty text."""
     image_id = server.image["id"]
+    if not image_id:
+        return ""
     shown: dict[str, Any] = {"id": image_id, "links": _links(call, "images", image_id)[1:]}
     if call.version >= v(98):
         shown["properties"] = server.image.get("properties") or {}

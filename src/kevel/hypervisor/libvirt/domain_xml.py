@@ -95,9 +95,9 @@ def build_domain_xml(spec: DomainSpec, files: ServerFiles, *, kvm: bool, cache: 
 def build_disk_xml(disk: DiskSpec, bus: VolumeBus, *, cache: str, block_device: bool) -> str:
     """A volume as a disk element. Raises StepNever when the unit is outside the bus."""
     units_max = SCSI_VOLUMES_MAX if bus is VolumeBus.SCSI else VIRTIO_VOLUMES_MAX
-    if not 1 <= disk.unit <= units_max:
+    if not 0 <= disk.unit <= units_max:
         raise StepNever(
-            f"Volume {disk.serial}: unit {disk.unit} is outside 1 to {units_max}, the server has no more room."
+            f"Volume {disk.serial}: unit {disk.unit} is outside 0 to {units_max}, the server has no more room."
         )
     if (disk.source_format == LUKS) != (disk.passphrase is not None):
         raise StepNever(f"Volume {disk.serial}: it is plugged with a key if it is encrypted, and only then.")

@@ -102,6 +102,7 @@ attachments = Table(
     CheckConstraint("stage IS NOT NULL OR (device IS NOT NULL AND unit IS NOT NULL)", name="place"),
     CheckConstraint("stage IN ('reserved', 'attaching', 'attached', 'detaching')", name="stage"),
     CheckConstraint("(stage IS NULL) = (origin IS NULL)", name="origin"),
+    CheckConstraint("boot_index >= 0", name="boot_index"),
     CheckConstraint("mode IN ('rw', 'ro')", name="mode"),
     CheckConstraint("(live IS NULL) = (closed_at IS NOT NULL) AND (live IS NULL OR live = 1)", name="live"),
     UniqueConstraint("id", "live", "volume_id"),
@@ -131,6 +132,15 @@ attachments = Table(
         unique=True,
         sqlite_where=text("live = 1 AND stage IS NULL"),
         postgresql_where=text("live = 1 AND stage IS NULL"),
+    ),
+    #: A server boots from its disks in one order, and has one root.
+    Index(
+        "one_boot_index",
+        "server_id",
+        "boot_index",
+        unique=True,
+        sqlite_where=text("live = 1"),
+        postgresql_where=text("live = 1"),
     ),
     Index(
         "one_unit",

@@ -956,6 +956,7 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("(stage IS NULL) = (origin IS NULL)", name=op.f("ck_attachments_origin")),
         sa.CheckConstraint("(stage IS NULL) = (server_id IS NOT NULL)", name=op.f("ck_attachments_managed")),
+        sa.CheckConstraint("boot_index >= 0", name=op.f("ck_attachments_boot_index")),
         sa.CheckConstraint(
             "stage IS NOT NULL OR (device IS NOT NULL AND unit IS NOT NULL)", name=op.f("ck_attachments_place")
         ),
@@ -988,6 +989,14 @@ def upgrade() -> None:
         unique=True,
         sqlite_where=sa.text("live = 1 AND stage IS NULL"),
         postgresql_where=sa.text("live = 1 AND stage IS NULL"),
+    )
+    op.create_index(
+        "one_boot_index",
+        "attachments",
+        ["server_id", "boot_index"],
+        unique=True,
+        sqlite_where=sa.text("live = 1"),
+        postgresql_where=sa.text("live = 1"),
     )
     op.create_index(
         "one_device",
