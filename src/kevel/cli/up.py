@@ -38,6 +38,7 @@ from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.server_disks import ServerDisks
+from kevel.control.server_groups import ServerGroups
 from kevel.control.server_quotas import ServerQuotas
 from kevel.control.servers import Servers
 from kevel.control.services import Services
@@ -208,6 +209,7 @@ async def running(
             ),
             keypairs=Keypairs(runtime),
             server_quotas=ServerQuotas(runtime),
+            server_groups=ServerGroups(runtime),
             backups=Backups(runtime, backup_files, volumes, limits, availability_zone=config.availability_zone),
             volume_contents=VolumeContents(runtime, image_files, limits),
             snapshots=Snapshots(runtime, limits),

@@ -21,6 +21,7 @@ from kevel.domain.images import ImageForServer
 from kevel.domain.limits import Limits
 from kevel.domain.model import (
     GIB,
+    TAGS_MAX,
     Actor,
     Attachment,
     BootKind,
@@ -36,6 +37,8 @@ from kevel.store.actions import Action, finish_action, list_actions, start_actio
 from kevel.store.attachments import open_of_server, open_of_servers, open_of_volume
 from kevel.store.hosts import Host, list_hosts, load_host
 from kevel.store.images import has_files
+from kevel.store.keypairs import load_keypair
+from kevel.store.server_groups import group_of_server
 from kevel.store.server_moves import set_server_goal
 from kevel.store.server_quotas import bound_servers, check_server_limit
 from kevel.store.servers import ServerQuery, Used, load_server
@@ -62,6 +65,9 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True):
     disks: tuple[NewDisk, ...] = ()
     #: May volumes be among them that several servers can have?
     takes_shared: bool = True
+    tags: frozenset[str] = frozenset()
+    #: Of the user's key pairs.
+    key_name: str | None = None
     #: Availability zone and host that were asked for; None: any.
     zone: str | None = None
     host: str | None = None
@@ -88,6 +94,8 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     #: Open attachments: a volume is listed until nothing of it is left.
     attachments: Sequence[Attachment]
     host: Host
+    #: The server group that it was made in; not looked up for lists.
+    group_id: str | None = None
 
 
 class HostView(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,7 +165,7 @@ class Servers:
             wanted_boot=1,
             boot=0,
             boot_kind=BootKind.HARD,
-            key_name=None,
+            key_name=new.key_name,
             locked=False,
             fault=None,
             created_at=at,
@@ -165,7 +173,7 @@ class Servers:
             launched_at=None,
             terminated_at=None,
             deleted_at=None,
-            extras=ServerExtras(reservation_id=reservation_id, pinned_zone=new.zone),
+            extras=ServerExtras(reservation_id=reservation_id, pinned_zone=new.zone, tags=tuple(sorted(new.tags))),
         )
         return await self._runtime.store.write(self._create, actor, new, blank, drawn, rooms)
 
@@ -180,6 +188,8 @@ class Servers:
     ) -> list[Server]:
         if blank.image and not has_files(tx, blank.image):
             raise Invalid(f"Image {new.image_id} was deleted just now.")
+        if new.key_name is not None and load_keypair(tx, actor.user_id, new.key_name) is None:
+            raise Invalid(f"Invalid key_name provided: {new.key_name!r} is none of your key pairs.")
         flavor = blank.flavor
         per_server = {"instances": 1, "cores": flavor["vcpus"], "ram": flavor["ram_mib"]}
         count = bound_servers(tx, actor, per_server, count_min=new.count_min, count_max=new.count_max)
@@ -253,6 +263,13 @@ class Servers:
         """Replace the metadata by what `change`, a pure function, makes of it."""
         at, _ = self._now()
         return await self._runtime.store.write(_change_metadata, server_id, actor, at, change)
+
+    async def change_tags(
+        self, actor: Actor, server_id: str, change: Callable[[frozenset[str]], frozenset[str]]
+    ) -> list[str]:
+        """Replace the tags by what `change`, a pure function, makes of them; the tags afterwards, sorted."""
+        at, _ = self._now()
+        return await self._runtime.store.write(_change_tags, server_id, actor, at, change)
 
     async def ask(self, actor: Actor, server_id: str, action: str) -> None:
         """Ask for one of `kevel.control.server_life.WISHES`: start, stop, pause, and so on."""
@@ -345,7 +362,12 @@ def _printable(char: str) -> bool:
 
 def _view(tx: Tx, server_id: str, actor: Actor) -> ServerView:
     server = find_server(tx, server_id, actor)
-    return ServerView(server=server, attachments=open_of_server(tx, server_id), host=load_host(tx, server.host))
+    return ServerView(
+        server=server,
+        attachments=open_of_server(tx, server_id),
+        host=load_host(tx, server.host),
+        group_id=group_of_server(tx, server_id),
+    )
 
 
 def _list_views(tx: Tx, query: ServerQuery, fits: Callable[[Server], bool] | None) -> tuple[list[ServerView], bool]:
@@ -422,6 +444,19 @@ def _change_metadata(
     changed = change(dict(server.metadata))
     check_metadata_size(tx, actor, changed)
     rows.update_shown(tx, server, at=at, metadata=changed)
+    return changed
+
+
+def _change_tags(
+    tx: Tx, server_id: str, actor: Actor, at: int, change: Callable[[frozenset[str]], frozenset[str]]
+) -> list[str]:
+    server = find_server(tx, server_id, actor)
+    check_vm_state(server, "update tags", ("active", "paused", "suspended", "stopped"))
+    changed = sorted(change(frozenset(server.extras.tags)))
+    if len(changed) > TAGS_MAX:
+        raise Invalid(f"The number of tags exceeded the per-server limit {TAGS_MAX}")
+    extras = msgspec.structs.replace(server.extras, tags=tuple(changed))
+    rows.update_shown(tx, server, at=at, extras=extras)
     return changed
 
 

@@ -24,6 +24,7 @@ from kevel.control.pools import Pools
 from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
+from kevel.control.server_groups import ServerGroups
 from kevel.control.server_quotas import ServerQuotas
 from kevel.control.servers import Servers
 from kevel.control.snapshots import Snapshots
@@ -47,6 +48,7 @@ class Services:
     servers: Servers
     keypairs: Keypairs
     server_quotas: ServerQuotas
+    server_groups: ServerGroups
     pools: Pools
     volumes: Volumes
     managing: Managing

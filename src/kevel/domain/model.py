@@ -12,6 +12,10 @@ from kevel.domain.ladder import Goal, Hands, Rung
 GIB = 1024**3
 MIB = 1024**2
 
+#: Tags of one server, and characters of one tag.
+TAGS_MAX = 50
+TAG_CHARACTERS_MAX = 60
+
 
 class ServerGoal(enum.Enum):
     """What the user wants of a server."""
@@ -332,6 +336,10 @@ class ServerExtras(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     lock_reason: str | None = None
     #: Locked from outside its project: its owners cannot unlock it.
     locked_by_admin: bool = False
+    #: Words that its users have put on it, sorted.
+    tags: tuple[str, ...] = ()
+    #: The scheduler hints of its request.
+    hints: dict[str, Any] = {}
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from kevel.domain.model import Actor
 from kevel.domain.quotas import FALLBACKS, SERVER_RESOURCES, UNLIMITED, QuotaKey
 from kevel.store.keypairs import count_keypairs
 from kevel.store.quotas import limits_in_force
+from kevel.store.server_groups import count_groups
 from kevel.store.servers import list_used
 from kevel.store.transactions import Tx
 
@@ -36,6 +37,7 @@ def server_usage(tx: Tx, project_id: str, user_id: str | None = None) -> dict[st
         "instances": len(used),
         "cores": sum(one.flavor["vcpus"] for one in used),
         "ram": sum(one.flavor["ram_mib"] for one in used),
+        "server_groups": count_groups(tx, project_id),
         # Key pairs are a user's, not a project's.
         "key_pairs": 0 if user_id is None else count_keypairs(tx, user_id),
     }

@@ -21,6 +21,7 @@ from kevel.control.pools import Pools
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.control.server_disks import ServerDisks
+from kevel.control.server_groups import ServerGroups
 from kevel.control.server_quotas import ServerQuotas
 from kevel.control.servers import Servers
 from kevel.control.volume_types import VolumeTypes
@@ -322,6 +323,7 @@ async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
             servers=Servers(runtime, images, flavors, ServerDisks(volumes, attachments, runtime.ids, limits), limits),
             keypairs=Keypairs(runtime),
             server_quotas=ServerQuotas(runtime),
+            server_groups=ServerGroups(runtime),
             pools=pools,
             volumes=volumes,
             attachments=attachments,

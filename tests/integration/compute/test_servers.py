@@ -121,11 +121,12 @@ async def test_another_projects_server_does_not_exist(stand: Stand) -> None:
         ({"min_count": "many"}, "min_count"),
         ({"availability_zone": "moon"}, "there is: nova"),
         ({"user_data": "Zm9v"}, "user_data"),
-        ({"key_name": "k"}, "key pairs"),
+        ({"key_name": "k"}, "none of your key pairs"),
         ({"adminPass": "secret"}, "password"),
         ({"security_groups": [{"name": "default"}]}, "security_groups"),
         ({"config_drive": True}, "config drive"),
-        ({"tags": ["a"]}, "tags"),
+        ({"tags": ["a,b"]}, "tags"),
+        ({"return_reservation_id": "perhaps"}, "return_reservation_id"),
         ({"OS-DCF:diskConfig": "AUTO"}, "MANUAL"),
         ({"hostname": "h"}, "hostname"),
         ({"block_device_mapping_v2": [{"source_type": "volume", "uuid": "x", "boot_index": 0}]}, "no volume's id"),
@@ -391,3 +392,23 @@ async def test_metadata_is_merged_replaced_and_removed(stand: Stand) -> None:
     assert (await stand.call("POST", path, many)).status_code == 403
     assert (await stand.call("GET", path)).json() == {"metadata": {}}
     assert (await stand.call("GET", f"/servers/{server_id}/ips")).json() == {"addresses": {}}
+
+
+async def test_a_server_keeps_the_name_of_its_key_pair(stand: Stand) -> None:
+    pair = {"keypair": {"name": "mine", "type": "ssh"}}
+    assert (await stand.call("POST", "/os-keypairs", pair, version="2.91")).status_code == 201
+    server_id = await stand.make_server(key_name="mine")
+    assert (await stand.call("DELETE", "/os-keypairs/mine")).status_code == 202
+    shown = (await stand.call("GET", f"/servers/{server_id}")).json()["server"]
+    assert shown["key_name"] == "mine"
+    assert (await stand.call("GET", "/servers?key_name=mine")).json()["servers"][0]["id"] == server_id
+    assert (await stand.call("GET", "/servers?key_name=other")).json()["servers"] == []
+    assert (await stand.ask_server(key_name="mine")).status_code == 400
+
+
+async def test_the_reservation_alone_is_answered_where_that_is_asked_for(stand: Stand) -> None:
+    answer = await stand.ask_server(return_reservation_id=True, min_count=2)
+    assert (answer.status_code, answer.json().keys()) == (202, {"reservation_id"})
+    wanted = f"/servers?reservation_id={answer.json()['reservation_id']}"
+    assert len((await stand.call("GET", wanted)).json()["servers"]) == 2
+    assert (await stand.ask_server(return_reservation_id="no")).json().keys() == {"server"}

@@ -64,6 +64,14 @@ WORLD: dict[str, dict[str, object]] = {
         "fingerprint": "00:11",
         "created_at": 1,
     },
+    "server_groups": {
+        "id": "near",
+        "project_id": "project",
+        "user_id": "user",
+        "name": "near",
+        "policy": "affinity",
+        "created_at": 1,
+    },
     "flavor_access": {"flavor_id": "flavor", "project_id": "project"},
     "quota_limits": {
         "owner_kind": "project",
@@ -217,6 +225,7 @@ WORLD: dict[str, dict[str, object]] = {
         "extras": "{}",
         "host_version": 1,
     },
+    "server_group_members": {"server_id": "server", "group_id": "near"},
     "server_actions": {
         "server_id": "server",
         "request_id": "req",
@@ -407,6 +416,21 @@ COMPUTE_CASES = [
         "a user's key pairs have names of their own",
         (copy("keypairs", id=2),),
         (copy("keypairs", id=2, name="other"), copy("keypairs", id=2, user_id="other")),
+    ),
+    Case(
+        "ck_server_groups_policy",
+        "a group has a policy that placement knows",
+        ("UPDATE server_groups SET policy = 'near'",),
+        ("UPDATE server_groups SET policy = 'soft-affinity'",),
+    ),
+    Case(
+        "ck_server_groups_per_host_max",
+        "only anti-affinity is bounded on a host",
+        (
+            "UPDATE server_groups SET per_host_max = 2",
+            "UPDATE server_groups SET policy = 'anti-affinity', per_host_max = 0",
+        ),
+        ("UPDATE server_groups SET policy = 'anti-affinity', per_host_max = 2",),
     ),
 ]
 

@@ -11,9 +11,11 @@ from kevel.api.compute import (
     volume_attachments,
 )
 from kevel.api.compute.flavors.operations import OPERATIONS as FLAVORS
+from kevel.api.compute.groups.operations import GROUPS
 from kevel.api.compute.keypairs.operations import KEYPAIRS
 from kevel.api.compute.quotas.operations import QUOTAS
 from kevel.api.compute.shapes import HIGHEST, LOWEST
+from kevel.api.compute.tags.operations import TAGS
 from kevel.api.operations import Api, ErrorStyle
 
 __all__ = ["API"]
@@ -30,6 +32,8 @@ API = Api(
         *FLAVORS,
         *hosts.OPERATIONS,
         *KEYPAIRS,
+        *GROUPS,
+        *TAGS,
         *QUOTAS,
     ),
     error_style=ErrorStyle.COMPUTE,

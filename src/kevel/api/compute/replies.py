@@ -26,6 +26,13 @@ class Accepted(Answer, kw_only=True):
     security_groups: list[Any]
 
 
+class AcceptedAnswer(Answer, kw_only=True):
+    """The first server of a request, or, where that was asked for, what its servers have in common."""
+
+    server: Accepted | UnsetType = UNSET
+    reservation_id: str | UnsetType = UNSET
+
+
 class ServerImage(Answer, kw_only=True):
     """The image that a server was made from."""
 
@@ -290,7 +297,7 @@ class Version(Answer, kw_only=True):
 
 VERSIONS: Final = name_answer("versions", list[Version])
 VERSION: Final = name_answer("version", Version)
-ACCEPTED: Final = name_answer("server", Accepted)
+ACCEPTED: Final = AcceptedAnswer
 SERVERS: Final = name_list("servers", ServerSummary)
 SERVER_DETAILS: Final = name_list("servers", Server)
 SERVER: Final = name_answer("server", Server)

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from kevel.api.compute.server_disks import read_disks
-from kevel.api.compute.shapes import UUID, refuse_newer_keys, v
+from kevel.api.compute.shapes import UUID, read_bool, refuse_newer_keys, v
+from kevel.api.compute.tags.operations import Tags
 from kevel.api.operations import Call
 from kevel.control.servers import COUNT_MAX, NewServer, check_name
 from kevel.domain.errors import Forbidden, Invalid
@@ -38,19 +39,19 @@ class ServerKeys(Struct, forbid_unknown_fields=True):
     hypervisor_hostname: Name | UnsetType = UNSET
     min_count: Count | UnsetType = UNSET
     max_count: Count | UnsetType = UNSET
-    return_reservation_id: Any = UNSET
+    return_reservation_id: bool | str | int = False
     disks: Any = field(name="block_device_mapping_v2", default=UNSET)
     disks_v1: Any = field(name="block_device_mapping", default=UNSET)
     disk_config: Any = field(name="OS-DCF:diskConfig", default=UNSET)
     access_v4: Any = field(name="accessIPv4", default=UNSET)
     access_v6: Any = field(name="accessIPv6", default=UNSET)
     admin_password: Any = field(name="adminPass", default=UNSET)
-    key_name: Any = UNSET
+    key_name: Name | None = None
     user_data: Any = UNSET
     config_drive: Any = UNSET
     personality: Any = UNSET
     security_groups: Any = UNSET
-    tags: Any = UNSET
+    tags: Tags | UnsetType = UNSET
     trusted_image_certificates: Any = UNSET
     hostname: Any = UNSET
 
@@ -145,15 +146,12 @@ _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "accessIPv4": (("", None), "servers have no networks"),
     "accessIPv6": (("", None), "servers have no networks"),
     "adminPass": ((), "nothing here could hand a password to the guest"),
-    "key_name": ((None,), "there are no key pairs: nothing here could hand a key to the guest"),
     "user_data": (("", None), "there is no metadata service and no config drive to hand it to the guest"),
     "config_drive": (("", None, False, "false", "False"), "there is no config drive"),
     "personality": (([],), "no files are put into guests"),
     "security_groups": (([],), "servers have no networks"),
-    "tags": (([],), "servers have no tags"),
     "trusted_image_certificates": (([], None), "images have no signatures"),
     "hostname": ((), "there is no metadata service to hand it to the guest"),
-    "return_reservation_id": ((False, "false", "False", "0"), "the answer is always the server"),
     "pinned_availability_zone": ((), "servers do not move between availability zones"),
 }
 
@@ -199,11 +197,19 @@ def read_new_server(call: Call) -> NewServer:
         metadata=metadata,
         disks=disks,
         takes_shared=call.version >= v(60),
+        tags=frozenset() if keys.tags is UNSET else frozenset(keys.tags),
+        key_name=keys.key_name,
         zone=zone,
         host=host,
         count_min=count_min,
         count_max=count_max,
     )
+
+
+def wants_reservation(call: Call) -> bool:
+    """Is only the reservation to be answered?"""
+    keys: ServerKeys = call.body.server
+    return read_bool("return_reservation_id", keys.return_reservation_id)
 
 
 def _read_image(keys: ServerKeys) -> str:

@@ -25,6 +25,11 @@ _TESTS: Final[dict[str, Callable[[str], Fits]]] = {
     "vm_state": lambda wanted: lambda server: vm_state(server) == wanted.lower(),
     "task_state": lambda wanted: lambda server: task_state(server) == (None if wanted == "None" else wanted),
     "power_state": lambda wanted: _by_power(read_count("power_state", wanted)),
+    "key_name": lambda wanted: lambda server: server.key_name == wanted,
+    "tags": lambda words: lambda server: _split(words) <= set(server.extras.tags),
+    "tags-any": lambda words: lambda server: not _split(words).isdisjoint(server.extras.tags),
+    "not-tags": lambda words: lambda server: not _split(words) <= set(server.extras.tags),
+    "not-tags-any": lambda words: lambda server: _split(words).isdisjoint(server.extras.tags),
     "pinned_availability_zone": lambda wanted: lambda server: server.extras.pinned_zone == wanted,
 }
 #: Filters that the rows themselves are asked for.
@@ -35,14 +40,9 @@ _REFUSED: Final = frozenset(
     [
         "ip",
         "ip6",
-        "tags",
-        "tags-any",
-        "not-tags",
-        "not-tags-any",
         "access_ip_v4",
         "access_ip_v6",
         "config_drive",
-        "key_name",
         "kernel_id",
         "ramdisk_id",
         "root_device_name",
@@ -110,6 +110,11 @@ def read_list(call: Call) -> tuple[ServerQuery, Fits | None]:
     return query, (lambda server: all(test(server) for test in tests)) if tests else None
 
 
+def _split(words: str) -> set[str]:
+    """Tags with commas between."""
+    return set(words.split(","))
+
+
 def _by_name(wanted: NameFilter) -> Fits:
     return lambda server: wanted.matches(server.name)
 
@@ -122,6 +127,8 @@ def _check_names(call: Call, given: dict[str, list[str]]) -> None:
     for name in given:
         if name in _REFUSED:
             raise Invalid(f"Invalid query parameters: servers cannot be filtered by {name} in this Kevel.")
+        if "tags" in name.split("-") and call.version < v(26):
+            raise Invalid(f"Invalid query parameters: servers can be filtered by {name} from microversion {v(26)} on.")
         if name in _TESTS or name in _ROW_FILTERS or name in _PAGING or name == "status":
             continue
         if call.version >= v(75):

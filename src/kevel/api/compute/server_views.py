@@ -49,11 +49,11 @@ def show_server(call: Call, view: ServerView, *, shows_groups: bool = False) -> 
     elif version >= v(90):
         shown["OS-EXT-SRV-ATTR:hostname"] = name_host(server)
     if shows_groups and version >= v(71):
-        shown["server_groups"] = []
+        shown["server_groups"] = [] if view.group_id is None else [view.group_id]
     if version >= v(96):
         shown["pinned_availability_zone"] = server.extras.pinned_zone
     if version >= v(100):
-        shown["scheduler_hints"] = {}
+        shown["scheduler_hints"] = server.extras.hints
     return shown
 
 
@@ -87,7 +87,7 @@ def show_basics(call: Call, server: Server) -> dict[str, Any]:
     if version >= v(19):
         shown["description"] = server.description
     if version >= v(26):
-        shown["tags"] = []
+        shown["tags"] = list(server.extras.tags)
     if version >= v(63):
         shown["trusted_image_certificates"] = None
     if version >= v(73):

@@ -17,7 +17,10 @@ from kevel.domain.errors import Invalid, NotFound
 
 
 async def create_server(call: Call) -> Reply:
+    reservation_only = bodies.wants_reservation(call)
     made = await call.services.servers.create(call.actor, bodies.read_new_server(call))
+    if reservation_only:
+        return Reply(body={"reservation_id": made[0].extras.reservation_id})
     href = f"{call.base_url}/servers/{made[0].id}"
     shown = {
         "id": made[0].id,

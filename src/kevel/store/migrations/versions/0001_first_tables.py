@@ -307,6 +307,26 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_roles_name")),
     )
     op.create_table(
+        "server_groups",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("policy", sa.Text(), nullable=False),
+        sa.Column("per_host_max", sa.Integer(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint(
+            "per_host_max IS NULL OR (policy = 'anti-affinity' AND per_host_max > 0)",
+            name=op.f("ck_server_groups_per_host_max"),
+        ),
+        sa.CheckConstraint(
+            "policy IN ('affinity', 'anti-affinity', 'soft-affinity', 'soft-anti-affinity')",
+            name=op.f("ck_server_groups_policy"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_server_groups")),
+    )
+    op.create_index("ix_server_groups_project_id", "server_groups", ["project_id"], unique=False)
+    op.create_table(
         "services",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
@@ -596,6 +616,17 @@ def upgrade() -> None:
         sqlite_where=sa.text("finished_at IS NULL"),
         postgresql_where=sa.text("finished_at IS NULL"),
     )
+    op.create_table(
+        "server_group_members",
+        sa.Column("server_id", sa.Text(), nullable=False),
+        sa.Column("group_id", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["group_id"], ["server_groups.id"], name=op.f("fk_server_group_members_group_id_server_groups")
+        ),
+        sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_server_group_members_server_id_servers")),
+        sa.PrimaryKeyConstraint("server_id", name=op.f("pk_server_group_members")),
+    )
+    op.create_index("ix_server_group_members_group_id", "server_group_members", ["group_id"], unique=False)
     op.create_table(
         "type_access",
         sa.Column("volume_type_id", sa.Text(), nullable=False),

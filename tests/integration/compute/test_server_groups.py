@@ -1,0 +1,101 @@
+"""Server groups: shapes at every microversion, and whose they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.integration.compute.conftest import Stand, message
+from tests.integration.stand import PROJECTS
+
+GROUPS = "/os-server-groups"
+BY_VERSION = {"2.1": "anti-affinity", "2.14": "affinity", "2.15": "soft-affinity", "2.63": "soft-anti-affinity"}
+
+
+async def make_group(stand: Stand, *, caller: str = "member", version: str = "2.64", **keys: Any) -> dict[str, Any]:
+    body = {"server_group": {"name": "g", "policy": "affinity"} | keys}
+    answer = await stand.call("POST", GROUPS, body, caller=caller, version=version)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json()["server_group"])
+
+
+@pytest.mark.parametrize("version", [*BY_VERSION, "2.64"])
+async def test_a_group_is_made_shown_and_deleted(stand: Stand, version: str) -> None:
+    wanted: dict[str, Any] = {"policies": [BY_VERSION.get(version, "")]}
+    if version == "2.64":
+        wanted = {"policy": "anti-affinity", "rules": {"max_server_per_host": 2}}
+    body = {"server_group": {"name": "g", **wanted}}
+    answer = await stand.call("POST", GROUPS, body, version=version)
+    assert answer.status_code == 200, answer.text
+    group = answer.json()["server_group"]
+    old: dict[str, Any] = {} if version == "2.64" else {"metadata": {}}
+    owner = {} if version == "2.1" else {"project_id": PROJECTS["member"], "user_id": "u-member"}
+    assert group == {"id": group["id"], "name": "g", "members": [], **wanted, **old, **owner}
+    assert (await stand.call("GET", GROUPS, version=version)).json() == {"server_groups": [group]}
+    path = f"{GROUPS}/{group['id']}"
+    assert (await stand.call("GET", path, version=version)).json() == {"server_group": group}
+    assert (await stand.call("DELETE", path, version=version)).status_code == 204
+    for method in ("GET", "DELETE"):
+        assert (await stand.call(method, path, version=version)).status_code == 404
+    assert (await stand.call("GET", GROUPS, version=version)).json() == {"server_groups": []}
+
+
+@pytest.mark.parametrize(
+    ("version", "keys"),
+    [
+        ("2.14", {"policies": ["soft-affinity"]}),
+        ("2.14", {"policies": []}),
+        ("2.14", {"policy": "affinity"}),
+        ("2.63", {"policies": ["affinity", "anti-affinity"]}),
+        ("2.63", {"policies": ["near"]}),
+        ("2.64", {"policies": ["affinity"]}),
+        ("2.64", {"policy": "affinity", "rules": {"max_server_per_host": 2}}),
+        ("2.64", {"policy": "anti-affinity", "rules": {"max_server_per_host": 0}}),
+        ("2.64", {"policy": "anti-affinity", "rules": {"stray": 1}}),
+        ("2.64", {"policy": "affinity", "name": ""}),
+        ("2.64", {"policy": "affinity", "name": " g"}),
+        ("2.64", {"policy": "affinity", "name": "g" * 256}),
+    ],
+)
+async def test_what_is_no_group_is_refused(stand: Stand, version: str, keys: dict[str, Any]) -> None:
+    answer = await stand.call("POST", GROUPS, {"server_group": {"name": "g"} | keys}, version=version)
+    assert answer.status_code == 400, answer.text
+    assert message(answer)
+    assert (await stand.call("GET", GROUPS)).json() == {"server_groups": []}
+
+
+async def test_groups_belong_to_their_project(stand: Stand) -> None:
+    mine, theirs = await make_group(stand), await make_group(stand, caller="other")
+    for method in ("GET", "DELETE"):
+        assert (await stand.call(method, f"{GROUPS}/{theirs['id']}")).status_code == 404
+    listed = (await stand.call("GET", GROUPS, version="2.64")).json()["server_groups"]
+    assert listed == [mine]
+    everywhere = f"{GROUPS}?all_projects=True"
+    assert (await stand.call("GET", everywhere)).status_code == 403
+    found = (await stand.call("GET", everywhere, caller="admin", version="2.64")).json()["server_groups"]
+    assert found == [mine, theirs]
+    paged = f"{everywhere}&limit=1&offset=1"
+    assert (await stand.call("GET", paged, caller="admin", version="2.64")).json()["server_groups"] == [theirs]
+    assert (await stand.call("GET", f"{GROUPS}?limit=x")).status_code == 400
+    assert (await stand.call("GET", f"{GROUPS}?stray=1", version="2.75")).status_code == 400
+    for version, keys in (("2.14", {"policies": ["affinity"]}), ("2.64", {"policy": "affinity"})):
+        body = {"server_group": {"name": "g", **keys}}
+        assert (await stand.call("POST", GROUPS, body, caller="reader", version=version)).status_code == 403
+    assert (await stand.call("DELETE", f"{GROUPS}/{mine['id']}", caller="reader")).status_code == 403
+
+
+async def test_the_quota_bounds_groups(stand: Stand) -> None:
+    quota = f"/os-quota-sets/{PROJECTS['member']}"
+    body = {"quota_set": {"server_groups": 1}}
+    assert (await stand.call("PUT", quota, body, caller="admin")).status_code == 200
+    await make_group(stand)
+    for version, keys in (
+        ("2.14", {"policies": ["affinity"]}),
+        ("2.63", {"policies": ["affinity"]}),
+        ("2.64", {"policy": "affinity"}),
+    ):
+        answer = await stand.call("POST", GROUPS, {"server_group": {"name": "g", **keys}}, version=version)
+        assert (answer.status_code, "too many server groups" in message(answer)) == (403, True)
+    absolute = (await stand.call("GET", "/limits")).json()["limits"]["absolute"]
+    assert (absolute["maxServerGroups"], absolute["totalServerGroupsUsed"]) == (1, 1)
