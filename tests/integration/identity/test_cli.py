@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,41 +16,26 @@ from kevel.control.services import Services
 from kevel.runtime.ports import SystemClock
 from tests.answers import CheckedApp
 from tests.integration.identity.world import MovedClock, open_identity
-
-OPENSTACK = Path(sys.executable).with_name("openstack")
-COMMAND_LIMIT_S = 60
-
-
-class CommandFailed(Exception):
-    """The command ended with an error; its text."""
+from tests.openstack_command import CommandFailed, Openstack
 
 
 class Cli:
-    """Runs the command as somebody."""
+    """Runs the command as somebody, beside the server in this process."""
 
-    def __init__(self, auth: dict[str, str]) -> None:
-        # Nothing of the tester's own clouds may leak in.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
-        self.environ = {**kept, **auth, "OS_CLIENT_CONFIG_FILE": "/nonexistent", "PYTHONWARNINGS": "ignore"}
+    def __init__(self, credentials: dict[str, str]) -> None:
+        self._command = Openstack(credentials)
 
     async def run(self, *words: str) -> str:
         """Standard output of a command that has to succeed."""
-        process = await asyncio.create_subprocess_exec(
-            OPENSTACK, *words, env=self.environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        try:
-            out, err = await asyncio.wait_for(process.communicate(), COMMAND_LIMIT_S)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode != 0:
-            raise CommandFailed(err.decode())
-        return out.decode()
+        return await asyncio.to_thread(self._command.run, *words)
 
     async def show(self, *words: str) -> Any:
         """The same, as JSON."""
-        return json.loads(await self.run(*words, "-f", "json"))
+        return await asyncio.to_thread(self._command.json, *words)
+
+    async def close(self) -> None:
+        """End its process."""
+        await asyncio.to_thread(self._command.close)
 
 
 class Served:
@@ -61,7 +43,18 @@ class Served:
 
     def __init__(self, origin: str, password: str) -> None:
         self.auth_url = f"{origin}/identity/v3"
-        self.admin = Cli(self.by_password("admin", password, "admin"))
+        self._entered: list[Cli] = []
+        self.admin = self.enter(self.by_password("admin", password, "admin"))
+
+    def enter(self, credentials: dict[str, str]) -> Cli:
+        """The command as somebody else, until `close`."""
+        self._entered.append(Cli(credentials))
+        return self._entered[-1]
+
+    async def close(self) -> None:
+        """End the commands' processes."""
+        for cli in self._entered:
+            await cli.close()
 
     def by_password(self, user: str, password: str, project: str) -> dict[str, str]:
         """What a user's openrc says."""
@@ -91,7 +84,9 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         origin = f"http://127.0.0.1:{port}"
         password = await identity.bootstrap(origin)
         assert password is not None
-        yield Served(origin, password)
+        made = Served(origin, password)
+        yield made
+        await made.close()
         server.should_exit = True
         await task
 
@@ -123,9 +118,9 @@ async def test_a_user_makes_an_application_credential_and_enters_with_it(served:
     await admin.run("project", "create", "ships")
     await admin.run("user", "create", "ann", "--password", "pw")
     await admin.run("role", "add", "--user", "ann", "--project", "ships", "member")
-    ann = Cli(served.by_password("ann", "pw", "ships"))
+    ann = served.enter(served.by_password("ann", "pw", "ships"))
     credential = await ann.show("application", "credential", "create", "ci", "--role", "reader")
-    entered = Cli(
+    entered = served.enter(
         {
             "OS_AUTH_TYPE": "v3applicationcredential",
             "OS_AUTH_URL": served.auth_url,

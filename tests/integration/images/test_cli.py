@@ -20,9 +20,10 @@ from kevel.control.services import Services
 from kevel.domain.limits import Limits
 from kevel.storage.image_files import ImageFiles
 from tests.answers import checked
-from tests.integration.identity.test_cli import Cli, CommandFailed, Served
+from tests.integration.identity.test_cli import Cli, Served
 from tests.integration.images.conftest import make_qcow2
 from tests.integration.stand import open_runtime
+from tests.openstack_command import CommandFailed
 
 
 @pytest.fixture
@@ -42,7 +43,9 @@ async def admin(tmp_path: Path) -> AsyncIterator[Cli]:
         origin = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         password = await identity.bootstrap(origin)
         assert password is not None
-        yield Served(origin, password).admin
+        served = Served(origin, password)
+        yield served.admin
+        await served.close()
         server.should_exit = True
         await task
 

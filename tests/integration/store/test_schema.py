@@ -1239,13 +1239,13 @@ def test_a_forbidden_state_is_refused_and_its_neighbours_are_not(world: Connecti
         world.exec_driver_sql("ROLLBACK TO here")
 
 
-FOREIGN_KEYS = [
+FOREIGN_KEYS = sorted(
     (table.name, column.name)
     for table in metadata.sorted_tables
     for constraint in table.foreign_key_constraints
     for column in constraint.columns
     if column.name not in ("live", "shared", "agent", "encryption_key_id")
-]
+)
 
 
 @pytest.mark.parametrize(("table", "column"), FOREIGN_KEYS)

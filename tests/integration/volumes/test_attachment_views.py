@@ -75,11 +75,11 @@ async def test_a_list_is_filtered_and_cut_newest_first(world: World) -> None:
     message(await world.call("GET", f"/attachments?marker={uuid.uuid4()}"), 404)
 
 
-@pytest.mark.parametrize("path", ["/attachments", "/attachments/detail", f"/attachments/{uuid.uuid4()}"])
+@pytest.mark.parametrize("path", ["/attachments", "/attachments/detail", f"/attachments/{UNKNOWN}"])
 async def test_attachments_are_there_from_3_27(world: World, path: str) -> None:
     message(await world.call("GET", path, version="3.26"), 404)
 
 
-@pytest.mark.parametrize("attachment_id", [str(uuid.uuid4()), "no-uuid"])
+@pytest.mark.parametrize("attachment_id", [UNKNOWN, "no-uuid"])
 async def test_an_unknown_attachment_is_not_found(world: World, attachment_id: str) -> None:
     message(await world.call("GET", f"/attachments/{attachment_id}"), 404)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from kevel.cli.client import Cloud
 from kevel.cli.main import app
 from kevel.cli.process import KevelProcess
 from kevel.domain.errors import KevelError
-from tests.system.up.test_openstack_cli import Shell
+from tests.openstack_command import Openstack, read_openrc
 
 MakeKevel = Callable[..., KevelProcess]
 WAIT_S = 20.0
@@ -111,15 +112,16 @@ def test_an_operator_can_follow_an_attach_and_a_detach_that_the_guest_refuses(op
     assert layers["export"]["observed"] == "not_needed"
     assert "plugged" in operator.run("attachment", "timeline", row["id"])[0]
 
-    shell = Shell(operator.data)
     action = cloud.client.get(f"/compute/v2.1/servers/{server}/os-instance-actions")["instanceActions"][0]
-    event = shell.json("server", "event", "show", server, action["request_id"])
-    assert "though it was asked several times" in str(event["events"])
-    (told,) = shell.json("--os-volume-api-version", "3.5", "volume", "message", "list")
-    assert (told["Resource UUID"], told["Event ID"]) == (volume, "VOLUME_VOLUME_004_022")
-    assert "though it was asked several times" in told["User Message"]
-    shell.ok("--os-volume-api-version", "3.5", "volume", "message", "delete", told["ID"])
-    assert shell.json("--os-volume-api-version", "3.5", "volume", "message", "list") == []
+    # Messages are there from 3.5 on.
+    with closing(Openstack({**read_openrc(operator.data), "OS_VOLUME_API_VERSION": "3.5"})) as shell:
+        event = shell.json("server", "event", "show", server, action["request_id"])
+        assert "though it was asked several times" in str(event["events"])
+        (told,) = shell.json("volume", "message", "list")
+        assert (told["Resource UUID"], told["Event ID"]) == (volume, "VOLUME_VOLUME_004_022")
+        assert "though it was asked several times" in told["User Message"]
+        shell.run("volume", "message", "delete", told["ID"])
+        assert shell.json("volume", "message", "list") == []
 
 
 def test_l3_the_doctor_finds_what_records_and_storage_disagree_about_and_touches_nothing(operator: Operator) -> None:
