@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -30,9 +30,15 @@ class Undocumented(AssertionError):
 
 
 def answered() -> Iterator[dict[str, Any]]:
-    """What the tests of this process were answered so far."""
+    """What the tests were answered so far."""
     for (api, operation, status), tests in sorted(_ANSWERED.items()):
         yield {"api": api, "operation": operation, "status": status, "tests": sorted(tests)}
+
+
+def note_answered(lines: Iterable[dict[str, Any]]) -> None:
+    """Add what the tests of another process were answered."""
+    for line in lines:
+        _ANSWERED[line["api"], line["operation"], line["status"]].update(line["tests"])
 
 
 class CheckedApp(ApiApp):

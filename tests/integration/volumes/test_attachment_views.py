@@ -10,6 +10,8 @@ from kevel.domain.ladder import Rung
 from tests.integration.stand import PROJECTS
 from tests.integration.volumes.conftest import World, message
 
+UNKNOWN = "00000000-0000-4000-8000-0000000000ff"
+
 
 async def test_an_attachment_is_shown_without_what_a_host_connects_by(world: World) -> None:
     volume_id = await world.make()

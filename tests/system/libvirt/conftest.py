@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -38,12 +39,21 @@ def data_dir() -> Iterator[Path]:
     seed_probed(path)
     yield path
     kill_guests(path)
-    if not PROBED.exists() and (path / "libvirt" / "cache").exists():
-        shutil.copytree(path / "libvirt" / "cache", PROBED)
+    keep_probed(path)
     log = path / "libvirt-worker.log"
     said = log.read_text() if log.exists() else ""
     shutil.rmtree(path)
     assert "Fatal Python error" not in said, said  # libvirt has crashed
+
+
+def keep_probed(data_dir: Path) -> None:
+    """Keep what libvirt has found out; it appears whole, since other tests run beside this one."""
+    cache = data_dir / "libvirt" / "cache"
+    if not PROBED.exists() and cache.exists():
+        with tempfile.TemporaryDirectory(dir=PROBED.parent) as directory:
+            whole = shutil.copytree(cache, Path(directory) / "cache")
+            with contextlib.suppress(OSError):  # another test was quicker
+                whole.rename(PROBED)
 
 
 def seed_probed(data_dir: Path) -> None:
@@ -168,21 +178,31 @@ def run_warm(act: str, data_dir: Path, bus: VolumeBus, server_id: str, saved: Pa
     subprocess.run(command, cwd=REPO, check=True, timeout=WARM_LIMIT_S, stdin=subprocess.DEVNULL)
 
 
+def save_guest(bus: VolumeBus, saved: Path) -> None:
+    """Boot a guest and save it to that file, whole or not at all."""
+    data_dir = Path(tempfile.mkdtemp(prefix="kv-", dir="/tmp"))
+    try:
+        seed_probed(data_dir)
+        run_warm("save", data_dir, bus, str(uuid.uuid4()), data_dir / "saved")
+        shutil.move(data_dir / "saved", saved)
+    finally:
+        kill_guests(data_dir)
+        shutil.rmtree(data_dir)
+
+
 @pytest.fixture(scope="session")
 def find_saved_guest(tmp_path_factory: pytest.TempPathFactory) -> Callable[[VolumeBus], Path]:
     """A guest that was booted and saved, once a session for each bus."""
-    directory = tmp_path_factory.mktemp("saved")
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent  # all workers of this session have it
 
     def find(bus: VolumeBus) -> Path:
-        saved = directory / bus.value
-        if not saved.exists():
-            data_dir = Path(tempfile.mkdtemp(prefix="kv-", dir="/tmp"))
-            try:
-                seed_probed(data_dir)
-                run_warm("save", data_dir, bus, str(uuid.uuid4()), saved)
-            finally:
-                kill_guests(data_dir)
-                shutil.rmtree(data_dir)
+        saved = directory / f"saved-{bus.value}"
+        with (directory / f"saving-{bus.value}").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not saved.exists():
+                save_guest(bus, saved)
         return saved
 
     return find
