@@ -299,8 +299,9 @@ class SimHypervisor:
         self._timers.clear()
 
     def crash_guest(self, server_id: str) -> None:
-        """What an out-of-memory killer does to a guest's process; for tests."""
-        if self._find(server_id).runs:
+        """What an out-of-memory killer does to a guest's process, if there is one; for tests."""
+        server = self.servers.get(server_id)
+        if server is not None and server.runs:
             self._end(server_id, "crashed")
 
     def _find(self, server_id: str) -> SimServer:
