@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from kevel.domain.errors import Conflict, Invalid
 from kevel.domain.placement import HOST_SILENT_S, VCPUS_RATIO, Room, place_servers
+from kevel.domain.server_groups import ServerGroup
 from kevel.store import servers as rows
 from kevel.store.hosts import Host, list_hosts
+from kevel.store.server_groups import count_by_host
 from kevel.store.transactions import Tx
 
 
@@ -24,13 +27,15 @@ def choose_hosts(
     host: str | None,
     flavor: Mapping[str, Any],
     volumes: int,
+    group: ServerGroup | None,
     count_min: int,
     count_max: int,
     at: int,
 ) -> list[Room]:
     """A host for each of `count_min` to `count_max` servers of a flavor, with so many volumes besides their root disks.
 
-    `zone` and `host`: None is any. Raises Invalid for what there is not, and Conflict when there is room for too few.
+    `zone` and `host`: None is any; `group`: whose policy holds. Raises Invalid for what there is not, and Conflict when
+    there is room for too few: it says what is in the way on how many hosts.
     """
     hosts = list_hosts(tx)
     zones = {one.availability_zone for one in hosts}
@@ -41,15 +46,30 @@ def choose_hosts(
     wanted = [one for one in hosts if zone in (None, one.availability_zone) and (host is None or _is_named(one, host))]
     rooms = _rooms(tx, wanted, at)
     vcpus, memory_mib = flavor["vcpus"], flavor["ram_mib"]
-    placed = place_servers(rooms, vcpus=vcpus, memory_mib=memory_mib, volumes=volumes, count=count_max)
-    if len(placed) < count_min:
-        limits = ", ".join(f"{room.host} takes {room.volumes_max}" for room in rooms if room.volumes_max < volumes)
-        raise Conflict(
-            f"No valid host was found. {len(rooms)} of {len(hosts)} hosts can be used, and there is room for "
-            f"{len(placed)} of {count_min} servers with {vcpus} vCPUs and {memory_mib} MiB of memory"
-            + (f" and {volumes} volumes: {limits} in one server besides its root disk." if limits else ".")
-        )
-    return placed
+    members = Counter[str]() if group is None else count_by_host(tx, group.id)
+    placed = place_servers(
+        rooms, vcpus=vcpus, memory_mib=memory_mib, volumes=volumes, count=count_max, group=group, members=members
+    )
+    if len(placed) >= count_min:
+        return placed
+    # What the servers that would have found room leave of it counts, as it did for the one that found none.
+    full = [room for room in rooms if not room.fits(vcpus, memory_mib, 0)]
+    narrow = [room for room in rooms if room not in full and volumes > room.volumes_max]
+    bounds = " or ".join(str(bound) for bound in sorted({room.volumes_max for room in narrow}))
+    barred = 0 if group is None else len(rooms) - len(full) - len(narrow)
+    policy = "" if group is None else group.policy.value
+    reasons = (
+        (len(hosts) - len(wanted), "not what was asked for by availability zone or name"),
+        (len(wanted) - len(rooms), "disabled or not heard of"),
+        (len(full), f"without room for {vcpus} more vCPUs and {memory_mib} MiB of memory"),
+        (len(narrow), f"unable to give one server {volumes} volumes besides its root disk (at most {bounds})"),
+        (barred, f"ruled out by the policy {policy} of the server group"),
+    )
+    told = "; ".join(f"{number} {words}" for number, words in reasons if number) or "none"
+    raise Conflict(
+        f"No valid host was found. There is room for {len(placed)} of {count_min} servers. "
+        f"Of {len(hosts)} hosts: {told}."
+    )
 
 
 def _is_named(host: Host, name: str) -> bool:

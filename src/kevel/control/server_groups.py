@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from kevel.control.runtime import Runtime
-from kevel.domain.errors import Forbidden, NotFound
+from kevel.domain.errors import Forbidden, Invalid, NotFound
 from kevel.domain.model import Actor
 from kevel.domain.quotas import UNLIMITED
 from kevel.domain.server_groups import GroupPolicy, ServerGroup
 from kevel.store import server_groups as rows
 from kevel.store.server_groups import GroupView
-from kevel.store.server_quotas import server_limits
+from kevel.store.server_quotas import check_server_limit, server_limits
 from kevel.store.transactions import Tx
 
 
@@ -52,6 +52,20 @@ def find_group(tx: Tx, group_id: str, actor: Actor) -> ServerGroup:
     if group is None or not (actor.is_admin or group.project_id == actor.project_id):
         raise NotFound(f"Instance group {group_id[:255]} could not be found.")
     return group
+
+
+def find_hinted_group(tx: Tx, group_id: str, actor: Actor) -> ServerGroup:
+    """The group that a request to make servers names. Raises Invalid: the body names it, not the address."""
+    try:
+        return find_group(tx, group_id, actor)
+    except NotFound as error:
+        raise Invalid(error.message) from error
+
+
+def check_members(tx: Tx, actor: Actor, group: ServerGroup, more: int) -> None:
+    """Raise Forbidden if so many more servers would be too many for one group."""
+    number = rows.count_by_host(tx, group.id).total() + more
+    check_server_limit(tx, actor, "server_group_members", number, "Quota exceeded, too many servers in group")
 
 
 def _view(tx: Tx, group_id: str, actor: Actor) -> GroupView:

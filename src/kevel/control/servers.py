@@ -14,6 +14,7 @@ from kevel.control.images import Images, describe_volume_root
 from kevel.control.pools import PoolRoom
 from kevel.control.runtime import Runtime
 from kevel.control.server_disks import DiskIds, ServerDisks
+from kevel.control.server_groups import check_members, find_hinted_group
 from kevel.control.server_life import ask_life, ask_reboot, check_unlocked, check_vm_state, reset_state
 from kevel.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from kevel.domain.flavors import Flavor
@@ -35,10 +36,10 @@ from kevel.domain.server_disks import NewDisk
 from kevel.store import servers as rows
 from kevel.store.actions import Action, finish_action, list_actions, start_action
 from kevel.store.attachments import open_of_server, open_of_servers, open_of_volume
-from kevel.store.hosts import Host, list_hosts, load_host
+from kevel.store.hosts import Host, list_hosts, load_host, set_disabled
 from kevel.store.images import has_files
 from kevel.store.keypairs import load_keypair
-from kevel.store.server_groups import group_of_server
+from kevel.store.server_groups import group_of_server, join_group
 from kevel.store.server_moves import set_server_goal
 from kevel.store.server_quotas import bound_servers, check_server_limit
 from kevel.store.servers import ServerQuery, Used, load_server
@@ -68,6 +69,8 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True):
     tags: frozenset[str] = frozenset()
     #: Of the user's key pairs.
     key_name: str | None = None
+    #: The server group that it is to join.
+    group_id: str | None = None
     #: Availability zone and host that were asked for; None: any.
     zone: str | None = None
     host: str | None = None
@@ -173,7 +176,12 @@ class Servers:
             launched_at=None,
             terminated_at=None,
             deleted_at=None,
-            extras=ServerExtras(reservation_id=reservation_id, pinned_zone=new.zone, tags=tuple(sorted(new.tags))),
+            extras=ServerExtras(
+                reservation_id=reservation_id,
+                pinned_zone=new.zone,
+                tags=tuple(sorted(new.tags)),
+                hints={} if new.group_id is None else {"group": new.group_id},
+            ),
         )
         return await self._runtime.store.write(self._create, actor, new, blank, drawn, rooms)
 
@@ -194,20 +202,27 @@ class Servers:
         per_server = {"instances": 1, "cores": flavor["vcpus"], "ram": flavor["ram_mib"]}
         count = bound_servers(tx, actor, per_server, count_min=new.count_min, count_max=new.count_max)
         check_metadata_size(tx, actor, new.metadata)
+        group = None if new.group_id is None else find_hinted_group(tx, new.group_id, actor)
         placed = choose_hosts(
             tx,
             zone=new.zone,
             host=new.host,
             flavor=blank.flavor,
             volumes=sum(not disk.is_root for disk in new.disks),
+            group=group,
             count_min=new.count_min,
             count_max=count,
             at=blank.created_at,
         )
-        return [
+        made = [
             self._enter(tx, actor, new, _name_server(blank, one.server_id, room, at, len(placed)), one, rooms)
             for at, (one, room) in enumerate(zip(drawn, placed, strict=False))
         ]
+        if group is not None:
+            check_members(tx, actor, group, len(made))
+            for server in made:
+                join_group(tx, group.id, server.id)
+        return made
 
     def _enter(
         self, tx: Tx, actor: Actor, new: NewServer, server: Server, drawn: Drawn, rooms: Sequence[PoolRoom]
@@ -310,6 +325,15 @@ class Servers:
     async def list_hosts(self) -> list[HostView]:
         """All hosts with the servers that live on them."""
         return await self._runtime.store.read(_host_views, self._now()[0])
+
+    async def set_disabled(self, host: str, reason: str | None) -> None:
+        """Place no new servers on the host, for that reason ("": none was said), or (None) some again; NotFound."""
+        await self._runtime.store.write(_set_disabled, host, reason)
+
+
+def _set_disabled(tx: Tx, name: str, reason: str | None) -> None:
+    if not set_disabled(tx, name, reason):
+        raise NotFound(f"Compute host {name[:64]} could not be found.")
 
 
 def _check_memory(ram_mib: int, image: ImageForServer) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
+
+from kevel.domain.server_groups import ServerGroup, allowed_hosts
 
 #: Guests share processors, and do not share memory.
 VCPUS_RATIO: Final = 16
@@ -39,15 +43,32 @@ class Room:
         return has_power and volumes <= self.volumes_max
 
 
-def place_servers(rooms: Sequence[Room], *, vcpus: int, memory_mib: int, count: int, volumes: int = 0) -> list[Room]:
-    """A host for each of the servers, the emptiest first; fewer than `count` where the room ends."""
+def place_servers(
+    rooms: Sequence[Room],
+    *,
+    vcpus: int,
+    memory_mib: int,
+    count: int,
+    volumes: int = 0,
+    group: ServerGroup | None = None,
+    members: Mapping[str, int] = MappingProxyType({}),
+) -> list[Room]:
+    """A host for each of the servers, the emptiest first; fewer than `count` where the room ends.
+
+    `members`: how many servers of the group each host has.
+    """
     placed: list[Room] = []
+    counts = Counter(members)
     for _ in range(count):
         free = [room for room in rooms if room.fits(vcpus, memory_mib, volumes)]
+        if group is not None:
+            allowed = allowed_hosts(group, counts, [room.host for room in free])
+            free = [room for room in free if room.host in allowed]
         if not free:
             break
         room = max(free, key=lambda one: (one.memory_mib_left, one.host))
         room.vcpus_left -= vcpus
         room.memory_mib_left -= memory_mib
+        counts[room.host] += 1
         placed.append(room)
     return placed

@@ -56,6 +56,11 @@ def touch_host(tx: Tx, name: str, at: int) -> None:
     tx.execute(update(hosts).where(hosts.c.name == name).values(seen_at=at))
 
 
+def set_disabled(tx: Tx, name: str, reason: str | None) -> bool:
+    """Give the host no new servers, for that reason ("": none was said), or (None) some again. False: no such host."""
+    return tx.execute(update(hosts).where(hosts.c.name == name).values(disabled_reason=reason)).rowcount > 0
+
+
 def current_epoch(tx: Tx, name: str) -> int | None:
     """The epoch whose reports count; None: no such host."""
     epoch: int | None = tx.execute(_EPOCH, {"of_host": name}).scalar()

@@ -108,3 +108,59 @@ async def test_limits_tell_what_the_project_uses(stand: Stand) -> None:
     assert (await stand.call("GET", f"/limits?tenant_id={'22' * 16}")).status_code == 403
     assert (await show(stand, f"/limits?tenant_id={'11' * 16}")).json()["limits"]["absolute"]["totalCoresUsed"] == 1
     assert (await stand.call("GET", "/limits?stray=1", version="2.75")).status_code == 400
+
+
+async def test_a_disabled_host_gets_no_new_servers(stand: Stand) -> None:
+    (service,) = (await show(stand, "/os-services", version="2.53")).json()["services"]
+    path = f"/os-services/{service['id']}"
+    body: dict[str, object] = {"status": "disabled", "disabled_reason": "new disks"}
+    answer = await stand.call("PUT", path, body, caller="admin", version="2.53")
+    assert answer.status_code == 200, answer.text
+    changed = answer.json()["service"]
+    assert (changed["id"], changed["status"], changed["disabled_reason"]) == (service["id"], "disabled", "new disks")
+    refused = await stand.ask_server()
+    assert (refused.status_code, "1 disabled or not heard of" in refused.text) == (409, True)
+    (shown,) = (await show(stand, "/os-hypervisors/detail", version="2.53")).json()["hypervisors"]
+    assert (shown["status"], shown["service"]["disabled_reason"]) == ("disabled", "new disks")
+    answer = await stand.call("PUT", path, {"status": "enabled"}, caller="admin", version="2.53")
+    assert answer.json()["service"]["disabled_reason"] is None
+    assert (await stand.ask_server()).status_code == 202
+
+
+async def test_services_were_changed_by_name_until_2_52(stand: Stand) -> None:
+    named = {"host": HOST, "binary": "nova-compute"}
+    for path, more, status in (
+        ("disable", {}, "disabled"),
+        ("disable-log-reason", {"disabled_reason": "new disks"}, "disabled"),
+        ("enable", {}, "enabled"),
+    ):
+        put = f"/os-services/{path}"
+        answer = await stand.call("PUT", put, named | more, caller="admin", version="2.52")
+        assert answer.json() == {"service": {**named, "status": status, **more}}
+        (service,) = (await show(stand, "/os-services", version="2.52")).json()["services"]
+        assert (service["status"], service["disabled_reason"]) == (status, more.get("disabled_reason"))
+        for wrong in ({"host": "none"}, {"binary": "nova-api"}):
+            assert (await stand.call("PUT", put, named | more | wrong, caller="admin")).status_code == 404
+        assert (await stand.call("PUT", put, {"host": HOST}, caller="admin")).status_code == 400
+        assert (await stand.call("PUT", put, named | more)).status_code == 403
+        gone = await stand.call("PUT", put, {"status": "enabled"}, caller="admin", version="2.53")
+        assert gone.status_code == 404
+
+
+async def test_a_change_of_a_service_that_means_nothing_is_refused(stand: Stand) -> None:
+    (service,) = (await show(stand, "/os-services", version="2.53")).json()["services"]
+    path = f"/os-services/{service['id']}"
+    for body in (
+        {},
+        {"disabled_reason": "x"},
+        {"status": "enabled", "disabled_reason": "x"},
+        {"status": "down"},
+        {"forced_down": True},
+        {"status": "disabled", "disabled_reason": ""},
+    ):
+        assert (await stand.call("PUT", path, body, caller="admin", version="2.53")).status_code == 400
+    body = {"status": "disabled"}
+    assert (await stand.call("PUT", path, body, version="2.53")).status_code == 403
+    assert (await stand.call("PUT", path, body, caller="admin", version="2.52")).status_code == 404
+    assert (await stand.call("PUT", "/os-services/1", body, caller="admin", version="2.53")).status_code == 404
+    assert (await stand.call("GET", "/os-services?stray=1", caller="admin", version="2.75")).status_code == 400

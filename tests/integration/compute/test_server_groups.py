@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.integration.compute.conftest import Stand, message
+from kevel.store.hosts import register_host
+from kevel.store.transactions import Tx
+from tests.integration.compute.conftest import FACTS, HOST, Stand, message
 from tests.integration.stand import PROJECTS
 
 GROUPS = "/os-server-groups"
@@ -99,3 +103,85 @@ async def test_the_quota_bounds_groups(stand: Stand) -> None:
         assert (answer.status_code, "too many server groups" in message(answer)) == (403, True)
     absolute = (await stand.call("GET", "/limits")).json()["limits"]["absolute"]
     assert (absolute["maxServerGroups"], absolute["totalServerGroupsUsed"]) == (1, 1)
+
+
+def _enter_host(tx: Tx, name: str, at: int) -> None:
+    register_host(tx, name=name, availability_zone="nova", facts=FACTS, at=at)
+
+
+async def hosts_of(stand: Stand, group_id: str) -> list[str]:
+    """Where the group's servers were placed, in the order of their making."""
+    members = (await stand.call("GET", f"{GROUPS}/{group_id}")).json()["server_group"]["members"]
+    hosts = []
+    for server_id in members:
+        shown = (await stand.call("GET", f"/servers/{server_id}", caller="admin")).json()["server"]
+        hosts.append(shown["OS-EXT-SRV-ATTR:host"])
+    return hosts
+
+
+async def ask(stand: Stand, hints: object, *, count: int = 1, caller: str = "member") -> httpx.Response:
+    keys = {"name": "web", "flavorRef": "tiny", "imageRef": stand.image_id, "networks": "none", "min_count": count}
+    return await stand.call(
+        "POST", "/servers", {"server": keys, "os:scheduler_hints": hints}, caller=caller, version="2.100"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "placed", "refused"),
+    [
+        ({"policy": "affinity"}, [3], None),
+        ({"policy": "anti-affinity"}, [1, 1], "anti-affinity"),
+        ({"policy": "anti-affinity", "rules": {"max_server_per_host": 2}}, [2, 2], "anti-affinity"),
+        ({"policy": "soft-affinity"}, [3], None),
+        ({"policy": "soft-anti-affinity"}, [2, 2], None),
+    ],
+    ids=str,
+)
+async def test_a_groups_policy_says_where_its_servers_go(
+    stand: Stand, keys: dict[str, Any], placed: list[int], refused: str | None
+) -> None:
+    await stand.runtime.store.write(_enter_host, "host-2", stand.now)
+    group = await make_group(stand, **keys)
+    for _ in range(sum(placed)):
+        answer = await ask(stand, {"group": group["id"]})
+        assert answer.status_code == 202, answer.text
+    assert sorted(Counter(await hosts_of(stand, group["id"])).values()) == placed
+    if refused is not None:
+        answer = await ask(stand, {"group": group["id"]})
+        assert (answer.status_code, refused in message(answer)) == (409, True)
+
+
+async def test_a_server_shows_its_group_and_its_hint(stand: Stand) -> None:
+    group = await make_group(stand)
+    server_id = (await ask(stand, {"group": group["id"]})).json()["server"]["id"]
+    shown = (await stand.call("GET", f"/servers/{server_id}", version="2.100")).json()["server"]
+    assert (shown["server_groups"], shown["scheduler_hints"]) == ([group["id"]], {"group": group["id"]})
+    assert (await stand.call("DELETE", f"{GROUPS}/{group['id']}")).status_code == 204
+    shown = (await stand.call("GET", f"/servers/{server_id}", version="2.100")).json()["server"]
+    assert (shown["server_groups"], shown["scheduler_hints"]) == ([], {"group": group["id"]})
+
+
+async def test_servers_that_are_asked_for_together_keep_to_the_policy(stand: Stand) -> None:
+    await stand.runtime.store.write(_enter_host, "host-2", stand.now)
+    group = await make_group(stand, policy="anti-affinity")
+    assert (await ask(stand, {"group": group["id"]}, count=3)).status_code == 409
+    assert (await ask(stand, {"group": group["id"]}, count=2)).status_code == 202
+    assert sorted(await hosts_of(stand, group["id"])) == [HOST, "host-2"]
+
+
+async def test_a_hint_that_names_no_group_of_ones_own_is_refused(stand: Stand) -> None:
+    theirs = await make_group(stand, caller="other")
+    for hints in ({"group": theirs["id"]}, {"group": "x"}, {"group": 7}, {"same_host": "x"}, ["group"], "group"):
+        answer = await ask(stand, hints)
+        assert answer.status_code == 400, (hints, answer.text)
+    assert (await stand.call("GET", "/servers")).json()["servers"] == []
+    assert (await ask(stand, {})).status_code == 202
+
+
+async def test_the_quota_bounds_the_servers_of_a_group(stand: Stand) -> None:
+    quota = f"/os-quota-sets/{PROJECTS['member']}"
+    await stand.call("PUT", quota, {"quota_set": {"server_group_members": 1}}, caller="admin")
+    group = await make_group(stand)
+    assert (await ask(stand, {"group": group["id"]})).status_code == 202
+    answer = await ask(stand, {"group": group["id"]})
+    assert (answer.status_code, "too many servers in group" in message(answer)) == (403, True)

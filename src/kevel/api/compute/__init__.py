@@ -8,6 +8,7 @@ from kevel.api.compute import (
     instance_actions,
     server_life,
     servers,
+    services,
     volume_attachments,
 )
 from kevel.api.compute.flavors.operations import OPERATIONS as FLAVORS
@@ -31,6 +32,7 @@ API = Api(
         *instance_actions.OPERATIONS,
         *FLAVORS,
         *hosts.OPERATIONS,
+        *services.OPERATIONS,
         *KEYPAIRS,
         *GROUPS,
         *TAGS,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from kevel.api.compute import replies
-from kevel.api.compute.shapes import read_bool, read_count, show_time_us, v
+from kevel.api.compute.shapes import read_bool, read_count, refuse_unknown_query, show_time_us, v
 from kevel.api.operations import Call, Operation, Policy, Reply
 from kevel.control.servers import HostView
 from kevel.domain.errors import Invalid, NotFound
@@ -46,27 +46,35 @@ def _zone_service(view: HostView) -> dict[str, Any]:
 
 
 async def list_services(call: Call) -> Reply:
+    if call.version >= v(75):
+        refuse_unknown_query(call, ("host", "binary"))
     query = dict(call.query_items)
     views = await call.services.servers.list_hosts()
     shown = [
-        _show_service(call, view, number)
+        show_service(call, view, number)
         for number, view in enumerate(views, 1)
         if query.get("host", view.host.name) == view.host.name and query.get("binary", BINARY) == BINARY
     ]
     return Reply(body={"services": shown})
 
 
-def _show_service(call: Call, view: HostView, number: int) -> dict[str, Any]:
+def name_service(view: HostView) -> str:
+    """The service's id from 2.53 on."""
+    return str(uuid.uuid5(_SERVICE_IDS, view.host.name))
+
+
+def show_service(call: Call, view: HostView, number: int) -> dict[str, Any]:
+    """The service of a host; `number` is its id until 2.52."""
     host = view.host
     shown: dict[str, Any] = {
-        "id": number if call.version < v(53) else str(uuid.uuid5(_SERVICE_IDS, host.name)),
+        "id": number if call.version < v(53) else name_service(view),
         "binary": BINARY,
         "host": host.name,
         "zone": host.availability_zone,
         "status": "enabled" if host.disabled_reason is None else "disabled",
         "state": "up" if view.up else "down",
         "updated_at": show_time_us(host.seen_at),
-        "disabled_reason": host.disabled_reason,
+        "disabled_reason": host.disabled_reason or None,
     }
     if call.version >= v(11):
         shown["forced_down"] = False
@@ -142,12 +150,12 @@ def _show_short(call: Call, view: HostView, number: int, *, with_servers: bool) 
 def _show_hypervisor(call: Call, view: HostView, number: int, *, with_servers: bool) -> dict[str, Any]:
     host, facts = view.host, view.host.facts
     shown = _show_short(call, view, number, with_servers=with_servers)
-    service_id = number if call.version < v(53) else str(uuid.uuid5(_SERVICE_IDS, host.name))
+    service_id = number if call.version < v(53) else name_service(view)
     shown |= {
         "hypervisor_type": facts["hypervisor_type"],
         "hypervisor_version": facts["hypervisor_version"],
         "host_ip": facts.get("host_ip"),
-        "service": {"id": service_id, "host": host.name, "disabled_reason": host.disabled_reason},
+        "service": {"id": service_id, "host": host.name, "disabled_reason": host.disabled_reason or None},
     }
     if call.version >= v(88):
         shown["uptime"] = None
@@ -209,6 +217,7 @@ OPERATIONS: Final = (
         path="/os-services",
         handler=list_services,
         policy=Policy.ADMIN,
+        errors=(400,),
     ),
     Operation(
         name="listHypervisors",

@@ -60,8 +60,8 @@ class ServerBody(Struct, forbid_unknown_fields=True):
     """The body of POST /servers. Hints may stand beside the server, under either name."""
 
     server: ServerKeys
-    hints: Any = field(name="os:scheduler_hints", default=UNSET)
-    hints_too: Any = field(name="OS-SCH-HNT:scheduler_hints", default=UNSET)
+    hints: Any = field(name="os:scheduler_hints", default=None)
+    hints_too: Any = field(name="OS-SCH-HNT:scheduler_hints", default=None)
 
 
 class UpdateKeys(Struct, forbid_unknown_fields=True):
@@ -176,9 +176,6 @@ def read_new_server(call: Call) -> NewServer:
     sent = _sent(keys)
     refuse_newer_keys(call, "server", sent, _SINCE)
     _refuse_without_effect(sent)
-    for hints in (body.hints, body.hints_too):
-        if hints is not UNSET and hints:
-            raise Invalid("Invalid input for scheduler_hints: hints are not supported by this Kevel; leave them out.")
     check_name(keys.name)
     metadata = {} if keys.metadata is UNSET else keys.metadata
     image_id = _read_image(keys)
@@ -199,11 +196,27 @@ def read_new_server(call: Call) -> NewServer:
         takes_shared=call.version >= v(60),
         tags=frozenset() if keys.tags is UNSET else frozenset(keys.tags),
         key_name=keys.key_name,
+        group_id=_read_group(body),
         zone=zone,
         host=host,
         count_min=count_min,
         count_max=count_max,
     )
+
+
+def _read_group(body: ServerBody) -> str | None:
+    """The server group among the hints. Raises Invalid for any other hint: it would have no effect."""
+    if body.hints and body.hints_too:
+        raise Invalid("Invalid input for scheduler_hints: they stand there twice.")
+    hints = body.hints or body.hints_too
+    if not hints:
+        return None
+    if not isinstance(hints, dict) or hints.keys() != {"group"}:
+        raise Invalid("Invalid input for scheduler_hints: this Kevel knows only `group`, a server group.")
+    group_id = hints["group"]
+    if not isinstance(group_id, str) or not UUID.fullmatch(group_id):
+        raise Invalid("Server group scheduler hint must be a UUID.")
+    return group_id
 
 
 def wants_reservation(call: Call) -> bool:

@@ -32,6 +32,7 @@ hosts = Table(
     Column("facts", Json(dict[str, Any]), nullable=False),
     Column("registered_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
+    #: Set: the host gets no new servers. "": nobody said why.
     Column("disabled_reason", Text),
     #: The newest census that somebody has asked for.
     Column("census_wanted", BigInteger),
