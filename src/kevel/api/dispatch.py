@@ -31,6 +31,7 @@ from kevel.api.operations import (
     Reply,
     Version,
 )
+from kevel.api.repeats import carry_once, read_repeat
 from kevel.api.versions import read_version
 from kevel.control.services import Services
 from kevel.domain.errors import (
@@ -123,6 +124,8 @@ class ApiApp:
             raise Invalid(
                 f"Malformed request URL: the URL's project {project_id} is not the token's project {caller.project_id}."
             )
+        at = self._services.runtime.clock.now_us()
+        repeat = read_repeat(request, operation, caller, version, path, body, at)
         if operation.needs_space and not self._services.runtime.has_space():
             raise OverLimit("Kevel's data directory is short of disk space; free some and try again.")
         call = Call(
@@ -135,7 +138,10 @@ class ApiApp:
             body=_convert_body(operation, body),
             base_url=f"{_origin(request)}{self.api.prefix}",
             request=request,
+            repeat=repeat,
         )
+        if repeat is not None:
+            return await carry_once(self._services.runtime, operation, call), operation.success
         return await operation.handler(call), operation.success
 
     def _split_project(self, path: str) -> tuple[str, str | None]:

@@ -22,6 +22,7 @@ from kevel.api.operations import (
     Reply,
     Version,
 )
+from kevel.api.repeats import describe_header
 from kevel.api.versions import read_version
 
 JSON: Final = "application/json"
@@ -119,6 +120,8 @@ def error_codes(api: Api, operation: Operation) -> frozenset[int]:
     if operation.method not in ("GET", "HEAD"):
         # Whatever changes something has its body read, and has to be stored.
         codes |= {400, 413, 415, 503}
+    if operation.once:
+        codes.add(422)
     return frozenset(codes)
 
 
@@ -238,6 +241,8 @@ def _header_parameters(api: Api, version: Version, row: Operation) -> list[dict[
         {"name": name, "in": "header", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in row.headers
     ]
+    if row.once:
+        shown.append(describe_header())
     if api.versions is not None and row.path not in (VERSIONS_PATH, DOCUMENT_PATH):
         wanted: Schema = {"type": "string", "const": f"{api.version_service} {version}"}
         shown.append({"name": "OpenStack-API-Version", "in": "header", "required": True, "schema": wanted})

@@ -5,17 +5,20 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
 from kevel.domain.errors import Forbidden
 from kevel.domain.model import Actor
+from kevel.store.repeats import KeptAnswer, Once, Repeat
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from kevel.control.services import Services
+
+T = TypeVar("T")
 
 
 class Version(NamedTuple):
@@ -101,6 +104,14 @@ class Call:
     #: The API's own address as the client sees it: "http://host:port/compute/v2.1".
     base_url: str
     request: Request
+    #: The key under which the request may be made again, and what it stands for.
+    repeat: Repeat | None = None
+
+    def once(self, answer: Callable[[T], Reply]) -> Once[T] | None:
+        """How the use case's transaction keeps the answer that is made of its result; None: there is no key."""
+        if self.repeat is None:
+            return None
+        return Once(repeat=self.repeat, answer=lambda result: keep_reply(answer(result)))
 
     @property
     def actor(self) -> Actor:
@@ -125,6 +136,12 @@ class Reply:
     #: For answers that are no JSON: an async iterator of bytes.
     stream: Any = None
     media_type: str = "application/json"
+
+
+def keep_reply(reply: Reply) -> KeptAnswer:
+    """The reply as it is kept for a repeated request."""
+    body = None if reply.body is None else msgspec.json.encode(reply.body).decode()
+    return KeptAnswer(headers=dict(reply.headers), body=body)
 
 
 Handler = Callable[[Call], Awaitable[Reply]]
@@ -169,6 +186,8 @@ class Operation:
     until: Version | None = None
     #: The handler reads the body itself, as a stream.
     streams: bool = False
+    #: Takes the header Idempotency-Key.
+    once: bool = False
     #: Refused with 413 while the data directory is short of space, so that what frees something can still be recorded.
     needs_space: bool = False
 

@@ -21,6 +21,7 @@ from kevel.store import attachments as rows
 from kevel.store.attachments import AttachmentView
 from kevel.store.hosts import load_host
 from kevel.store.path_moves import NewAttachment, ask_detach, open_attachment, set_delete_on_termination
+from kevel.store.repeats import Once, once_only
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
 from kevel.store.volumes import find_volume, volume_operation
@@ -63,6 +64,7 @@ class Attachments:
         device: str | None,
         tag: str | None,
         delete_on_termination: bool,
+        once: Once[AttachmentView] | None = None,
     ) -> AttachmentView:
         """Accept an attach: durable when this returns. Raises NotFound, Invalid (400), Forbidden or Conflict."""
         ids, at = self._runtime.ids, self._runtime.clock.now_us()
@@ -77,7 +79,7 @@ class Attachments:
             path_id=ids.uuid(),
             deadline_at=at + int(self._limits.attach_timeout_s * 1e6),
         )
-        return await self._runtime.store.write(self._attach, request, actor, at)
+        return await self._runtime.store.write(once_only(once, self._attach), request, actor, at)
 
     def _attach(self, tx: Tx, request: AttachRequest, actor: Actor, at: int) -> AttachmentView:
         server = find_server(tx, request.server_id, actor)

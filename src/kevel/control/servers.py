@@ -39,6 +39,7 @@ from kevel.store.attachments import open_of_server, open_of_servers, open_of_vol
 from kevel.store.hosts import Host, list_hosts, load_host, set_disabled
 from kevel.store.images import has_files
 from kevel.store.keypairs import load_keypair
+from kevel.store.repeats import Once, once_only
 from kevel.store.server_groups import group_of_server, join_group
 from kevel.store.server_moves import set_server_goal
 from kevel.store.server_quotas import bound_servers, check_server_limit
@@ -128,7 +129,7 @@ class Servers:
         at = self._runtime.clock.now_us()
         return at, at + int(self._limits.server_timeout_s * 1e6)
 
-    async def create(self, actor: Actor, new: NewServer) -> list[Server]:
+    async def create(self, actor: Actor, new: NewServer, *, once: Once[list[Server]] | None = None) -> list[Server]:
         """Accept servers: durable when this returns, with their hosts chosen.
 
         Raises Invalid for an image or flavor that cannot be used, Conflict when no host has room.
@@ -183,7 +184,7 @@ class Servers:
                 hints={} if new.group_id is None else {"group": new.group_id},
             ),
         )
-        return await self._runtime.store.write(self._create, actor, new, blank, drawn, rooms)
+        return await self._runtime.store.write(once_only(once, self._create), actor, new, blank, drawn, rooms)
 
     def _create(
         self,

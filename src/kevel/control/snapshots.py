@@ -18,6 +18,7 @@ from kevel.store.at_rest import look_at_rest
 from kevel.store.journal import Entry, append
 from kevel.store.pages import Listed, Page
 from kevel.store.quotas import check_room_for
+from kevel.store.repeats import Once, once_only
 from kevel.store.snapshots import SnapshotFilter, SnapshotView, find_snapshot, view_snapshot
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import view_volume
@@ -53,11 +54,12 @@ class Snapshots:
         self._runtime = runtime
         self._limits = limits
 
-    async def create(self, actor: Actor, new: NewSnapshot) -> SnapshotView:
+    async def create(self, actor: Actor, new: NewSnapshot, *, once: Once[SnapshotView] | None = None) -> SnapshotView:
         """Enter a snapshot and start to take it."""
         runtime = self._runtime
         snapshot_id, at = runtime.ids.uuid(), runtime.clock.now_us()
-        return await runtime.store.write(_create, actor, new, snapshot_id=snapshot_id, at=at, limits=self._limits)
+        create = once_only(once, _create)
+        return await runtime.store.write(create, actor, new, snapshot_id=snapshot_id, at=at, limits=self._limits)
 
     async def get(self, actor: Actor, snapshot_id: str) -> SnapshotView:
         """The snapshot; NotFound."""

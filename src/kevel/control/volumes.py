@@ -28,6 +28,7 @@ from kevel.store.groups import check_group_takes
 from kevel.store.operations import begin_operation
 from kevel.store.pages import Listed, Page
 from kevel.store.quotas import check_room_for
+from kevel.store.repeats import Once, once_only
 from kevel.store.transactions import Tx
 from kevel.store.volume_keys import SealedKey
 from kevel.store.volume_lists import Summary, VolumeFilter, VolumeView, view_volume
@@ -71,13 +72,13 @@ class Volumes:
         self._keys = keys
         self.pools = pools
 
-    async def create(self, actor: Actor, new: NewVolume) -> VolumeView:
+    async def create(self, actor: Actor, new: NewVolume, *, once: Once[VolumeView] | None = None) -> VolumeView:
         """Enter a volume and start to make it. Raises OverLimit, and then nothing is left of it."""
         rooms = await self.pools.measure_all()
         runtime = self._runtime
         at = runtime.clock.now_us()
         return await runtime.store.write(
-            enter_volume,
+            once_only(once, enter_volume),
             actor,
             new,
             rooms,

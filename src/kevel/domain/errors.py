@@ -10,6 +10,7 @@
     |   |-- Outdated            412
     |   |-- OverLimit           413
     |   |-- Unsupported         415
+    |   |-- KeyReused           422
     |   |-- StorageFailed       500   (the storage's fault, and an answer that Cinder's clients expect)
     |   `-- Unavailable         503   (not the caller's fault, but the caller's to repeat)
     |-- StepError               what a guest, a host or storage answered to a step
@@ -17,6 +18,7 @@
     |   |-- StepNever           it will not succeed as asked: step down, keep the reason
     |   `-- StepUnknown         the call was lost: the effect may exist, so look again
     |-- SetupError              Kevel cannot start here: data directory, port, configuration
+    |-- Repeated                the request was carried out before: its answer is kept
     `-- StaleWrite              a compare-and-set met a newer row: read again and decide anew
 
 The first split is whose fault it is, since that decides what happens next. A class's docstring is its default message.
@@ -89,6 +91,12 @@ class Unsupported(CallerError):
     status = 415
 
 
+class KeyReused(CallerError):
+    """The idempotency key stands for another request."""
+
+    status = 422
+
+
 class StorageFailed(CallerError):
     """The storage did not do what this request needs."""
 
@@ -123,6 +131,10 @@ class SetupError(KevelError):
 
 class Fenced(KevelError):
     """Another registration of this host's agent has taken this one's place."""
+
+
+class Repeated(KevelError):
+    """The request was carried out before, and its answer is kept."""
 
 
 class StaleWrite(KevelError):

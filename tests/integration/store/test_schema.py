@@ -72,6 +72,14 @@ WORLD: dict[str, dict[str, object]] = {
         "policy": "affinity",
         "created_at": 1,
     },
+    "kept_answers": {
+        "id": 1,
+        "project_id": "project",
+        "key": "once",
+        "fingerprint": "f",
+        "headers": "{}",
+        "created_at": 1,
+    },
     "flavor_access": {"flavor_id": "flavor", "project_id": "project"},
     "quota_limits": {
         "owner_kind": "project",
@@ -416,6 +424,12 @@ COMPUTE_CASES = [
         "a user's key pairs have names of their own",
         (copy("keypairs", id=2),),
         (copy("keypairs", id=2, name="other"), copy("keypairs", id=2, user_id="other")),
+    ),
+    Case(
+        "uq_kept_answers_project_id_key",
+        "a key stands for one request of a project",
+        (copy("kept_answers", id=2),),
+        (copy("kept_answers", id=2, key="twice"), copy("kept_answers", id=2, project_id="other")),
     ),
     Case(
         "ck_server_groups_policy",

@@ -14,21 +14,25 @@ from kevel.api.compute.server_views import show_basics, show_name, show_server
 from kevel.api.compute.shapes import next_link, v
 from kevel.api.operations import Call, Operation, Policy, Reply
 from kevel.domain.errors import Invalid, NotFound
+from kevel.domain.model import Server
 
 
 async def create_server(call: Call) -> Reply:
     reservation_only = bodies.wants_reservation(call)
-    made = await call.services.servers.create(call.actor, bodies.read_new_server(call))
-    if reservation_only:
-        return Reply(body={"reservation_id": made[0].extras.reservation_id})
-    href = f"{call.base_url}/servers/{made[0].id}"
-    shown = {
-        "id": made[0].id,
-        "links": show_name(call, made[0])["links"],
-        "OS-DCF:diskConfig": "MANUAL",
-        "security_groups": [],
-    }
-    return Reply(body={"server": shown}, headers={"Location": href})
+
+    def answer(made: list[Server]) -> Reply:
+        if reservation_only:
+            return Reply(body={"reservation_id": made[0].extras.reservation_id})
+        shown = {
+            "id": made[0].id,
+            "links": show_name(call, made[0])["links"],
+            "OS-DCF:diskConfig": "MANUAL",
+            "security_groups": [],
+        }
+        return Reply(body={"server": shown}, headers={"Location": f"{call.base_url}/servers/{made[0].id}"})
+
+    new = bodies.read_new_server(call)
+    return answer(await call.services.servers.create(call.actor, new, once=call.once(answer)))
 
 
 async def list_servers(call: Call) -> Reply:
@@ -149,6 +153,7 @@ OPERATIONS: Final = (
         reply=replies.ACCEPTED,
         new_id="/server/id",
         needs_space=True,
+        once=True,
         method="POST",
         path=_SERVERS,
         handler=create_server,

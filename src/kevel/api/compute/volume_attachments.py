@@ -88,6 +88,11 @@ async def attach_volume(call: Call) -> Reply:
     if call.version < v(60):
         await _refuse_shared(call, keys.volume_id)
     deletes = keys.delete_on_termination
+
+    def answer(view: AttachmentView) -> Reply:
+        # Nova forgot the change of 2.89 in this answer: it keeps `id`, and clients rely on it.
+        return Reply() if call.version >= v(101) else Reply(body={"volumeAttachment": _show_to_89(call, view)})
+
     view = await call.services.attachments.attach(
         call.actor,
         call.path["server_id"],
@@ -95,11 +100,9 @@ async def attach_volume(call: Call) -> Reply:
         device=keys.device,
         tag=None if keys.tag is UNSET else keys.tag,
         delete_on_termination=False if deletes is UNSET else read_bool("delete_on_termination", deletes),
+        once=call.once(answer),
     )
-    if call.version >= v(101):
-        return Reply()
-    # Nova forgot the change of 2.89 in this answer: it keeps `id`, and clients rely on it.
-    return Reply(body={"volumeAttachment": _show_to_89(call, view)})
+    return answer(view)
 
 
 async def swap_volume(call: Call) -> Reply:
@@ -221,6 +224,7 @@ OPERATIONS: Final = (
         reply=replies.ATTACHMENT,
         until=v(100),
         needs_space=True,
+        once=True,
         method="POST",
         path=_LIST,
         handler=attach_volume,
@@ -232,6 +236,7 @@ OPERATIONS: Final = (
         name="attachVolumeLater",
         reply=None,
         needs_space=True,
+        once=True,
         method="POST",
         path=_LIST,
         handler=attach_volume,

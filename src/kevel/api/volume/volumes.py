@@ -54,8 +54,11 @@ async def create_volume(call: Call) -> Reply:
         group_id=fields.group_id or None,
         backup_id=fields.backup_id or None,
     )
-    view = await call.services.volumes.create(call.actor, new)
-    return Reply(body={"volume": VolumeShower(call).changed(view)})
+
+    def answer(view: VolumeView) -> Reply:
+        return Reply(body={"volume": VolumeShower(call).changed(view)})
+
+    return answer(await call.services.volumes.create(call.actor, new, once=call.once(answer)))
 
 
 async def list_volumes(call: Call) -> Reply:

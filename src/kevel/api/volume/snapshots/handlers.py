@@ -37,8 +37,11 @@ async def create_snapshot(call: Call) -> Reply:
         metadata=fields.metadata or {},
         in_use=_read_in_use(call, fields),
     )
-    view = await call.services.snapshots.create(call.actor, new)
-    return Reply(body={"snapshot": _summary(call, view)})
+
+    def answer(view: SnapshotView) -> Reply:
+        return Reply(body={"snapshot": _summary(call, view)})
+
+    return answer(await call.services.snapshots.create(call.actor, new, once=call.once(answer)))
 
 
 def _read_in_use(call: Call, fields: SnapshotFields) -> bool:

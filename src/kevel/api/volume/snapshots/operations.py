@@ -45,6 +45,7 @@ SNAPSHOTS: Final = (
         reply=shapes.SNAPSHOT,
         new_id="/snapshot/id",
         needs_space=True,
+        once=True,
         method="POST",
         path="/snapshots",
         handler=handlers.create_snapshot,

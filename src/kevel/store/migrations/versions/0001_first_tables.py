@@ -225,6 +225,19 @@ def upgrade() -> None:
     op.create_index("ix_journal_server_id", "journal", ["server_id"], unique=False)
     op.create_index("ix_journal_volume_id", "journal", ["volume_id"], unique=False)
     op.create_table(
+        "kept_answers",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("headers", sa.Text(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_kept_answers")),
+        sa.UniqueConstraint("project_id", "key", name=op.f("uq_kept_answers_project_id_key")),
+    )
+    op.create_index("ix_kept_answers_created_at", "kept_answers", ["created_at"], unique=False)
+    op.create_table(
         "keypairs",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("user_id", sa.Text(), nullable=False),
