@@ -24,6 +24,7 @@ from kevel.control.server_disks import ServerDisks
 from kevel.control.server_groups import ServerGroups
 from kevel.control.server_quotas import ServerQuotas
 from kevel.control.servers import Servers
+from kevel.control.snapshots import Snapshots
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volumes import Volumes
 from kevel.domain.assignments import Failure, PathReport, ServerReport
@@ -326,6 +327,7 @@ async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
             server_groups=ServerGroups(runtime),
             pools=pools,
             volumes=volumes,
+            snapshots=Snapshots(runtime, limits),
             attachments=attachments,
         )
         names = (*PROJECTS, "unscoped")

@@ -12,7 +12,7 @@ from tests.integration.compute.conftest import Stand, decode
 from tests.integration.rows import NOTHING, Asker, needs_admin, read_everything, rows_shut_to, rows_with
 
 #: What belongs to a project, and what is there for all.
-OWNED: Final = ("server_id",)
+OWNED: Final = ("server_id", "volume_id", "snapshot_id")
 SHARED: Final = ("flavor_id", "hypervisor_id", "class_name")
 #: What a row has to be asked so that only the thing can be wrong, where it is more than the smallest body.
 BODIES: Final[dict[str, Any]] = {
@@ -35,7 +35,8 @@ async def make_things(stand: Stand) -> dict[str, str]:
     await stand.host_moved(server_id, volume_id, Rung.PLUGGED)
     actions = decode((await stand.call("GET", f"/servers/{server_id}/os-instance-actions")).content)
     request_id = actions["instanceActions"][0]["request_id"]
-    return {"server_id": server_id, "volume_id": volume_id, "request_id": request_id}
+    snapshot_id = await stand.make_snapshot()
+    return {"server_id": server_id, "volume_id": volume_id, "request_id": request_id, "snapshot_id": snapshot_id}
 
 
 async def test_another_project_finds_nothing_and_changes_nothing(stand: Stand) -> None:

@@ -14,6 +14,7 @@ from kevel.api.compute import (
 from kevel.api.compute.flavors.operations import OPERATIONS as FLAVORS
 from kevel.api.compute.groups.operations import GROUPS
 from kevel.api.compute.keypairs.operations import KEYPAIRS
+from kevel.api.compute.proxies.operations import PROXIES
 from kevel.api.compute.quotas.operations import QUOTAS
 from kevel.api.compute.shapes import HIGHEST, LOWEST
 from kevel.api.compute.tags.operations import TAGS
@@ -37,6 +38,7 @@ API = Api(
         *GROUPS,
         *TAGS,
         *QUOTAS,
+        *PROXIES,
     ),
     error_style=ErrorStyle.COMPUTE,
     versions=(LOWEST, HIGHEST),
