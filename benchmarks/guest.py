@@ -17,7 +17,7 @@ from benchmarks.stand import BOOT_TIMEOUT_S, VOLUME_TIMEOUT_S, boot_server, temp
 from kevel.cli.console import GuestConsole
 from kevel.domain.errors import KevelError
 from kevel.domain.model import GIB
-from kevel.hypervisor.base import DiskSpec, VolumeBus
+from kevel.hypervisor.base import DiskSpec
 from kevel.hypervisor.libvirt.domain_xml import build_disk_xml
 from kevel.hypervisor.libvirt.root_disk import choose_cache_mode
 
@@ -78,7 +78,7 @@ def run_bare(data: Path, server_id: str, volume_id: str) -> list[list[float]]:
     orders: dict[str, Any] = {
         "root": str(data / "libvirt"),
         "server_id": server_id,
-        "disk_xml": build_disk_xml(disk, VolumeBus.SCSI, cache=cache, block_device=False),
+        "disk_xml": build_disk_xml(disk, cache=cache, block_device=False),
         "alias": disk.alias,
         "rounds": WARM_UP_ROUNDS + BLOCK_ROUNDS,
         "settle_s": SETTLE_S,

@@ -113,6 +113,7 @@ class Rig:
             size_bytes=size_bytes,
             target="sd" + "abcdefghijklmnopqrstuvwxyz"[unit],
             unit=unit,
+            bus=self.volume_bus,
             shareable=shareable,
         )
 

@@ -9,12 +9,12 @@ import msgspec
 
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
-from kevel.domain.devices import choose_device, choose_unit, device_prefix
+from kevel.domain.devices import BUS_UNITS_MAX, can_hotplug, choose_device, choose_unit, device_prefix, volume_bus
 from kevel.domain.errors import Conflict, Forbidden, Invalid, NotFound, StaleWrite
 from kevel.domain.external import name_consumer
 from kevel.domain.ladder import HANDOVER, Goal
 from kevel.domain.limits import Limits
-from kevel.domain.model import GIB, Actor, Path, Server, ServerGoal, Volume
+from kevel.domain.model import GIB, Actor, Path, Server, ServerGoal, ServerRung, Volume
 from kevel.domain.status import task_state, vm_state, volume_status
 from kevel.storage.base import Backend, Export, VolumeFile
 from kevel.store import attachments as rows
@@ -84,6 +84,7 @@ class Attachments:
     def _attach(self, tx: Tx, request: AttachRequest, actor: Actor, at: int) -> AttachmentView:
         server = find_server(tx, request.server_id, actor)
         check_state(server, actor, "attach_volume")
+        _check_hotplug(server, "given to")
         volume = find_volume(tx, request.volume_id, actor)
         if volume.project_id != server.project_id:
             raise NotFound(f"Volume {volume.id} could not be found.")
@@ -92,7 +93,8 @@ class Attachments:
         prefix = device_prefix(server.image)
         host = load_host(tx, server.host)
         units = {one.unit for one in taken if one.unit is not None}
-        unit = choose_unit(units, units_max=int(host.facts["max_volumes"]))
+        units_max = min(int(host.facts["max_volumes"]), BUS_UNITS_MAX[volume_bus(server.image)])
+        unit = choose_unit(units, units_max=units_max)
         if unit is None:
             raise Forbidden(f"Server {server.id} has {len(taken)} volumes, the most that its bus can hold.")
         devices = {one.device for one in taken if one.device is not None}
@@ -178,6 +180,15 @@ def check_state(server: Server, actor: Actor, operation: str) -> None:
         raise Conflict(f"Cannot '{operation}' instance {server.id} while it is in task_state {task}")
 
 
+def _check_hotplug(server: Server, verb: str) -> None:
+    """Raise Conflict for what no running guest can take part in, rather than fail at it later on."""
+    if server.rung > ServerRung.DEFINED and not can_hotplug(server.image):
+        raise Conflict(
+            f"The volumes of instance {server.id} are SATA disks, and such a disk cannot be {verb} a running guest; "
+            "stop the instance first."
+        )
+
+
 def check_attachable(tx: Tx, volume: Volume, server_id: str) -> None:
     """A volume that is free, or shared and in use elsewhere; else 400, with the holder named."""
     views = rows.open_of_volume(tx, volume.id)
@@ -203,6 +214,7 @@ def _detach(tx: Tx, server_id: str, volume_id: str, actor: Actor, at: int, deadl
         return  # the server's deletion detaches it, and asks the guest for nothing
     if attachment.goal is Goal.ATTACHED:
         check_state(server, actor, "detach_volume")
+        _check_hotplug(server, "taken from")
     ask_detach(tx, attachment, actor=actor, at=at, deadline_at=deadline_at)
 
 

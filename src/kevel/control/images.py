@@ -451,7 +451,9 @@ def _load_for_server(tx: Tx, actor: Actor, image_id: str) -> ImageForServer:
     )
 
 
-def describe_volume_root(tx: Tx, actor: Actor, volume: Volume, image_id: str) -> ImageForServer:
+def describe_volume_root(
+    tx: Tx, actor: Actor, volume: Volume, image_id: str, *, disk_bus: str | None
+) -> ImageForServer:
     """What a server is made of whose root disk is that volume, by what the volume keeps of its image.
 
     `image_id` is what is shown as the server's image: "" for most. Raises Invalid for a kernel that is not there.
@@ -471,6 +473,7 @@ def describe_volume_root(tx: Tx, actor: Actor, volume: Volume, image_id: str) ->
         kernel_file=_load_boot_file(tx, actor, f"Volume {volume.id}", properties, KERNEL),
         ramdisk_file=_load_boot_file(tx, actor, f"Volume {volume.id}", properties, RAMDISK),
         properties=properties,
+        disk_bus=disk_bus,
     )
 
 

@@ -15,7 +15,7 @@ import msgspec
 from kevel.control.attachments import Attachments, check_attachable
 from kevel.control.pools import PoolRoom
 from kevel.control.volumes import NewVolume, Volumes, enter_volume
-from kevel.domain.devices import choose_device, choose_unit, device_prefix
+from kevel.domain.devices import BUS_UNITS_MAX, choose_device, choose_unit, device_prefix, volume_bus
 from kevel.domain.errors import CallerError, Forbidden, OverLimit, Unavailable
 from kevel.domain.limits import Limits
 from kevel.domain.model import Actor, Server, Volume
@@ -133,17 +133,20 @@ class ServerDisks:
         """Claim the volumes for the server, which has been entered."""
         prefix = device_prefix(server.image)
         root_device = f"/dev/{prefix}a"
-        units_max = int(load_host(tx, server.host).facts["max_volumes"])
+        bus = volume_bus(server.image)
+        units_max = min(int(load_host(tx, server.host).facts["max_volumes"]), BUS_UNITS_MAX[bus])
         units, devices = {ROOT_UNIT}, {root_device}
         for disk, volume, drawn in zip(disks, volumes, ids, strict=True):
             with _naming(disk):
+                if disk.bus not in (None, bus):
+                    raise refuse_disk(disk.label, f"the server's volumes are on the bus {bus}, as its root disk is.")
                 unit: int | None = ROOT_UNIT
                 device = root_device
                 if not disk.is_root:
                     unit = choose_unit(units, units_max=units_max)
                     device = choose_device(disk.device, prefix=prefix, taken=devices, root_device=root_device)
                 if unit is None:
-                    raise Forbidden(f"a server on host {server.host} can have {units_max} volumes besides its root.")
+                    raise Forbidden(f"a server can have {units_max} {bus} volumes besides its root disk.")
                 new = NewAttachment(
                     attachment_id=drawn.attachment_id,
                     claim_id=drawn.claim_id,

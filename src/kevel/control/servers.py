@@ -65,6 +65,8 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str]
     #: Volumes that it is made with. One of boot index 0 is the root disk; without one, the image is copied to it.
     disks: tuple[NewDisk, ...] = ()
+    #: The bus that was asked for the root disk, and so for all volumes; None: as its image says.
+    root_bus: str | None = None
     #: May volumes be among them that several servers can have?
     takes_shared: bool = True
     tags: frozenset[str] = frozenset()
@@ -156,7 +158,7 @@ class Servers:
             name=new.name,
             description=new.description,
             flavor=msgspec.to_builtins(flavor),
-            image={} if image is None else msgspec.to_builtins(image),
+            image={} if image is None else msgspec.to_builtins(image) | {"disk_bus": new.root_bus},
             host="",
             availability_zone="",
             metadata=new.metadata,
@@ -238,7 +240,7 @@ class Servers:
         server = msgspec.structs.replace(server, deadline_at=server.deadline_at + extra_us)
         root = next((volume for disk, volume in zip(new.disks, volumes, strict=True) if disk.is_root), None)
         if root is not None:
-            image = describe_volume_root(tx, actor, root, new.image_id)
+            image = describe_volume_root(tx, actor, root, new.image_id, disk_bus=new.root_bus)
             _check_memory(server.flavor["ram_mib"], image)
             server = msgspec.structs.replace(server, image=msgspec.to_builtins(image))
         rows.insert_server(tx, server, actor)

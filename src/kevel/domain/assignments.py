@@ -61,6 +61,8 @@ class PathAssignment(msgspec.Struct, frozen=True, kw_only=True):
     plugged_bytes: int | None
     device: str
     unit: int
+    #: The bus of the server's volumes.
+    bus: str
     read_only: bool
     shareable: bool
     effect_free: tuple[Rung, ...]

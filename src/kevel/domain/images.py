@@ -115,6 +115,8 @@ class ImageForServer(msgspec.Struct, frozen=True, kw_only=True):
     kernel_file: str | None
     ramdisk_file: str | None
     properties: dict[str, str]
+    #: The bus that was asked for the root disk, and so for all of the server's volumes; None: as the properties say.
+    disk_bus: str | None = None
 
 
 def may_see(actor: Actor, image: Image) -> bool:

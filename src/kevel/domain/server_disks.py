@@ -40,6 +40,8 @@ class NewDisk(msgspec.Struct, frozen=True, kw_only=True):
     delete_on_termination: bool = False
     device: str | None = None
     tag: str | None = None
+    #: The bus that is asked for; None: the server's.
+    bus: str | None = None
 
     @property
     def label(self) -> str:

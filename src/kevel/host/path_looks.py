@@ -12,7 +12,7 @@ from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
 from kevel.domain.model import Reason, ServerRung
 from kevel.domain.tuning import DiskTune
 from kevel.host.state import HostState
-from kevel.hypervisor.base import DiskSpec, ServerView
+from kevel.hypervisor.base import DiskSpec, ServerView, VolumeBus
 from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 from kevel.storage.base import LocalDisk, VolumeFile
@@ -250,6 +250,7 @@ def _disk_spec(path: PathAssignment, disk: LocalDisk) -> DiskSpec:
         size_bytes=disk.size_bytes,
         target=path.device.removeprefix("/dev/"),
         unit=path.unit,
+        bus=VolumeBus(path.bus),
         read_only=path.read_only,
         shareable=path.shareable,
         tune=path.tune,

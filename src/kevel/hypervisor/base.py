@@ -40,10 +40,14 @@ class PowerState(enum.Enum):
 
 
 class VolumeBus(enum.Enum):
-    """How volumes reach the guest. virtio-scsi shows the whole serial and needs no PCI slot per disk."""
+    """How volumes reach the guest. virtio-scsi shows the whole serial and needs no PCI slot per disk.
+
+    SATA is for guests that know no virtio; only a guest that does not run can be given its disks.
+    """
 
     SCSI = "scsi"
     VIRTIO = "virtio"
+    SATA = "sata"
 
 
 class DomainSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +87,8 @@ class DiskSpec(msgspec.Struct, frozen=True, kw_only=True):
     #: Unit number on the volume bus; unique within the server. 0 is the root disk: a volume has it in a server without
     #: a root disk of its own, and a guest without a kernel from outside boots from it.
     unit: int
+    #: As the server's domain has it.
+    bus: VolumeBus = VolumeBus.SCSI
     read_only: bool = False
     shareable: bool = False
     tune: DiskTune = NO_LIMITS

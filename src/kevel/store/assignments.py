@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row, and_, bindparam, or_, select
 
 from kevel.domain.assignments import Assignments, PathAssignment, ServerAssignment, name_disk
+from kevel.domain.devices import volume_bus
 from kevel.domain.encryption import Passphrase
 from kevel.domain.ladder import Goal, Rung
 from kevel.domain.model import GIB, ServerGoal
@@ -43,6 +44,7 @@ _PATHS = (
         attachments.c.deadline_at,
         attachments.c.established,
         servers.c.goal.label("server_goal"),
+        servers.c.image,
         paths.c.connection_info,
         volumes.c.size_gib,
         volumes.c.format,
@@ -167,6 +169,7 @@ def _path(row: Row[Any], open_info: OpenInfo, effect_free: Mapping[str, Containe
         plugged_bytes=row.plugged_bytes,
         device=row.device,
         unit=row.unit,
+        bus=volume_bus(row.image),
         read_only=row.readonly,
         shareable=row.multiattach,
         tune=tune_from_specs(row.limits or {}, row.size_gib),

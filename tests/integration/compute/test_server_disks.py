@@ -259,7 +259,7 @@ async def test_the_root_volume_is_not_detached(stand: Stand) -> None:
         ([boot(ABSENT, uuid=None)], {}, "Missing device UUID"),
         ([boot(ABSENT)], {"version": "2.40", "tag": "t"}, "'tag' was unexpected"),
         ([boot(ABSENT)], {"version": "2.66", "volume_type": "std"}, "'volume_type' was unexpected"),
-        ([blank(boot_index=0)] + [blank()] * 5, {}, "host-1 takes 4"),
+        ([blank(boot_index=0)] + [blank()] * 5, {}, "besides its root disk (at most 4)"),
         ([blank(boot_index=0, volume_size=10**7)], {}, "block device 0 (blank)"),
     ],
 )
@@ -333,3 +333,31 @@ async def test_a_local_root_is_described_as_it_is_and_no_otherwise(stand: Stand)
         assert words in message(answer)
     answer = await ask(stand, local)
     assert "Mapping image to local" in message(answer)
+
+
+async def test_the_root_disks_bus_is_the_bus_of_all_volumes(stand: Stand) -> None:
+    server_id = await make(stand, blank(boot_index=0, disk_bus="virtio"), blank(disk_bus="virtio"), blank())
+    assert [one["device"] for one in await attachments(stand, server_id)] == ["/dev/vda", "/dev/vdb", "/dev/vdc"]
+    answer = await ask(stand, blank(boot_index=0, disk_bus="virtio"), blank(disk_bus="sata"))
+    assert (answer.status_code, "on the bus virtio" in message(answer)) == (400, True)
+    answer = await ask(stand, blank(boot_index=0, disk_bus="ide"))
+    assert (answer.status_code, "scsi, virtio, sata" in message(answer)) == (400, True)
+    local = {"uuid": stand.image_id, "source_type": "image", "destination_type": "local", "boot_index": 0}
+    server_id = await make(stand, local | {"disk_bus": "virtio"}, blank(), imageRef=stand.image_id)
+    assert [one["device"] for one in await attachments(stand, server_id)] == ["/dev/vdb"]
+
+
+async def test_a_running_guest_with_sata_disks_neither_gets_nor_loses_one(stand: Stand) -> None:
+    root, more = await stand.make_volume(bootable=True), await stand.make_volume()
+    server_id = await make(stand, boot(root, disk_bus="sata"), data(more))
+    for volume_id in (root, more):
+        await stand.host_moved(server_id, volume_id, Rung.PLUGGED)
+    await stand.host_saw(server_id, ServerRung.RUNNING)
+    answer = await stand.attach(server_id, await stand.make_volume())
+    assert (answer.status_code, "SATA" in message(answer)) == (409, True)
+    answer = await stand.call("DELETE", f"/servers/{server_id}/os-volume_attachments/{more}")
+    assert (answer.status_code, "SATA" in message(answer)) == (409, True)
+    await stand.call("POST", f"/servers/{server_id}/action", {"os-stop": None})
+    await stand.host_saw(server_id, ServerRung.DEFINED)
+    answer = await stand.call("DELETE", f"/servers/{server_id}/os-volume_attachments/{more}")
+    assert answer.status_code == 202

@@ -122,7 +122,7 @@ async def test_another_projects_server_does_not_exist(stand: Stand) -> None:
         ({"availability_zone": "moon"}, "there is: nova"),
         ({"user_data": "Zm9v"}, "user_data"),
         ({"key_name": "k"}, "none of your key pairs"),
-        ({"adminPass": "secret"}, "password"),
+        ({"adminPass": 7}, "adminPass"),
         ({"security_groups": [{"name": "default"}]}, "security_groups"),
         ({"config_drive": True}, "config drive"),
         ({"tags": ["a,b"]}, "tags"),

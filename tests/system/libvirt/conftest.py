@@ -107,6 +107,15 @@ async def virtio_rig(data_dir: Path) -> AsyncIterator[Rig]:
     await rig.hypervisor.close()
 
 
+@pytest.fixture
+async def sata_rig(data_dir: Path) -> AsyncIterator[Rig]:
+    """The same for servers whose volumes are SATA disks."""
+    rig = make_rig(data_dir, VolumeBus.SATA)
+    await rig.open()
+    yield rig
+    await rig.hypervisor.close()
+
+
 class Guest:
     """A running guest and the host it runs on."""
 

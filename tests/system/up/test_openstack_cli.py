@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -70,6 +71,42 @@ def test_servers_live_their_whole_life(shell: Shell) -> None:
     assert shown["events"][0]["result"] in ("Success", None)
     shell.run("server", "delete", "--wait", "one", "two")
     assert shell.json("server", "list") == []
+
+
+def test_servers_boot_from_volumes_and_are_made_with_others(shell: Shell) -> None:
+    root = shell.json("volume", "create", "--image", "tiny", "--size", "1", "root")["id"]
+    while shell.json("volume", "show", "root")["status"] != "available":
+        time.sleep(0.2)
+    shell.run("volume", "snapshot", "create", "--volume", "root", "shot")
+    while shell.json("volume", "snapshot", "show", "shot")["status"] != "available":
+        time.sleep(0.2)
+    small = ("--flavor", "tiny", "--nic", "none", "--wait")
+    made = shell.json("server", "create", "--volume", "root", *small, "by-volume")
+    assert (made["status"], made["image"]) == ("ACTIVE", "N/A (booted from volume)")
+    assert [one["id"] for one in made["volumes_attached"]] == [root]
+    assert "root device" in shell.refused("server", "remove", "volume", "by-volume", "root")
+    shell.run("server", "create", "--snapshot", "shot", *small, "by-snapshot")
+    scratch = "source_type=blank,destination_type=volume,volume_size=1,delete_on_termination=true,tag=scratch"
+    words = ("--image", "tiny", "--boot-from-volume", "2", "--block-device", scratch)
+    shell.run("server", "create", *words, *small, "by-image")
+    (first, second) = shell.json("server", "volume", "list", "by-image")
+    assert (first["Device"], second["Tag"], second["Delete On Termination?"]) == ("/dev/sda", "scratch", True)
+    assert shell.json("volume", "show", first["Volume ID"])["size"] == 2
+    shell.run("volume", "create", "--size", "1", "more")
+    device = f"uuid={shell.json('volume', 'show', 'more')['id']},source_type=volume,destination_type=volume"
+    shell.run("server", "create", "--image", "tiny", "--block-device", device, *small, "besides")
+    assert shell.json("volume", "show", "more")["status"] == "in-use"
+    message = shell.refused("server", "create", "--volume", "root", *small, "no-more")
+    assert "block device 0" in message
+    assert "it is in-use" in message
+    shell.run("server", "delete", "--wait", "by-volume", "by-snapshot", "by-image", "besides")
+    left = {row["ID"]: row["Status"] for row in shell.json("volume", "list")}
+    assert second["Volume ID"] not in left or left[second["Volume ID"]] == "deleting"
+    assert left[root] == left[first["Volume ID"]] == "available"
+    shell.run("volume", "snapshot", "delete", "shot")
+    while shell.json("volume", "snapshot", "list"):
+        time.sleep(0.2)
+    shell.run("volume", "delete", *(one for one in left if one != second["Volume ID"]))
 
 
 def test_attachments_are_declared_and_ended(shell: Shell) -> None:

@@ -106,3 +106,25 @@ def test_the_cloud_layer_attaches_and_detaches_and_waits(cloud: Any) -> None:
     assert cloud.delete_volume_snapshot(snapshot.id, wait=True, timeout=WAIT_S)
     assert cloud.delete_volume(volume.id, wait=True, timeout=WAIT_S)
     assert cloud.delete_server(server.id, wait=True, timeout=WAIT_S)
+
+
+def test_the_cloud_layer_makes_servers_with_volumes(cloud: Any) -> None:
+    image, flavor = cloud.image.find_image("tiny"), cloud.compute.find_flavor("tiny")
+    data = cloud.create_volume(1, name="data", wait=True, timeout=WAIT_S)
+    how = {"flavor": flavor.id, "auto_ip": False}  # its own waiting wants an address, and there are no networks
+    server = cloud.create_server(
+        "s", image=image.id, boot_from_volume=True, volume_size=1, terminate_volume=True, volumes=[data.id], **how
+    )
+    cloud.compute.wait_for_server(server, wait=WAIT_S)
+    root, other = cloud.compute.get_server(server.id).attached_volumes
+    assert (root["delete_on_termination"], other["id"]) == (True, data.id)
+    assert {cloud.get_volume(one["id"]).status for one in (root, other)} == {"in-use"}
+    assert cloud.delete_server(server.id, wait=True, timeout=WAIT_S)
+    assert cloud.get_volume(data.id).status == "available"
+    source = cloud.create_volume(1, name="source", image=image.id, wait=True, timeout=WAIT_S)
+    server = cloud.create_server("t", boot_volume=source.id, **how)
+    cloud.compute.wait_for_server(server, wait=WAIT_S)
+    assert [one["id"] for one in cloud.compute.get_server(server.id).attached_volumes] == [source.id]
+    assert cloud.delete_server(server.id, wait=True, timeout=WAIT_S)
+    for volume in (data, source):
+        assert cloud.delete_volume(volume.id, wait=True, timeout=WAIT_S)

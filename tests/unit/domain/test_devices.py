@@ -45,6 +45,9 @@ def test_disk_letters_are_different_for_each_number(index: int) -> None:
         ({"properties": None}, "scsi", "sd"),
         ({"properties": {"hw_disk_bus": "virtio"}}, "virtio", "vd"),
         ({"properties": {"hw_disk_bus": "ide"}}, "scsi", "sd"),
+        ({"properties": {"hw_disk_bus": "sata"}}, "sata", "sd"),
+        ({"properties": {"hw_disk_bus": "sata"}, "disk_bus": "virtio"}, "virtio", "vd"),
+        ({"disk_bus": None}, "scsi", "sd"),
     ],
 )
 def test_the_image_chooses_the_bus_of_a_servers_volumes(image: dict[str, object], bus: str, prefix: str) -> None:

@@ -92,6 +92,7 @@ def assigned_path(**changes: Any) -> PathAssignment:
         volume_format="raw",
         plugged_bytes=None,
         device="/dev/sdb",
+        bus="scsi",
         unit=1,
         read_only=False,
         shareable=False,

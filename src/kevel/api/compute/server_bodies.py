@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from kevel.api.compute.server_disks import read_disks
+from kevel.api.compute.server_disks import read_disks, read_root_bus
 from kevel.api.compute.shapes import UUID, read_bool, refuse_newer_keys, v
 from kevel.api.compute.tags.operations import Tags
 from kevel.api.operations import Call
@@ -45,7 +45,8 @@ class ServerKeys(Struct, forbid_unknown_fields=True):
     disk_config: Any = field(name="OS-DCF:diskConfig", default=UNSET)
     access_v4: Any = field(name="accessIPv4", default=UNSET)
     access_v6: Any = field(name="accessIPv6", default=UNSET)
-    admin_password: Any = field(name="adminPass", default=UNSET)
+    #: Taken, and neither kept nor handed to the guest: so does Nova where nothing can set a password in a guest.
+    admin_password: Text | UnsetType = field(name="adminPass", default=UNSET)
     key_name: Name | None = None
     user_data: Any = UNSET
     config_drive: Any = UNSET
@@ -145,7 +146,6 @@ _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "OS-DCF:diskConfig": (("MANUAL",), "Kevel never changes the partitions of a disk: only MANUAL is true"),
     "accessIPv4": (("", None), "servers have no networks"),
     "accessIPv6": (("", None), "servers have no networks"),
-    "adminPass": ((), "nothing here could hand a password to the guest"),
     "user_data": (("", None), "there is no metadata service and no config drive to hand it to the guest"),
     "config_drive": (("", None, False, "false", "False"), "there is no config drive"),
     "personality": (([],), "no files are put into guests"),
@@ -193,6 +193,7 @@ def read_new_server(call: Call) -> NewServer:
         image_id=image_id,
         metadata=metadata,
         disks=disks,
+        root_bus=read_root_bus(sent),
         takes_shared=call.version >= v(60),
         tags=frozenset() if keys.tags is UNSET else frozenset(keys.tags),
         key_name=keys.key_name,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from kevel.api.compute.shapes import UUID, read_bool, v
 from kevel.api.operations import Call
+from kevel.domain.devices import BUS_UNITS_MAX
 from kevel.domain.errors import Invalid
 from kevel.domain.server_disks import DISKS_MAX, DiskSource, NewDisk, check_boot_order, refuse_disk
 
@@ -20,7 +21,7 @@ _KEYS_V2: Final = frozenset(
         *("disk_bus", "device_type", "guest_format", "connection_info"),
     ]
 )
-#: Buses that Nova knows. A server of Kevel has all its volumes on one.
+#: Buses that Nova knows; of which Kevel has those of BUS_UNITS_MAX, all volumes of a server on one.
 _BUSES: Final = ("fdc", "ide", "sata", "scsi", "usb", "virtio", "xen", "lxc", "uml")
 _DEVICE: Final = re.compile(r"[a-zA-Z0-9._/-]{1,255}")
 _TAG: Final = re.compile(r"[^,/\x00-\x1f\x7f]{1,60}")
@@ -46,6 +47,12 @@ def read_disks(call: Call, sent: Mapping[str, Any], image_id: str) -> tuple[NewD
             "Invalid imageRef provided: a server needs an image, or a block device with boot_index 0 to boot from."
         )
     return disks
+
+
+def read_root_bus(sent: Mapping[str, Any]) -> str | None:
+    """The bus that a request, which `read_disks` has taken, asks for its root disk."""
+    roots = (item for item in sent.get(V2) or [] if str(item.get("boot_index")) == "0" and not item.get("no_device"))
+    return next((item.get("disk_bus") for item in roots), None)
 
 
 def _read_v2(call: Call, items: list[dict[str, Any]], image_id: str) -> tuple[NewDisk, ...]:
@@ -101,6 +108,7 @@ def _read_item(call: Call, number: int, item: dict[str, Any], image_id: str) -> 
         delete_on_termination=read_bool(f"{label} delete_on_termination", item.get("delete_on_termination") or False),
         device=_read_device(label, item.get("device_name")),
         tag=item.get("tag"),
+        bus=item.get("disk_bus"),
     )
     return disk, index
 
@@ -146,6 +154,8 @@ def _check_device_words(label: str, item: dict[str, Any]) -> None:
     bus, kind, guest_format = item.get("disk_bus"), item.get("device_type"), item.get("guest_format")
     if bus is not None and bus not in _BUSES:
         raise refuse_disk(label, f"disk_bus has to be one of {', '.join(_BUSES)}, not {str(bus)[:64]!r}.")
+    if bus is not None and bus not in BUS_UNITS_MAX:
+        raise refuse_disk(label, f"disk_bus {bus} is not supported by this Kevel; it has {', '.join(BUS_UNITS_MAX)}.")
     if kind not in (None, "", "disk"):
         raise refuse_disk(label, f"device_type {str(kind)[:64]!r} is not supported by this Kevel: volumes are disks.")
     if guest_format not in (None, ""):
@@ -196,7 +206,7 @@ def _why_not_local(source: DiskSource) -> str:
 def _check_local_root(label: str, item: dict[str, Any]) -> None:
     """The `openstack` command always describes the root disk made of the image; nothing of it can be chosen."""
     for name, value in item.items():
-        chosen = name in ("volume_size", "volume_type", "tag", "device_name", "disk_bus") and value not in (None, "")
+        chosen = name in ("volume_size", "volume_type", "tag", "device_name") and value not in (None, "")
         if chosen:
             raise refuse_disk(
                 label, f"{name}={str(value)[:64]!r} is not supported for the root disk made of the image."

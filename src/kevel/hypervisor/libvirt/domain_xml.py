@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from kevel.domain.devices import BUS_UNITS_MAX
 from kevel.domain.errors import StepNever
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 from kevel.hypervisor.base import DiskSpec, DiskView, DomainSpec, VolumeBus
@@ -21,11 +22,6 @@ ALIAS_PREFIX = "ua-"
 #: The format of an encrypted volume: raw for libvirt, and encrypted.
 LUKS = "luks"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
-#: Unit numbers on the volume bus of a virtio-scsi guest: 0 is the root disk. QEMU takes up to 16383; a guest that scans
-#: so many takes minutes, and names end to be readable long before.
-SCSI_VOLUMES_MAX = 255
-#: Ports for hot-plugged virtio-blk disks. Ports cannot be added later; 64 and more make a small guest boot slowly.
-VIRTIO_VOLUMES_MAX = 28
 #: virtio-serial and the root disk take a port each; libvirt needs every port to be listed.
 VIRTIO_COLD_PORTS = 2
 #: QEMU's translation cache under TCG: its default grows to a third of the guest's memory and more.
@@ -92,9 +88,9 @@ def build_domain_xml(spec: DomainSpec, files: ServerFiles, *, kvm: bool, cache: 
     return ET.tostring(domain, encoding="unicode")
 
 
-def build_disk_xml(disk: DiskSpec, bus: VolumeBus, *, cache: str, block_device: bool) -> str:
+def build_disk_xml(disk: DiskSpec, *, cache: str, block_device: bool) -> str:
     """A volume as a disk element. Raises StepNever when the unit is outside the bus."""
-    units_max = SCSI_VOLUMES_MAX if bus is VolumeBus.SCSI else VIRTIO_VOLUMES_MAX
+    units_max, bus = BUS_UNITS_MAX[disk.bus.value], disk.bus
     if not 0 <= disk.unit <= units_max:
         raise StepNever(
             f"Volume {disk.serial}: unit {disk.unit} is outside 0 to {units_max}, the server has no more room."
@@ -121,7 +117,7 @@ def build_disk_xml(disk: DiskSpec, bus: VolumeBus, *, cache: str, block_device: 
         for name, value in msgspec.structs.asdict(disk.tune).items():
             if value:
                 _add(limits, name, str(value))
-    if bus is VolumeBus.SCSI:
+    if bus is not VolumeBus.VIRTIO:
         _add(element, "address", type="drive", controller="0", bus="0", target="0", unit=str(disk.unit))
     return ET.tostring(element, encoding="unicode")
 
@@ -142,7 +138,6 @@ class DomainView(NamedTuple):
     """What a domain's XML says, live or persistent."""
 
     boot_id: str
-    bus: VolumeBus
     #: Volume disks by alias.
     disks: dict[str, DiskView]
     #: Node numbers (N of "libvirt-N-...") by alias; live XML only.
@@ -171,10 +166,8 @@ def _read_domain(domain: ET.Element) -> DomainView:
         if source is not None and "index" in source.attrib:
             nodes[view.alias] = int(source.attrib["index"])
     mark = domain.find(f"metadata/{BOOT_TAG}")
-    scsi = domain.find("devices/controller[@type='scsi'][@model='virtio-scsi']") is not None
     return DomainView(
         boot_id=mark.attrib["id"] if mark is not None else f"domain-{domain.attrib.get('id', '')}",
-        bus=VolumeBus.SCSI if scsi else VolumeBus.VIRTIO,
         disks=disks,
         nodes=nodes,
         # Backing files and targets of copies carry an index too: whatever the XML names is not left over.
@@ -235,8 +228,10 @@ def _add_buses(devices: ET.Element, bus: VolumeBus) -> None:
         # From the start: a controller that is to be hot-plugged later would need a free port.
         _add(devices, "controller", type="scsi", index="0", model="virtio-scsi")
         return
+    if bus is VolumeBus.SATA:
+        return  # a q35 machine has an AHCI controller of its own
     _add(devices, "controller", type="pci", index="0", model="pcie-root")
-    for index in range(1, VIRTIO_VOLUMES_MAX + VIRTIO_COLD_PORTS + 1):
+    for index in range(1, BUS_UNITS_MAX["virtio"] + VIRTIO_COLD_PORTS + 1):
         _add(devices, "controller", type="pci", index=str(index), model="pcie-root-port")
 
 
@@ -245,8 +240,8 @@ def _build_root_disk(path: str, spec: DomainSpec, cache: str) -> ET.Element:
     _add_driver(disk, spec.image_format, cache)
     _add(disk, "source", file=path)
     _add(disk, "backingStore")
-    if spec.volume_bus is VolumeBus.SCSI:
-        _add(disk, "target", dev="sda", bus="scsi")
+    if spec.volume_bus is not VolumeBus.VIRTIO:
+        _add(disk, "target", dev="sda", bus=spec.volume_bus.value)
         _add(disk, "address", type="drive", controller="0", bus="0", target="0", unit="0")
     else:
         _add(disk, "target", dev="vda", bus="virtio")

@@ -13,6 +13,7 @@ from pathlib import Path
 import libvirt
 import msgspec
 
+from kevel.domain.devices import BUS_UNITS_MAX
 from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.tuning import DiskTune
@@ -23,7 +24,6 @@ from kevel.hypervisor.base import (
     DomainSpec,
     HostFacts,
     ServerView,
-    VolumeBus,
 )
 from kevel.hypervisor.libvirt import memory, root_disk
 from kevel.hypervisor.libvirt.blocks import (
@@ -39,7 +39,6 @@ from kevel.hypervisor.libvirt.copies import clear_unused_nodes, copy_once, end_c
 from kevel.hypervisor.libvirt.domain_xml import (
     LUKS,
     NAME_PREFIX,
-    SCSI_VOLUMES_MAX,
     DomainView,
     Unreadable,
     build_disk_xml,
@@ -100,7 +99,7 @@ class Session:
             hostname=socket.gethostname(),
             vcpus=self._connection.getInfo()[2],
             memory_mib=memory_kib // 1024,
-            max_volumes=SCSI_VOLUMES_MAX,
+            max_volumes=max(BUS_UNITS_MAX.values()),
         )
 
     def define_server(self, spec: DomainSpec) -> None:
@@ -295,7 +294,7 @@ class Session:
             # one job, and an attempt that died between the two is completed by the next.
             lending = {} if disk.passphrase is None else {disk.alias: disk.passphrase}
             with self._lender.lent(lending):
-                domain.attachDeviceFlags(self._build_disk(disk, persistent.bus), flags)
+                domain.attachDeviceFlags(self._build_disk(disk), flags)
 
     def unplug_disk(self, server_id: str, alias: str) -> bool:
         """See the port."""
@@ -412,10 +411,10 @@ class Session:
         with self._lock:
             self._cleared = {start for start in self._cleared if start[0] != server_id}
 
-    def _build_disk(self, disk: DiskSpec, bus: VolumeBus) -> str:
+    def _build_disk(self, disk: DiskSpec) -> str:
         path = Path(disk.source_path)
         block_device = path.exists() and stat.S_ISBLK(path.stat().st_mode)
-        return build_disk_xml(disk, bus, cache=self._choose_cache(path), block_device=block_device)
+        return build_disk_xml(disk, cache=self._choose_cache(path), block_device=block_device)
 
     def _choose_cache(self, path: Path) -> str:
         """The cache mode for a file, decided once for each directory."""
