@@ -20,6 +20,7 @@ HERE = f"{HOST}@local#local"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 STAGE = "snapshot-00000000-0000-5000-8000-000000000000"
 ACTIONS = {"volume": "/volumes", "snapshot": "/snapshots"}
+SNAPSHOT_PATHS = ("/os-snapshot-manage", "/manageable_snapshots")
 TOO_MANY = {"host": HERE, "ref": {"source-name": "disk"}}
 
 
@@ -31,9 +32,9 @@ async def manage(world: World, source: str, *, caller: str = "admin", path: str 
 
 async def manage_snapshot(world: World, volume_id: str, source: str, **fields: Any) -> httpx.Response:
     """POST a snapshot of that file."""
-    caller = fields.pop("caller", "admin")
+    caller, path = fields.pop("caller", "admin"), fields.pop("path", "/os-snapshot-manage")
     body = {"snapshot": {"volume_id": volume_id, "ref": {"source-name": source}, **fields}}
-    return await world.call("POST", "/os-snapshot-manage", body, caller=caller)
+    return await world.call("POST", path, body, caller=caller)
 
 
 async def unmanage(world: World, kind: str, one: str, *, caller: str = "admin") -> httpx.Response:
@@ -232,14 +233,15 @@ async def test_what_is_being_worked_on_is_not_unmanaged_under_a_word_of_an_admin
         message(await world.call("GET", f"{ACTIONS[kind]}/{one}"), 404)
 
 
-async def test_an_unmanaged_snapshot_is_left_and_managed_again(world: World) -> None:
+@pytest.mark.parametrize("path", SNAPSHOT_PATHS)
+async def test_an_unmanaged_snapshot_is_left_and_managed_again(world: World, path: str) -> None:
     volume_id = await world.make()
     world.write(volume_id, b"then")
     snapshot_id = await world.make_snapshot(volume_id)
     assert (await unmanage(world, "snapshot", snapshot_id)).status_code == 202
     message(await world.call("GET", f"/snapshots/{snapshot_id}"), 404)
     fields: dict[str, Any] = {"name": "n", "description": "d", "metadata": {"k": "v"}}
-    answer = await manage_snapshot(world, volume_id, f"snapshot-{snapshot_id}", **fields)
+    answer = await manage_snapshot(world, volume_id, f"snapshot-{snapshot_id}", path=path, **fields)
     assert answer.status_code == 202, answer.text
     again = answer.json()["snapshot"]["id"]
     await world.settle()
@@ -255,10 +257,11 @@ async def test_bad_requests_about_snapshots_change_nothing(world: World, monkeyp
     snapshot_id = await world.make_snapshot(volume_id)
     put(world, "large", size_bytes=GIB + 1)
     put(world)
-    assert "2 GiB" in message(await manage_snapshot(world, volume_id, "large"), 400)
-    assert "already" in message(await manage_snapshot(world, volume_id, f"snapshot-{snapshot_id}"), 400)
-    message(await manage_snapshot(world, volume_id, "absent"), 400)
-    message(await manage_snapshot(world, NOBODY, "disk"), 404)
+    for path in SNAPSHOT_PATHS:
+        assert "2 GiB" in message(await manage_snapshot(world, volume_id, "large", path=path), 400)
+        assert "already" in message(await manage_snapshot(world, volume_id, f"snapshot-{snapshot_id}", path=path), 400)
+        message(await manage_snapshot(world, volume_id, "absent", path=path), 400)
+        message(await manage_snapshot(world, NOBODY, "disk", path=path), 404)
     message(await unmanage(world, "snapshot", NOBODY), 404)
     for caller in ("member", "reader", "other"):
         message(await manage_snapshot(world, volume_id, "disk", caller=caller), 403)
@@ -267,7 +270,7 @@ async def test_bad_requests_about_snapshots_change_nothing(world: World, monkeyp
     project = (await world.get(f"/volumes/{volume_id}", "volume", caller="admin"))["os-vol-tenant-attr:tenant_id"]
     assert (await world.call("PUT", f"/os-quota-sets/{project}", quota, caller="admin")).status_code == 200
     body = {"snapshot": {"volume_id": volume_id, "ref": {"source-name": "disk"}}}
-    for path in ("/os-snapshot-manage", "/manageable_snapshots"):
+    for path in SNAPSHOT_PATHS:
         message(await world.call("POST", path, body, caller="admin"), 413)
         with monkeypatch.context() as patch:
             patch.setattr(Pool, "measure_file", fail)

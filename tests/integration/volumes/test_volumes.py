@@ -60,6 +60,8 @@ ADMIN_KEYS = {
     "os-vol-mig-status-attr:migstat",
     "os-vol-mig-status-attr:name_id",
 }
+#: More items than a volume's metadata may have.
+TOO_MANY = {f"key{number}": "v" for number in range(129)}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 
 
@@ -144,8 +146,9 @@ async def test_what_volumes_are_not_made_from_is_said_by_name(world: World) -> N
     assert "does not make volumes from consistency groups" in message(answer, 400)
 
 
-async def test_an_unknown_type_is_not_found(world: World) -> None:
-    assert "nothing-like-it" in message(await world.ask(volume_type="nothing-like-it"), 404)
+@pytest.mark.parametrize("version", ["3.52", "3.71"])
+async def test_an_unknown_type_is_not_found(world: World, version: str) -> None:
+    assert "nothing-like-it" in message(await world.ask(volume_type="nothing-like-it", version=version), 404)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +253,16 @@ async def test_name_description_and_metadata_can_be_changed(world: World) -> Non
     message(await world.call("PUT", f"/volumes/{volume_id}", {"volume": {"size": 5}}), 400)
 
 
+@pytest.mark.parametrize("version", ["3.52", "3.71"])
+async def test_a_change_that_cannot_be_changes_nothing(world: World, version: str) -> None:
+    volume_id = await world.make(name="old", metadata={"a": "1"})
+    before = await world.get(f"/volumes/{volume_id}", "volume")
+    for status, fields in ((400, {"name": "a\0b"}), (413, {"metadata": TOO_MANY})):
+        body = {"volume": fields}
+        message(await world.call("PUT", f"/volumes/{volume_id}", body, version=version), status)
+    assert await world.get(f"/volumes/{volume_id}", "volume") == before
+
+
 async def test_metadata_items_are_set_replaced_and_removed(world: World) -> None:
     volume_id = await world.make(metadata={"a": "1"})
     path = f"/volumes/{volume_id}/metadata"
@@ -265,9 +278,17 @@ async def test_metadata_items_are_set_replaced_and_removed(world: World) -> None
     assert (await world.call("DELETE", f"{path}/d")).status_code == 200
     message(await world.call("DELETE", f"{path}/d"), 404)
     assert await world.get(path, "metadata") == {"c": "3"}
-    too_many = {f"key{number}": "v" for number in range(129)}
-    message(await world.call("POST", path, {"metadata": too_many}), 413)
-    assert await world.get(path, "metadata") == {"c": "3"}
+
+
+async def test_metadata_that_cannot_be_changes_nothing(world: World) -> None:
+    full = {f"key{number}": "v" for number in range(128)}
+    volume_id = await world.make(metadata=full)
+    path = f"/volumes/{volume_id}/metadata"
+    for method in ("POST", "PUT"):
+        message(await world.call(method, path, {"metadata": {"": "v"}}), 400)
+        message(await world.call(method, path, {"metadata": TOO_MANY}), 413)
+    message(await world.call("PUT", f"{path}/one-more", {"meta": {"one-more": "v"}}), 413)
+    assert await world.get(path, "metadata") == full
 
 
 async def test_a_deleted_volume_and_its_file_are_gone(world: World) -> None:
@@ -347,9 +368,10 @@ async def test_beyond_the_pools_limit_nothing_is_made_and_the_error_says_the_lim
     message(await world.ask(size=1), 413)
 
 
-async def test_a_full_pool_takes_no_volume(world: World) -> None:
+@pytest.mark.parametrize("version", ["3.52", "3.71"])
+async def test_a_full_pool_takes_no_volume(world: World, version: str) -> None:
     world.pool.shown = Capacity(total_bytes=50 * GIB, free_bytes=1 << 20)
-    answer = await world.ask()
+    answer = await world.ask(version=version)
     assert "1 MiB are free" in message(answer, 413)
     assert answer.headers["Retry-After"] == "0"
     assert await world.get("/volumes", "volumes") == []
@@ -390,6 +412,10 @@ async def test_a_projects_volumes_are_summed_up(world: World) -> None:
     message(await world.call("GET", "/volumes/summary", version="3.11"), 404)
     everything = await world.get("/volumes/summary?all_tenants=1", "volume-summary", caller="admin")
     assert everything["total_size"] == 9
+
+
+async def test_a_sum_by_a_filter_that_makes_no_sense_is_refused(world: World) -> None:
+    message(await world.call("GET", "/volumes/summary?bootable=perhaps"), 400)
 
 
 async def test_paths_may_begin_with_the_project_and_only_with_the_tokens(world: World) -> None:
@@ -494,8 +520,10 @@ async def test_a_query_that_makes_no_sense_is_refused(world: World, query: str) 
     message(await world.call("GET", f"/volumes/detail?{query}"), 400)
 
 
-async def test_an_unknown_marker_is_not_found(world: World, five: list[str]) -> None:
-    message(await world.call("GET", f"/volumes?marker={uuid.uuid4()}"), 404)
+@pytest.mark.parametrize("path", ["/volumes", "/volumes/detail"])
+async def test_an_unknown_marker_is_not_found(world: World, path: str) -> None:
+    await world.make()
+    message(await world.call("GET", f"{path}?marker={uuid.uuid4()}"), 404)
 
 
 @pytest.mark.parametrize("query", ["limit=2", "limit=2&status=available", "limit=2&sort=status:asc,size:asc"])
@@ -540,8 +568,17 @@ async def test_a_pool_that_does_not_answer_is_shown_as_down_and_takes_nothing(wo
     world.root.rename(world.root.with_name("elsewhere"))
     (service,) = await world.get("/os-services?binary=cinder-volume", "services", caller="admin")
     assert service["state"] == "down"
-    assert "try again later" in message_503(await world.ask())
+    for version in ("3.52", "3.71"):
+        assert "try again later" in message_503(await world.ask(version=version))
     assert await world.get("/volumes", "volumes") == []
+
+
+async def test_a_volume_whose_pool_does_not_answer_stays_as_large_as_it_is(world: World) -> None:
+    volume_id = await world.make()
+    world.pool.shown = None
+    world.root.rename(world.root.with_name("elsewhere"))
+    assert "try again later" in message_503(await world.act(volume_id, "os-extend", {"new_size": 2}))
+    assert (await world.get(f"/volumes/{volume_id}", "volume"))["size"] == 1
 
 
 def message_503(answer: httpx.Response) -> str:
