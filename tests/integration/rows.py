@@ -33,14 +33,18 @@ def rows_with(api: Api, names: Iterable[str]) -> list[Operation]:
 class Asker:
     """Sends a row's request. The body is the smallest that the row takes, unless there is one under the row's name."""
 
-    def __init__(self, api: Api, bodies: Mapping[str, Any], queries: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, api: Api, bodies: Mapping[str, Any], queries: Mapping[str, str] | None = None, *, prefix: str = ""
+    ) -> None:
         self._api = api
+        self._prefix = prefix
         self._bodies = bodies
         self._queries = queries or {}
 
     async def send(self, client: httpx.AsyncClient, row: Operation, things: Mapping[str, str]) -> httpx.Response:
         """One request for the row, about these things, at the newest microversion that has it."""
         path = re.sub(r"{(\w+)(?::\w+)?}", lambda found: things.get(found[1], "k"), row.path)
+        path = self._prefix + path
         path += f"?{self._queries[row.name]}" if row.name in self._queries else ""
         headers = {"Content-Type": "application/octet-stream" if row.streams else row.media_type}
         if self._api.versions is not None:

@@ -42,6 +42,9 @@ class _Row:
     own_id: Callable[[Caller], str | None] | None = None
     #: Everybody with a token sees all of them.
     is_open: bool = False
+    #: What creating and changing can answer, besides 400 for the body and 404 for one that is not there.
+    create_errors: tuple[int, ...] = (409,)
+    change_errors: tuple[int, ...] = (409,)
     #: Turns what has no column into changes, or refuses it.
     settle: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
@@ -178,6 +181,7 @@ _ROWS: Final = (
         settle=_settle_project,
         filter=_filter_projects,
         own_id=lambda caller: caller.project_id,
+        create_errors=(404, 409),
     ),
     _Row(
         struct=User,
@@ -190,6 +194,7 @@ _ROWS: Final = (
         make=_make_user,
         settle=_settle_domain_id,
         own_id=lambda caller: caller.user_id,
+        create_errors=(404, 409),
     ),
     _Row(
         struct=Role,
@@ -213,6 +218,8 @@ _ROWS: Final = (
         view=views.show_service,
         make=_make_service,
         settle=_settle_service,
+        create_errors=(),
+        change_errors=(),
     ),
     _Row(
         struct=Region,
@@ -225,6 +232,7 @@ _ROWS: Final = (
         make=_make_region,
         settle=_settle_description,
         is_open=True,
+        change_errors=(),
     ),
     _Row(
         struct=Endpoint,
@@ -237,6 +245,8 @@ _ROWS: Final = (
         make=_make_endpoint,
         settle=_settle_endpoint,
         filter=_filter_endpoints,
+        create_errors=(),
+        change_errors=(),
     ),
 )
 
@@ -340,7 +350,7 @@ def _make_operations(row: _Row) -> tuple[Operation, ...]:
             handler=partial(_create, row),
             policy=Policy.ADMIN,
             success=201,
-            errors=(400, 404, 409, 413),
+            errors=(400, *row.create_errors),
         ),
         Operation(
             name=f"list{name}s",
@@ -370,7 +380,7 @@ def _make_operations(row: _Row) -> tuple[Operation, ...]:
             path=one,
             handler=partial(_change, row),
             policy=Policy.ADMIN,
-            errors=(400, 404, 409, 413),
+            errors=(400, 404, *row.change_errors),
         ),
         Operation(
             name=f"delete{name}",
