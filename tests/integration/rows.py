@@ -16,18 +16,24 @@ from kevel.store.transactions import Tx
 
 #: An id that nothing has.
 NOTHING: Final = "00000000-0000-4000-8000-000000000000"
+_VARIABLE: Final = re.compile(r"{(\w+)(?::\w+)?}")
 #: Texts of which one fits the pattern of any body.
 _TEXTS: Final = ("a", "aaaaaaaa", "1", NOTHING, "eth0", "/dev/vdz", "127.0.0.1", "2026-01-01T00:00:00Z", "b3M=")
 
 
 def variables(row: Operation) -> set[str]:
     """The variables of the row's path."""
-    return set(re.findall(r"{(\w+)(?::\w+)?}", row.path))
+    return set(_VARIABLE.findall(row.path))
 
 
 def rows_with(api: Api, names: Iterable[str]) -> list[Operation]:
     """The rows that have one of these variables in their paths."""
     return [row for row in api.operations if variables(row) & set(names)]
+
+
+def fill_path(path: str, things: Mapping[str, str], other: str = "k") -> str:
+    """A row's path about these things, and for what they leave open the other one."""
+    return _VARIABLE.sub(lambda found: things.get(found[1], other), path)
 
 
 class Asker:
@@ -43,8 +49,7 @@ class Asker:
 
     async def send(self, client: httpx.AsyncClient, row: Operation, things: Mapping[str, str]) -> httpx.Response:
         """One request for the row, about these things, at the newest microversion that has it."""
-        path = re.sub(r"{(\w+)(?::\w+)?}", lambda found: things.get(found[1], "k"), row.path)
-        path = self._prefix + path
+        path = self._prefix + fill_path(row.path, things)
         path += f"?{self._queries[row.name]}" if row.name in self._queries else ""
         headers = {"Content-Type": "application/octet-stream" if row.streams else row.media_type}
         if self._api.versions is not None:

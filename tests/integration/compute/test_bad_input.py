@@ -9,6 +9,7 @@ from kevel.api.compute.server_bodies import ServerKeys
 from kevel.api.compute.volume_attachments import AttachKeys
 from kevel.domain.ladder import Rung
 from tests.integration.compute.conftest import Stand
+from tests.integration.rows import fill_path
 
 #: Things that clients should not send anywhere.
 NASTY: tuple[Any, ...] = (
@@ -24,7 +25,7 @@ WRITERS = sorted({(row.method, row.path) for row in API.operations if row.method
 async def test_no_body_makes_a_server_error_and_none_makes_anything(stand: Stand, method: str, path: str) -> None:
     server_id = await stand.make_server()
     flavors = (await stand.call("GET", "/flavors")).json()
-    at = path.format(server_id=server_id, volume_id="v", key="k", flavor_id="tiny", spec="k")
+    at = fill_path(path, {"server_id": server_id, "flavor_id": "tiny"})
     bodies = [*NASTY, *({wrapper: nasty} for wrapper in WRAPPERS for nasty in NASTY)]
     bodies += [{wrapper: {key: nasty}} for wrapper in WRAPPERS for key in KEYS for nasty in NASTY]
     for body in bodies:
@@ -44,7 +45,7 @@ async def test_no_single_key_of_a_new_server_makes_a_server_error(stand: Stand) 
             assert answer.status_code in (202, 400, 403, 409), (key, nasty, answer.text)
             if answer.status_code != 202:
                 assert (await stand.call("GET", "/servers?limit=1")).json() == before
-            else:
+            elif "server" in answer.json():  # and not its reservation alone
                 await stand.call("DELETE", f"/servers/{answer.json()['server']['id']}", caller="admin")
 
 
@@ -70,12 +71,11 @@ async def test_no_single_key_of_an_attachment_makes_a_server_error(stand: Stand)
 async def test_no_id_makes_a_server_error(stand: Stand, thing_id: str) -> None:
     paths = sorted({row.path for row in API.operations if row.method == "GET" and "{" in row.path})
     for path in paths:
-        filled = path
-        for variable in ("server_id", "volume_id", "key", "request_id", "flavor_id", "spec", "hypervisor_id"):
-            filled = filled.replace(f"{{{variable}}}", thing_id)
-        assert "{" not in filled
+        filled = fill_path(path, {}, thing_id)
         answer = await stand.call("GET", filled, caller="admin", version="2.100")
-        assert answer.status_code in (400, 404), (filled, answer.text)
+        # An admin may ask for the limits of any project, one that identity does not know as well.
+        fine = (200, 400, 404) if "{project_id}" in path else (400, 404)
+        assert answer.status_code in fine, (filled, answer.text)
 
 
 @pytest.mark.parametrize(
