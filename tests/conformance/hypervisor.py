@@ -136,9 +136,16 @@ class Rig:
     async def start(self, *disks: DiskSpec) -> str:
         """A running server with these disks; returns its id."""
         server_id = await self.define(*disks)
-        passphrases = {disk.alias: disk.passphrase for disk in disks if disk.passphrase is not None}
-        await self.hypervisor.start_server(server_id, passphrases)
+        await self.boot(server_id, *disks)
         return server_id
+
+    async def boot(self, server_id: str, *disks: DiskSpec) -> tuple[str, ...]:
+        """Start a stopped server that is to have these disks; the aliases of others that were in its definition."""
+        return await self.hypervisor.start_server(server_id, {disk.alias: disk.passphrase for disk in disks})
+
+    async def resume(self, server_id: str, *disks: DiskSpec) -> None:
+        """Let a suspended server go on that is to have these disks."""
+        await self.hypervisor.resume_guest(server_id, {disk.alias: disk.passphrase for disk in disks})
 
     async def define(self, *disks: DiskSpec) -> str:
         """A stopped server with these disks; returns its id."""
@@ -233,7 +240,7 @@ class HypervisorKit:
         await rig.hypervisor.define_server(rig.make_spec(server_id, memory_mib=80))
         assert await rig.look(server_id) == before
         await rig.hypervisor.power_off(server_id)
-        await rig.hypervisor.start_server(server_id)
+        await rig.boot(server_id, disk)
         assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
 
     async def test_starting_twice_starts_once(self, rig: Rig) -> None:
@@ -241,7 +248,7 @@ class HypervisorKit:
         first = await rig.look(server_id)
         assert first.power is PowerState.RUNNING
         assert first.boot_id
-        await rig.hypervisor.start_server(server_id)
+        await rig.boot(server_id)
         assert await rig.look(server_id) == first
 
     async def test_every_start_has_an_id_of_its_own(self, rig: Rig) -> None:
@@ -249,8 +256,30 @@ class HypervisorKit:
         first = (await rig.look(server_id)).boot_id
         await rig.hypervisor.power_off(server_id)
         assert (await rig.look(server_id)).boot_id == ""
-        await rig.hypervisor.start_server(server_id)
+        await rig.boot(server_id)
         assert (await rig.look(server_id)).boot_id not in ("", first)
+
+    async def test_a_server_starts_with_the_disks_that_it_is_to_have_and_without_those_of_other_volumes(
+        self, rig: Rig
+    ) -> None:
+        ours, left = rig.make_disk(), rig.make_disk()
+        foreign = msgspec.structs.replace(rig.make_disk(), alias="ua-operators-own")
+        server_id = await rig.define(ours, left, foreign)
+        kept = {ours.alias, foreign.alias}
+        assert await rig.boot(server_id, ours) == (left.alias,)
+        assert list_aliases(await rig.look(server_id)) == (kept, kept)
+        assert await rig.boot(server_id) == (), "a guest that runs keeps what it has"
+        assert list_aliases(await rig.look(server_id)) == (kept, kept)
+        await rig.hypervisor.plug_disk(server_id, msgspec.structs.replace(left, alias=f"ua-{uuid.uuid4()}"))
+
+    async def test_a_disk_whose_volume_is_gone_keeps_no_server_from_starting_that_is_not_to_have_it(
+        self, rig: Rig
+    ) -> None:
+        left = rig.make_disk()
+        server_id = await rig.define(left)
+        Path(left.source_path).unlink()
+        assert await rig.boot(server_id) == (left.alias,)
+        assert list_aliases(await rig.look(server_id)) == (set(), set())
 
     async def test_powering_off_ends_the_guest_and_may_be_repeated(self, rig: Rig) -> None:
         server_id = await rig.start()
@@ -281,7 +310,7 @@ class HypervisorKit:
         await hypervisor.power_off(absent)
         await hypervisor.undefine_server(absent)
         for attempt in (
-            hypervisor.start_server(absent),
+            hypervisor.start_server(absent, {}),
             hypervisor.plug_disk(absent, disk),
             hypervisor.resize_disk(absent, disk.alias, 8 * MIB),
             hypervisor.tune_disk(absent, disk.alias, TUNE),
@@ -290,7 +319,7 @@ class HypervisorKit:
             hypervisor.pause_guest(absent),
             hypervisor.unpause_guest(absent),
             hypervisor.suspend_guest(absent),
-            hypervisor.resume_guest(absent),
+            hypervisor.resume_guest(absent, {}),
         ):
             with pytest.raises(StepNever):
                 await attempt
@@ -312,7 +341,7 @@ class HypervisorKit:
     async def test_starting_and_stopping_are_told(self, rig: Rig) -> None:
         server_id = await rig.define()
         rig.events.clear()
-        await rig.hypervisor.start_server(server_id)
+        await rig.boot(server_id)
         await until_event(rig, Event(kind=EventKind.LIFECYCLE, server_id=server_id))
         rig.events.clear()
         await rig.hypervisor.power_off(server_id)
@@ -362,14 +391,14 @@ class HypervisorKit:
             assert (view.power, view.boot_id, view.runs) == (PowerState.SUSPENDED, "", False)
             assert list_aliases(view) == ({disk.alias}, {disk.alias})
         for _ in range(2):
-            await rig.hypervisor.resume_guest(server_id)
+            await rig.resume(server_id, disk)
             assert await rig.look(server_id) == before
 
     async def test_a_paused_guest_can_be_suspended_and_runs_when_it_is_resumed(self, rig: Rig) -> None:
         server_id = await rig.start()
         await rig.hypervisor.pause_guest(server_id)
         await rig.hypervisor.suspend_guest(server_id)
-        await rig.hypervisor.resume_guest(server_id)
+        await rig.resume(server_id)
         assert (await rig.look(server_id)).power is PowerState.RUNNING
 
     async def test_a_suspended_guest_is_found_by_a_driver_that_was_opened_anew(self, rig: Rig) -> None:
@@ -388,7 +417,7 @@ class HypervisorKit:
         before = await rig.look(server_id)
         assert not await rig.hypervisor.unplug_disk(server_id, disk.alias)
         assert await rig.look(server_id) == before
-        await rig.hypervisor.resume_guest(server_id)
+        await rig.resume(server_id, disk)
         await rig.unplug(server_id, disk.alias)
         assert list_aliases(await rig.look(server_id)) == (set(), set())
 
@@ -398,12 +427,20 @@ class HypervisorKit:
         disk = rig.make_disk()
         await rig.hypervisor.plug_disk(server_id, disk)
         assert list_aliases(await rig.look(server_id)) == (set(), {disk.alias})
-        await rig.hypervisor.resume_guest(server_id)
+        await rig.resume(server_id, disk)
         view = await rig.look(server_id)
         assert list_aliases(view) == (set(), {disk.alias})
         assert not view.has_disk(disk.alias)
         await rig.hypervisor.plug_disk(server_id, disk)
         assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
+
+    async def test_a_suspended_guest_whose_memory_has_the_disk_of_another_volume_does_not_go_on(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        await rig.hypervisor.suspend_guest(server_id)
+        with pytest.raises(StepNever, match="not the server's any more"):
+            await rig.resume(server_id)
+        assert (await rig.look(server_id)).power is PowerState.SUSPENDED
 
     @pytest.mark.parametrize("by", ["power off", "start"])
     async def test_the_memory_is_used_once_and_gone_with_whatever_begins_anew(self, rig: Rig, by: str) -> None:
@@ -416,8 +453,8 @@ class HypervisorKit:
             view = await rig.look(server_id)
             assert (view.power, list_aliases(view)) == (PowerState.SHUTOFF, (set(), {disk.alias}))
             with pytest.raises(StepNever):
-                await rig.hypervisor.resume_guest(server_id)
-        await rig.hypervisor.start_server(server_id)
+                await rig.resume(server_id, disk)
+        await rig.boot(server_id, disk)
         assert (await rig.look(server_id)).boot_id not in ("", first)
         await rig.hypervisor.power_off(server_id)
         assert (await rig.look(server_id)).power is PowerState.SHUTOFF
@@ -425,11 +462,11 @@ class HypervisorKit:
     async def test_a_resumed_guest_that_ends_is_not_suspended_any_more(self, rig: Rig) -> None:
         server_id = await rig.start()
         await rig.hypervisor.suspend_guest(server_id)
-        await rig.hypervisor.resume_guest(server_id)
+        await rig.resume(server_id)
         await rig.hypervisor.power_off(server_id)
         assert (await rig.look(server_id)).power is PowerState.SHUTOFF
         with pytest.raises(StepNever):
-            await rig.hypervisor.resume_guest(server_id)
+            await rig.resume(server_id)
 
     async def test_a_suspended_server_can_be_undefined_and_its_memory_goes_with_it(self, rig: Rig) -> None:
         server_id = await rig.start(rig.make_disk())
@@ -461,9 +498,9 @@ class HypervisorKit:
         server_id = await rig.start(disk)
         await rig.hypervisor.suspend_guest(server_id)
         with pytest.raises(StepRetry):
-            await rig.hypervisor.resume_guest(server_id)
+            await rig.hypervisor.resume_guest(server_id, {disk.alias: None})
         assert (await rig.look(server_id)).power is PowerState.SUSPENDED
-        await rig.hypervisor.resume_guest(server_id, {disk.alias: PASSPHRASE})
+        await rig.resume(server_id, disk)
         assert list_sizes(await rig.look(server_id)) == {disk.alias: 4 * MIB}
 
     # Plugging
@@ -476,16 +513,16 @@ class HypervisorKit:
         plugged = view.persistent_disk(disk.alias)
         assert plugged is not None
         assert (plugged.serial, plugged.source_path, plugged.target) == (disk.serial, disk.source_path, disk.target)
-        await rig.hypervisor.start_server(server_id)
+        await rig.boot(server_id, disk)
         assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
 
     async def test_a_volume_is_the_root_disk_of_a_server_that_has_none_of_its_own(self, rig: Rig) -> None:
         root, data = rig.make_disk(unit=0), rig.make_disk(unit=1)
         server_id = await rig.define_rootless(root, data)
-        await rig.hypervisor.start_server(server_id)
+        await rig.boot(server_id, root, data)
         assert list_aliases(await rig.look(server_id)) == ({root.alias, data.alias}, {root.alias, data.alias})
         await rig.hypervisor.power_off(server_id)
-        await rig.hypervisor.start_server(server_id)
+        await rig.boot(server_id, root, data)
         assert (await rig.look(server_id)).live_disk(root.alias) is not None
 
     async def test_a_disk_plugged_into_a_running_server_is_there_live_and_after_the_next_start(self, rig: Rig) -> None:
@@ -499,7 +536,7 @@ class HypervisorKit:
         assert plugged.size_bytes == 4 * MIB
         assert view.orphans == ()
         await rig.hypervisor.power_off(server_id)
-        await rig.hypervisor.start_server(server_id)
+        await rig.boot(server_id, disk)
         assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
 
     @pytest.mark.parametrize("running", [False, True], ids=["stopped", "running"])
@@ -658,7 +695,7 @@ class HypervisorKit:
         await rig.hypervisor.plug_disk(server_id, disk)
         assert list_tunes(await rig.look(server_id), disk.alias) == (TUNE, TUNE)
         await rig.hypervisor.power_off(server_id)
-        await rig.hypervisor.start_server(server_id)
+        await rig.boot(server_id, disk)
         assert list_tunes(await rig.look(server_id), disk.alias) == (TUNE, TUNE)
 
     @pytest.mark.parametrize(
@@ -678,7 +715,7 @@ class HypervisorKit:
         disk = rig.make_disk()
         server_id = await rig.define(disk)
         await rig.hypervisor.tune_disk(server_id, disk.alias, TUNE)
-        await rig.hypervisor.start_server(server_id)
+        await rig.boot(server_id, disk)
         assert list_tunes(await rig.look(server_id), disk.alias) == (TUNE, TUNE)
 
     async def test_limiting_a_disk_that_is_not_there_is_refused(self, rig: Rig) -> None:
@@ -720,9 +757,9 @@ class HypervisorKit:
         disk = rig.make_encrypted_disk()
         server_id = await rig.define(disk)
         with pytest.raises(StepRetry):
-            await rig.hypervisor.start_server(server_id)
+            await rig.hypervisor.start_server(server_id, {disk.alias: None})
         assert (await rig.look(server_id)).power is PowerState.SHUTOFF
-        await rig.hypervisor.start_server(server_id, {disk.alias: PASSPHRASE})
+        await rig.boot(server_id, disk)
         assert list_sizes(await rig.look(server_id)) == {disk.alias: 4 * MIB}
 
     async def test_an_encrypted_volume_is_never_copied_in_clear(self, rig: Rig) -> None:

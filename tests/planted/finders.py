@@ -10,9 +10,10 @@ from functools import partial
 from itertools import count
 from typing import Final, NamedTuple
 
+from kevel.domain.model import BootKind
 from tests.simulation.faults import Fault
 from tests.simulation.run import Run, Setting
-from tests.simulation.users import attach, detach
+from tests.simulation.users import attach, detach, reboot
 from tests.sweep.cases import Case, bases, play, singles
 
 
@@ -39,6 +40,10 @@ QUARREL_PAUSE_S_MAX: Final = 90.0
 
 #: How long nobody hears well.
 DEAF_S: Final = 10.0
+
+#: How long a hard reboot takes at the most, and what everything gets to come back after a loss of power.
+REBOOT_S: Final = 0.1
+BLACKOUT_S: Final = 5.0
 
 
 def simulate() -> Iterator[Trial]:
@@ -147,10 +152,44 @@ async def _deafness(run: Run) -> None:
     run.checker.check_journal()
 
 
+def blackout() -> Iterator[Trial]:
+    """A host loses power while a server starts whose volume has gone to another one."""
+    for seed in count():
+        yield Trial(f"blackout {seed}", partial(play_blackout, seed))
+
+
+def play_blackout(seed: int) -> None:
+    """One such run."""
+    setting = Setting(random.Random(f"{seed} blackout"))
+    setting.lost_host, setting.forgetful = False, True
+    with closing(Run(seed, setting=setting)) as run:
+        run.faults.chances = {}
+        run.play_out(_blackout(run, random.Random(f"{seed} night")))
+
+
+async def _blackout(run: Run, night: random.Random) -> None:
+    await run.furnish([{}, {}], 1)
+    first, second = run.servers
+    for request in (attach(first, run.volumes[0]), detach(first, run.volumes[0]), attach(second, run.volumes[0])):
+        await run.ask(request)
+        await run.until(run.checker.find_unfinished)
+    await run.ask(reboot(first, BootKind.HARD))
+    await asyncio.sleep(night.random() * REBOOT_S)
+    for host in run.world.hosts:
+        run.lose_power(host)
+    await asyncio.sleep(BLACKOUT_S)
+    for server in run.servers:
+        await run.ask(reboot(server, BootKind.HARD))
+    await run.until(run.checker.find_unfinished)
+    await run.release()
+    run.checker.check_journal()
+
+
 FINDERS: Final[Mapping[str, Finder]] = {
     "simulator": simulate,
     "sweep": sweep,
     "storm": storm,
     "quarrel": quarrel,
     "deafness": deafness,
+    "blackout": blackout,
 }

@@ -422,16 +422,16 @@ def tell_success_of_a_discarded_batch(planting: Planting) -> None:
 @bug("Nova 1937375 and 1908075: two attaches of one volume pass the check, and no index stands behind it")
 def let_two_servers_claim_one_volume(planting: Planting) -> None:
     def make(check: Any) -> Any:
-        def pass_all(tx: Any, volume: Any, server: Any, actor: Any) -> None:
+        def pass_all(tx: Any, volume: Any, server_id: str) -> None:
             try:
-                check(tx, volume, server, actor)
+                check(tx, volume, server_id)
             except Invalid:
                 planting.bite()
 
         return pass_all
 
     _drop_indexes(planting, "one_holder", "one_claim_per_holder")
-    planting.replace("kevel.control.attachments:_check_attachable", make)
+    planting.replace("kevel.control.attachments:check_attachable", make)
 
 
 @bug("E.1: a second path of one attachment is opened without a migration's record (a duplicated attachment)")

@@ -421,4 +421,35 @@ def give_back_after_a_failed_save(planting: Planting) -> None:
     planting.replace(LOOKS + "_moved", make)
 
 
+class _Everything(dict[str, None]):
+    """Every disk is the server's."""
+
+    def __contains__(self, alias: object) -> bool:
+        return True
+
+
+@bug("a definition is believed at a start, though a loss of power has brought back a disk that was taken out of it")
+def start_with_whatever_is_defined(planting: Planting) -> None:
+    def make(disks: Any) -> Any:
+        def believe(looks: Any, server_id: str) -> Any:
+            planting.bite()
+            return _Everything(disks(looks, server_id))
+
+        return believe
+
+    planting.replace("kevel.host.server_looks:ServerLooks._disks", make)
+
+
+@bug("a disk behind its path's tombstone is found and left to people, who do not come")
+def leave_a_disk_behind_its_tombstone(planting: Planting) -> None:
+    def make(remove_left: Any) -> Any:
+        async def leave(looks: Any, path: Any) -> Any:
+            planting.bite()
+            return DONE
+
+        return leave
+
+    planting.replace(LOOKS + "_remove_left", make)
+
+
 BUGS = tuple(value for value in list(vars().values()) if isinstance(value, Bug))

@@ -29,6 +29,12 @@ def test_a_planted_bug_is_found(name: str) -> None:
     assert done.found, f"missed in {done.trials} trials; the wrong code ran {done.bites} times"
 
 
+def test_a_server_that_starts_with_a_disk_that_is_not_its_own_is_found() -> None:
+    done = hunt(BUGS["start_with_whatever_is_defined"], {"blackout": FINDERS["blackout"]}, trials_max=SEEDS_MAX)
+    assert not done.broken, done.broken
+    assert done.found, f"missed in {done.trials} trials; the wrong code ran {done.bites} times"
+
+
 @pytest.mark.parametrize("name", BUGS)
 def test_what_a_switch_changes_is_there_and_is_put_back(name: str) -> None:
     with Planting() as planting:

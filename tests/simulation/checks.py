@@ -121,6 +121,8 @@ class Checker:
         for host in self._world.hosts.values():
             for server_id, server in host.hypervisor.servers.items():
                 for alias in {*server.live, *server.saved, *server.persistent}:
+                    if host.is_left(server_id, alias):
+                        continue  # found and taken out in time (L3): the end shows that it was
                     path = paths.get(alias.removeprefix("ua-"))
                     assert path is not None, f"S2, S3 after {name}: disk {alias} of {server_id} has no live path"
                     assert path["host"] == host.name, f"S2 after {name}: disk {alias} is on {host.name}"
@@ -154,8 +156,10 @@ class Checker:
 
     def _check_disks_are_the_right_ones(self, name: str, paths: dict[str, Any]) -> None:
         for host in self._world.hosts.values():
-            for server in host.hypervisor.servers.values():
+            for server_id, server in host.hypervisor.servers.items():
                 for disk in (*server.live.values(), *server.persistent.values()):
+                    if host.is_left(server_id, disk.alias):
+                        continue
                     wanted = paths[disk.alias.removeprefix("ua-")]["volume_id"]
                     there = disk.source_path.removeprefix("/sim/volume-")
                     same = disk.serial == there == wanted

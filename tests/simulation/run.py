@@ -78,6 +78,8 @@ class Setting:
         self.lost_host = self.apart and dice.random() < 0.15
         #: Chances of what befalls it besides faults, at each request.
         self.mishap = dice.choice((0.0, 0.05, 0.15))
+        #: After a loss of power, definitions have disks again that had been taken out of them.
+        self.forgetful = dice.random() < 0.5
 
 
 class Run:
@@ -104,7 +106,14 @@ class Run:
         self.story: list[tuple[float, str, str]] | None = [] if story else None
         self.database = make_memory_engine()
         self.conn = self.database.connect()
-        self.world = World(self.loop, self.dice, self.faults, self.setting.hosts, effect_free=self.setting.effect_free)
+        self.world = World(
+            self.loop,
+            self.dice,
+            self.faults,
+            self.setting.hosts,
+            effect_free=self.setting.effect_free,
+            forgetful=self.setting.forgetful,
+        )
         self.network = Network(self.loop, self.faults, self.outside)
         self.checker = Checker(self.conn, self.world)
         self.world.crash, self.world.crash_other = self.crash, self.crash_other

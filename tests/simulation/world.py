@@ -11,11 +11,10 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Rung
 from kevel.domain.tuning import DiskTune
-from kevel.hypervisor.base import CopySpec, CopyView, DiskSpec, DomainSpec, Event, HostFacts, ServerView
+from kevel.hypervisor.base import CopySpec, CopyView, Disks, DiskSpec, DomainSpec, Event, HostFacts, ServerView
 from kevel.hypervisor.sim import SimHypervisor
 from kevel.storage.base import (
     Capacity,
@@ -61,6 +60,11 @@ class HostTruth:
         self.connector = SimConnector(backend)
         #: It has been without power: guests may run before their volumes are connected anew.
         self.lost_power = False
+        #: What its hypervisor takes out of a definition is back after a loss of power.
+        self.forgetful = False
+        self._taken_out: dict[tuple[str, str], DiskSpec] = {}
+        #: Disks that came back so, by server and alias: in definitions only, and until somebody takes them out again.
+        self.came_back: set[tuple[str, str]] = set()
 
     def lose_power(self) -> None:
         """Every guest ends and every connection with it."""
@@ -69,6 +73,31 @@ class HostTruth:
         for server_id in list(self.hypervisor.servers):
             self.hypervisor.crash_guest(server_id)
         self.connector.connected.clear()
+        for (server_id, alias), disk in self._taken_out.items() if self.forgetful else ():
+            server = self.hypervisor.servers.get(server_id)
+            if server is not None and all(disk.unit != other.unit for other in server.persistent.values()):
+                server.persistent[alias] = disk
+                self.came_back.add((server_id, alias))
+        self._taken_out.clear()
+
+    async def unplug_disk(self, server_id: str, alias: str) -> bool:
+        """As the hypervisor does, which remembers what it has taken out."""
+        server = self.hypervisor.servers.get(server_id)
+        disk = None if server is None else server.persistent.get(alias)
+        gone = await self.hypervisor.unplug_disk(server_id, alias)
+        if gone and disk is not None:
+            self._taken_out[server_id, alias] = disk
+        return gone
+
+    async def plug_disk(self, server_id: str, disk: DiskSpec) -> None:
+        """As the hypervisor does; what is put in again has not been left."""
+        await self.hypervisor.plug_disk(server_id, disk)
+        self._taken_out.pop((server_id, disk.alias), None)
+        self.came_back.discard((server_id, disk.alias))
+
+    def is_left(self, server_id: str, alias: str) -> bool:
+        """Is the disk only there because a loss of power has brought it back?"""
+        return (server_id, alias) in self.came_back and alias not in self.hypervisor.servers[server_id].live
 
     def forget_jobs(self) -> None:
         """What guests were asked and have not answered yet is forgotten, as by a hypervisor that starts again."""
@@ -79,13 +108,22 @@ class World:
     """What really exists. It outlives every process of Kevel."""
 
     def __init__(
-        self, loop: SimLoop, dice: random.Random, faults: Faults, hosts: list[str], *, effect_free: frozenset[Rung]
+        self,
+        loop: SimLoop,
+        dice: random.Random,
+        faults: Faults,
+        hosts: list[str],
+        *,
+        effect_free: frozenset[Rung],
+        forgetful: bool = False,
     ) -> None:
         self.loop = loop
         self.dice = dice
         self.faults = faults
         self.backend = SimBackend("sim", total_bytes=1 << 50, effect_free=effect_free)
         self.hosts = {name: HostTruth(name, self.backend) for name in hosts}
+        for host in self.hosts.values():
+            host.forgetful = forgetful
         #: Set by the run: ends the process of that number, another process than that, and a whole host.
         self.crash: Callable[[int], None] = lambda number: None
         self.crash_other: Callable[[int], None] = lambda number: None
@@ -247,12 +285,13 @@ class SimDriver:
     async def define_server(self, spec: DomainSpec) -> None:
         await self._call("define_server", lambda: self._truth.define_server(spec))
 
-    async def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
-        await self._call("start_server", lambda: self._start_server(server_id, passphrases))
+    async def start_server(self, server_id: str, disks: Disks) -> tuple[str, ...]:
+        return await self._call("start_server", lambda: self._start_server(server_id, disks))
 
-    async def _start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None) -> None:
-        await self._truth.start_server(server_id, passphrases)
+    async def _start_server(self, server_id: str, disks: Disks) -> tuple[str, ...]:
+        strays = await self._truth.start_server(server_id, disks)
         self._open_disks(server_id)
+        return strays
 
     async def pause_guest(self, server_id: str) -> None:
         await self._call("pause_guest", lambda: self._truth.pause_guest(server_id))
@@ -263,11 +302,11 @@ class SimDriver:
     async def suspend_guest(self, server_id: str) -> None:
         await self._call("suspend_guest", lambda: self._truth.suspend_guest(server_id))
 
-    async def resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
-        await self._call("resume_guest", lambda: self._resume_guest(server_id, passphrases))
+    async def resume_guest(self, server_id: str, disks: Disks) -> None:
+        await self._call("resume_guest", lambda: self._resume_guest(server_id, disks))
 
-    async def _resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None) -> None:
-        await self._truth.resume_guest(server_id, passphrases)
+    async def _resume_guest(self, server_id: str, disks: Disks) -> None:
+        await self._truth.resume_guest(server_id, disks)
         self._open_disks(server_id)
 
     def _open_disks(self, server_id: str) -> None:
@@ -296,10 +335,10 @@ class SimDriver:
         return await self._call("observe_all", self._truth.observe_all)
 
     async def plug_disk(self, server_id: str, disk: DiskSpec) -> None:
-        await self._call("plug_disk", lambda: self._truth.plug_disk(server_id, disk))
+        await self._call("plug_disk", lambda: self._host.plug_disk(server_id, disk))
 
     async def unplug_disk(self, server_id: str, alias: str) -> bool:
-        return await self._call("unplug_disk", lambda: self._truth.unplug_disk(server_id, alias))
+        return await self._call("unplug_disk", lambda: self._host.unplug_disk(server_id, alias))
 
     async def resize_disk(self, server_id: str, alias: str, size_bytes: int) -> None:
         await self._call("resize_disk", lambda: self._truth.resize_disk(server_id, alias, size_bytes))

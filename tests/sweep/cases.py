@@ -43,6 +43,7 @@ def make_run(case: Case, *, story: bool = False) -> Run:
     setting.hosts = ["sim0"]
     setting.effect_free = FREE[0]
     setting.lost_host = False
+    setting.forgetful = True
     return Run(SEED, script=dict(case.script), setting=setting, story=story)
 
 

@@ -88,9 +88,7 @@ _RULES = {
     ),
     FindingKind.DISK_LEFT: _Rule(
         "Server {server_id} on {place} has the disk of attachment {attachment_id}, which is closed.",
-        "It is left alone, since its volume may be in use elsewhere by now. Stop the server before its data is "
-        "trusted, and take the disk out by hand.",
-        needs_person=True,
+        "The host's agent is told once more to take it out. Its volume may be in use elsewhere by now.",
     ),
     FindingKind.DISK_UNKNOWN: _Rule(
         "Server {server_id} on {place} has a disk {key} that no record names.",

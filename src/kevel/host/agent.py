@@ -56,6 +56,8 @@ class Agent:
         self._censuses = 0
         #: Servers and disks that were assigned at any time since the last census began: (server, alias or "").
         self._familiar: set[tuple[str, str]] = set()
+        #: What the last census saw and no assignment named, in the same form.
+        self._strangers: set[tuple[str, str]] = set()
         self._census_due = asyncio.Event()
         state.wake_server = self._wake
 
@@ -139,18 +141,22 @@ class Agent:
     def _take(self, found: Assignments, *, whole: bool, first: bool, unsure: set[str]) -> None:
         state = self._state
         if whole:
-            for path_id in set(state.paths).difference(path.id for path in found.paths):
+            known = {path_id for paths in state.paths_of.values() for path_id in paths}
+            for path_id in known.difference(path.id for path in found.paths):
                 state.forget_path(path_id)
         for path in found.paths:
             if path.hands is not Hands.HOST:
                 state.forget_path(path.id)
+                if path.rung is Rung.RELEASED and (path.server_id, path.alias) in self._strangers:
+                    state.left[path.id] = path
+                    self._paths.wake(path.id)
                 continue
             # The same once more: somebody wants it looked at.
             if first or (not whole and state.paths.get(path.id) == path):
                 state.suspect.add(path.id)
             state.paths[path.id] = path
             self._familiar.add((path.server_id, path.alias))
-            state.paths_of[path.server_id].add(path.id)
+            state.paths_of[path.server_id][path.id] = path.alias
             self._paths.wake(path.id)
         for server in found.servers:
             same = state.servers.get(server.id) == server
@@ -219,7 +225,8 @@ class Agent:
         seen = {(view.server_id, "") for view in views.values()}
         for view in views.values():
             seen |= {(view.server_id, disk.alias) for disk in (*view.live, *view.persistent)}
-        strangers = [Stranger(server_id=server_id, alias=alias) for server_id, alias in sorted(seen - familiar)]
+        self._strangers = seen - familiar
+        strangers = [Stranger(server_id=server_id, alias=alias) for server_id, alias in sorted(self._strangers)]
         return HostCensus(
             sequence=self._censuses,
             number=number,
@@ -246,15 +253,14 @@ class Agent:
             self._suspect(event.server_id)
 
     def _suspect_disk(self, server_id: str, alias: str) -> None:
-        """Look at the path of that disk, and at those whose assignment is on its way.
-
-        Looks at the server and at its other disks would only make this one wait for its turn.
-        """
-        for path_id in self._state.paths_of.get(server_id, ()):
-            path = self._state.paths.get(path_id)
-            if path is None or path.alias == alias:
+        """Look at the path of that disk: looks at the server and its other disks would only make it wait its turn."""
+        for path_id, known in self._state.paths_of.get(server_id, {}).items():
+            if known == alias:
                 self._state.suspect.add(path_id)
                 self._paths.wake(path_id)
+        for path in self._state.left.values():
+            if (path.server_id, path.alias) == (server_id, alias):
+                self._paths.wake(path.id)
 
     def _suspect(self, server_id: str) -> None:
         self._state.suspect.add(server_id)

@@ -42,6 +42,8 @@ class PathLooks:
         """One look; see the port in `kevel.runtime.reconciler`."""
         path = self._state.current_path(path_id)
         if path is None:
+            if path_id in self._state.left:
+                return await self._remove_left(self._state.left[path_id])
             if path_id not in self._state.paths:
                 self._forget(path_id)
                 self._tuned.pop(path_id, None)
@@ -93,6 +95,19 @@ class PathLooks:
         await self._moved(path, step.rung, step.hands, started, plugged_bytes=None)
         return DONE
 
+    async def _remove_left(self, path: PathAssignment) -> Outcome:
+        """Take out a disk that a released path has left: its tombstone proves that it was ours and is nobody's here."""
+        asked = self._asked.get(path.id)
+        try:
+            gone = await self._unplug(path)
+        except StepError as error:
+            return Retry(error.message)
+        if gone:
+            self._state.left.pop(path.id, None)
+            self._forget(path.id)
+            return DONE
+        return Again(REFUSED_LOOK_S if self._has_heard(asked) else self._state.limits.unplug_look_s)
+
     async def _unplug(self, path: PathAssignment) -> bool:
         """Ask, or look whether the guest has answered; True when the disk has been seen to be gone."""
         state, alias = self._state, path.alias
@@ -113,9 +128,13 @@ class PathLooks:
 
     def _has_refused(self, path: PathAssignment, asked: int | None) -> bool:
         """Is the deadline over, and has the guest had its time? It may only just have been asked, if we heard late."""
-        now, patience_s = self._state.clock.now_us(), self._state.limits.unplug_ask_again_s
-        heard = asked is not None and now - asked >= patience_s * 1e6
-        return heard and path.server_wanted and now > path.deadline_at
+        late = self._state.clock.now_us() > path.deadline_at
+        return late and path.server_wanted and self._has_heard(asked)
+
+    def _has_heard(self, asked: int | None) -> bool:
+        """Has the guest had its time to answer?"""
+        patience_us = self._state.limits.unplug_ask_again_s * 1e6
+        return asked is not None and self._state.clock.now_us() - asked >= patience_us
 
     async def _check(self, path: PathAssignment) -> Outcome:
         """A path that stands where it should: is the disk really there, and does the guest know its size?"""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
+import structlog
+
 from kevel.domain.assignments import Failure, ServerAssignment, ServerReport
 from kevel.domain.devices import volume_bus
 from kevel.domain.encryption import Passphrase
@@ -19,6 +21,8 @@ from kevel.hypervisor.base import DomainSpec, PowerState, ServerView, VolumeBus
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 #: How often a guest that was asked to shut down or reboot is looked at, besides events.
 GUEST_LOOK_S: Final = 0.5
@@ -110,7 +114,7 @@ class ServerLooks:
     async def _act(self, server: ServerAssignment, act: str) -> None:
         hypervisor = self._state.hypervisor
         if act == "resume_guest":
-            await self._effect(server, hypervisor.resume_guest(server.id, self._keys(server.id)))
+            await self._effect(server, hypervisor.resume_guest(server.id, self._disks(server.id)))
         elif act == "unpause_guest":
             await self._effect(server, hypervisor.unpause_guest(server.id))
         elif act == "pause_guest":
@@ -157,7 +161,10 @@ class ServerLooks:
             if missing:
                 volumes = ", ".join(sorted(missing))
                 raise StepRetry(f"The server is not started before it has its volumes; it still waits for {volumes}.")
-        await self._effect(server, self._state.hypervisor.start_server(server.id, self._keys(server.id)))
+        # Of any other disk, nobody knows whose it is by now.
+        strays = await self._effect(server, self._state.hypervisor.start_server(server.id, self._disks(server.id)))
+        for alias in strays:
+            log.warning("a disk that is not the server's was in its definition", server=server.id, disk=alias)
 
     async def _stop(self, server: ServerAssignment) -> Outcome:
         state, now = self._state, self._state.clock.now_us()
@@ -289,11 +296,14 @@ class ServerLooks:
         await self._state.report_server(report, moved=False)
         return Retry(error.message)
 
-    def _keys(self, server_id: str) -> dict[str, Passphrase]:
-        """What opens the server's encrypted volumes, by their disks' aliases."""
+    def _disks(self, server_id: str) -> dict[str, Passphrase | None]:
+        """The disks that the server may have, and what opens those that are encrypted."""
         state = self._state
-        paths = [state.paths[path_id] for path_id in state.paths_of.get(server_id, ()) if path_id in state.paths]
-        return {path.alias: path.passphrase for path in paths if path.passphrase is not None}
+        paths = {path_id: state.paths.get(path_id) for path_id in state.paths_of.get(server_id, ())}
+        return {
+            state.paths_of[server_id][path_id]: None if path is None else path.passphrase
+            for path_id, path in paths.items()
+        }
 
     def _spec(self, server: ServerAssignment) -> DomainSpec:
         image, flavor, root = server.image, server.flavor, self._state.config.data_dir

@@ -74,7 +74,11 @@ class HostState:
         self.effects = Effects(config.limits.effect_wait_s)
         self.servers: dict[str, ServerAssignment] = {}
         self.paths: dict[str, PathAssignment] = {}
-        self.paths_of: defaultdict[str, set[str]] = defaultdict(set)
+        #: The aliases of a server's disks, by path: what the host holds of it, also while a path's next assignment is
+        #: on its way.
+        self.paths_of: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        #: Tombstones of disks that are here all the same, by path: their disks are removed.
+        self.left: dict[str, PathAssignment] = {}
         self.copies: dict[str, CopyAssignment] = {}
         #: The newest revision that has been reported on, by path, server or copy: what is older is not acted on again.
         self.reported: dict[str, int] = {}
@@ -154,13 +158,14 @@ class HostState:
         self.reported.pop(path_id, None)
         self.suspect.discard(path_id)
         for paths in self.paths_of.values():
-            paths.discard(path_id)
+            paths.pop(path_id, None)
 
     def forget_server(self, server_id: str) -> None:
         """The server is gone."""
         self.servers.pop(server_id, None)
         self.reported.pop(server_id, None)
         self.paths_of.pop(server_id, None)
+        self.left = {path_id: path for path_id, path in self.left.items() if path.server_id != server_id}
         self.suspect.discard(server_id)
         self.unsure.discard(server_id)
         self.rebooted.discard(server_id)

@@ -19,13 +19,24 @@ Rules of the port, checked by the conformance kit (`tests/conformance/hypervisor
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from kevel.domain.encryption import Passphrase
 from kevel.domain.tuning import NO_LIMITS, DiskTune
+
+#: A server's disks by their aliases, and what opens each that is encrypted.
+Disks = Mapping[str, Passphrase | None]
+
+_VOLUME_ALIAS: Final = re.compile(r"ua-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def is_volume_alias(alias: str) -> bool:
+    """Has the alias the form of those that Kevel gives? Operators' own begin with "ua-" as well."""
+    return _VOLUME_ALIAS.fullmatch(alias) is not None
 
 
 class PowerState(enum.Enum):
@@ -215,11 +226,13 @@ class Hypervisor(Protocol):
         """Make the server's own files and persistent definition; keep volume disks already in the definition."""
         ...
 
-    async def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
-        """Start the guest anew from its definition, whatever memory is kept.
+    async def start_server(self, server_id: str, disks: Disks) -> tuple[str, ...]:
+        """Start the guest anew from its definition, whatever memory is kept, with the volumes that `disks` names.
 
-        `passphrases` open its encrypted disks, by their aliases.
-        Raises StepRetry when one is missing: the guest does not start without a disk, and never with it unopened.
+        The volume of any other disk may be another server's by now (S1), so that one is taken out of the definition
+        first; the aliases of those are returned. What is no disk of a volume of Kevel's stays as it is
+        (`is_volume_alias`). Raises StepRetry when an encrypted disk has no passphrase: the guest does not start without
+        it, nor with it unopened.
         """
         ...
 
@@ -251,10 +264,11 @@ class Hypervisor(Protocol):
         """
         ...
 
-    async def resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+    async def resume_guest(self, server_id: str, disks: Disks) -> None:
         """Let a suspended guest go on from its memory, which is gone before the guest makes another step.
 
-        Only disks that it had are in it. Raises StepRetry when a key is missing, StepNever when no memory is kept.
+        Only disks that it had are in it. Raises StepRetry when a key is missing, StepNever when no memory is kept, or
+        one with the disk of a volume that `disks` does not name.
         """
         ...
 

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import msgspec
 
-from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import (
     CopySpec,
     CopyView,
+    Disks,
     DiskSpec,
     DiskView,
     DomainSpec,
@@ -34,6 +34,7 @@ from kevel.hypervisor.base import (
     HostFacts,
     PowerState,
     ServerView,
+    is_volume_alias,
 )
 from kevel.runtime.files import copy_data
 
@@ -120,16 +121,20 @@ class SimHypervisor:
         else:
             known.spec = spec
 
-    async def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+    async def start_server(self, server_id: str, disks: Disks) -> tuple[str, ...]:
         server = self._find(server_id)
         if server.runs:
             server.power = PowerState.RUNNING
-            return
-        _check_keys(server.persistent, passphrases)
+            return ()
+        strays = tuple(alias for alias in server.persistent if alias not in disks and is_volume_alias(alias))
+        for alias in strays:
+            del server.persistent[alias]
+        _check_keys(server.persistent, disks)
         server.power, server.stop_reason, server.saved = PowerState.RUNNING, "", {}
         server.boots += 1
         server.live = dict(server.persistent)
         self._tell(EventKind.LIFECYCLE, server_id)
+        return strays
 
     async def pause_guest(self, server_id: str) -> None:
         self._set_power(server_id, PowerState.PAUSED)
@@ -148,14 +153,16 @@ class SimHypervisor:
         server.power, server.saved, server.live = PowerState.SUSPENDED, server.live, {}
         self._tell(EventKind.LIFECYCLE, server_id)
 
-    async def resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+    async def resume_guest(self, server_id: str, disks: Disks) -> None:
         server = self._find(server_id)
         if server.runs:
             server.power = PowerState.RUNNING
             return
         if server.power is not PowerState.SUSPENDED:
             raise StepNever("No memory of the guest is kept.")
-        _check_keys(server.saved, passphrases)
+        if any(alias not in disks and is_volume_alias(alias) for alias in server.saved):
+            raise StepNever("The guest's memory has a disk that is not the server's any more.")
+        _check_keys(server.saved, disks)
         server.power, server.live, server.saved = PowerState.RUNNING, server.saved, {}
         self._tell(EventKind.LIFECYCLE, server_id)
 
@@ -338,9 +345,8 @@ class SimHypervisor:
         self._timers.add(timer)
 
 
-def _check_keys(disks: Mapping[str, DiskSpec], passphrases: Mapping[str, Passphrase] | None) -> None:
-    keys = passphrases or {}
-    if any(disk.source_format == "luks" and alias not in keys for alias, disk in disks.items()):
+def _check_keys(there: Mapping[str, DiskSpec], disks: Disks) -> None:
+    if any(disk.source_format == "luks" and disks.get(alias) is None for alias, disk in there.items()):
         raise StepRetry("The key of one of the server's encrypted volumes has not arrived yet.")
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Row, and_, bindparam, or_, select
 from kevel.domain.assignments import Assignments, PathAssignment, ServerAssignment, name_disk
 from kevel.domain.devices import volume_bus
 from kevel.domain.encryption import Passphrase
-from kevel.domain.ladder import Goal, Rung
+from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import GIB, ServerGoal
 from kevel.domain.placement import is_boot_disk
 from kevel.domain.tuning import tune_from_specs
@@ -147,7 +147,8 @@ def _open_key(row: Row[Any], open_info: OpenInfo) -> Passphrase | None:
 
 def _path(row: Row[Any], open_info: OpenInfo, effect_free: Mapping[str, Container[Rung]]) -> PathAssignment:
     free = effect_free[row.backend]
-    info = None if row.connection_info is None else open_info(row.id, row.connection_info)
+    held = row.hands is Hands.HOST  # secrets are for whom has something to do with them (S10)
+    info = open_info(row.id, row.connection_info) if held and row.connection_info is not None else None
     return PathAssignment(
         id=row.id,
         attachment_id=row.attachment_id,
@@ -173,6 +174,6 @@ def _path(row: Row[Any], open_info: OpenInfo, effect_free: Mapping[str, Containe
         read_only=row.readonly,
         shareable=row.multiattach,
         tune=tune_from_specs(row.limits or {}, row.size_gib),
-        passphrase=_open_key(row, open_info),
+        passphrase=_open_key(row, open_info) if held else None,
         effect_free=tuple(rung for rung in Rung if rung in free),
     )

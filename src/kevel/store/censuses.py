@@ -15,9 +15,11 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from kevel.domain.assignments import DiskSight, HostCensus, ServerSight, Stranger
 from kevel.domain.findings import Finding, FindingKind
 from kevel.domain.ladder import Goal, Hands, Rung
+from kevel.domain.model import Path
 from kevel.domain.server_life import STAYING
-from kevel.store.attachments import load_attachment, overdue
+from kevel.store.attachments import PATH_COLUMNS, load_attachment, overdue
 from kevel.store.hosts import current_epoch, list_hosts, raise_version
+from kevel.store.path_rows import stamp_path
 from kevel.store.schema.attachments import attachments, journal, paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.findings import censuses, findings
@@ -94,6 +96,11 @@ _SEE = (
     update(paths)
     .where(paths.c.id == bindparam("of_id"), paths.c.revision == bindparam("was_revision"))
     .values(seen=bindparam("new_seen"))
+)
+_PATHS_ON = (
+    select(*PATH_COLUMNS)
+    .where(paths.c.attachment_id == bindparam("of_attachment"), paths.c.host == bindparam("of_host"))
+    .order_by(paths.c.generation)
 )
 _TOLD = (
     select(journal.c.after)
@@ -177,7 +184,7 @@ def _judge_stranger(tx: Tx, subject: str, host: str, stranger: Stranger) -> Find
         if server is None or server.deleted_at is None:
             return None
         return Finding(subject=subject, kind=FindingKind.SERVER_LEFT, key=server.id, server_id=server.id)
-    if not known:
+    if server is None or not known or server.deleted_at is not None:
         return None  # the server itself is the finding
     attachment = load_attachment(tx, stranger.alias.removeprefix(_ALIAS))
     disk = Finding(
@@ -190,8 +197,16 @@ def _judge_stranger(tx: Tx, subject: str, host: str, stranger: Stranger) -> Find
         return disk
     if attachment.closed_at is None:
         return None
+    if _find_tombstone(tx, attachment.id, host) is None:
+        return disk
     more = {"volume_id": attachment.volume_id, "attachment_id": attachment.id}
     return msgspec.structs.replace(disk, kind=FindingKind.DISK_LEFT, **more)
+
+
+def _find_tombstone(tx: Tx, attachment_id: str, host: str) -> Path | None:
+    """The attachment's last path on that host, if all of them are released: then its disk is nobody's there."""
+    found = [as_struct(Path, row) for row in tx.execute(_PATHS_ON, {"of_attachment": attachment_id, "of_host": host})]
+    return found[-1] if found and all(path.rung is Rung.RELEASED for path in found) else None
 
 
 def record_census(
@@ -199,7 +214,8 @@ def record_census(
 ) -> list[Finding] | None:
     """Keep what a host's census found; the findings that are new. None: outdated, and nothing was changed (S6, S11).
 
-    A deleted server that is still there is assigned once more, so that its agent removes it behind the tombstone.
+    A deleted server that is still there is assigned once more, so that its agent removes it behind the tombstone; so is
+    the released path of a disk that is.
     """
     subject = host_subject(host)
     last = load_census(tx, subject)
@@ -212,6 +228,10 @@ def record_census(
     for finding in judgement.findings:
         if finding.kind is FindingKind.SERVER_LEFT:
             stamp_server(tx, finding.key, host)
+        elif finding.kind is FindingKind.DISK_LEFT and finding.attachment_id is not None:
+            path = _find_tombstone(tx, finding.attachment_id, host)
+            if path is not None:
+                stamp_path(tx, path)
     taken = Census(
         subject=subject,
         number=census.number,

@@ -13,6 +13,7 @@ from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.domain.assignments import Assignments, DiskSight, HostCensus, ServerSight, Stranger
 from kevel.domain.findings import Finding, FindingKind, describe_finding, describe_remedy, needs_person
+from kevel.domain.ladder import Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import ServerGoal
 from kevel.storage.sim import SimBackend
@@ -87,6 +88,10 @@ async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
     async with open_runtime(tmp_path) as opened:
         runtime = Runtime(store=opened.store, clock=clock, ids=opened.ids, executor=opened.executor)
         yield Stand(runtime, clock)
+
+
+def load_version(tx: Tx) -> int:
+    return int(tx.conn.exec_driver_sql("SELECT version FROM hosts WHERE name = 'here'").scalar_one())
 
 
 PLUGGED = ("attach", "settle")
@@ -189,12 +194,39 @@ async def test_what_is_known_to_the_records_and_not_yet_to_the_agent_is_no_stran
     assert await stand.findings() == []
 
 
-async def test_a_disk_whose_attachment_is_closed_needs_a_person(stand: Stand) -> None:
+async def test_a_disk_left_behind_its_tombstone_is_assigned_once_more(stand: Stand) -> None:
     await stand.live(*PLUGGED, "detach", "settle")
-    await stand.see(strangers=(Stranger(server_id="server", alias="ua-a0"),))
+    version = (await stand.hosts.changes(HOST, 0)).version
+    for _ in range(2):
+        await stand.see(strangers=(Stranger(server_id="server", alias="ua-a0"),))
+        again: Assignments = await stand.hosts.changes(HOST, version)
+        version = again.version
+        assert [(one.id, one.rung, one.alias) for one in again.paths] == [("path-a0", Rung.RELEASED, "ua-a0")]
     (finding,) = await stand.findings()
     assert (finding.kind, finding.volume_id) == (FindingKind.DISK_LEFT, "volume")
-    assert needs_person(finding)
+    assert not needs_person(finding), "the agent takes it out"
+    await stand.see()
+    assert await stand.findings() == []
+
+
+async def test_a_disk_of_a_closed_attachment_that_had_no_path_on_this_host_is_left_alone(stand: Stand) -> None:
+    await stand.live(*PLUGGED, "detach", "settle")
+
+    def move(tx: Tx) -> None:
+        register_host(tx, name="there", availability_zone="nova", facts={}, at=T0)
+        tx.conn.exec_driver_sql("UPDATE paths SET host = 'there', agent = 'there'")
+
+    await stand.runtime.store.write(move)
+    version = (await stand.hosts.changes(HOST, 0)).version
+    await stand.see(strangers=(Stranger(server_id="server", alias="ua-a0"),))
+    assert await stand.kinds() == [FindingKind.DISK_UNKNOWN]
+    assert (await stand.runtime.store.read(load_version)) == version
+
+
+async def test_of_a_deleted_server_that_is_still_there_its_disks_are_no_findings_of_their_own(stand: Stand) -> None:
+    await stand.live(*PLUGGED, "delete_server", "host_removed_server", "settle")
+    await stand.see(strangers=(Stranger(server_id="server"), Stranger(server_id="server", alias="ua-a0")))
+    assert await stand.kinds() == [FindingKind.SERVER_LEFT]
 
 
 async def test_a_server_left_behind_its_tombstone_is_assigned_once_more(stand: Stand) -> None:

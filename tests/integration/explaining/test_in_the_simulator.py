@@ -20,6 +20,7 @@ REAL = {
     FindingKind.SERVER_RUNS,
     FindingKind.SERVER_LEFT,
     FindingKind.DISK_MISSING,
+    FindingKind.DISK_LEFT,
     FindingKind.STORAGE_SILENT,
 }
 SEEDS = range(500, 508)

@@ -174,7 +174,7 @@ async def boot_guest(rig: Rig, *, cmdline: str | None = None, wait: bool = True)
     if cmdline is not None:
         spec = make_guest_spec(spec.server_id, rig.volume_bus, cmdline=cmdline)
     await rig.hypervisor.define_server(spec)
-    await rig.hypervisor.start_server(spec.server_id)
+    await rig.boot(spec.server_id)
     guest = Guest(rig, spec.server_id)
     if wait:
         await guest.wait_ready()

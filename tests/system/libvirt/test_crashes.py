@@ -179,7 +179,7 @@ async def test_a_guest_whose_process_is_killed_has_crashed_and_keeps_its_disk_in
     assert Event(kind=EventKind.LIFECYCLE, server_id=guest.server_id) in guest.rig.events
     view = await guest.rig.look(guest.server_id)
     assert (view.stop_reason, view.boot_id, list_aliases(view)) == ("crashed", "", (set(), {disk.alias}))
-    await guest.hypervisor.start_server(guest.server_id)
+    await guest.rig.boot(guest.server_id, disk)
     assert list_aliases(await guest.rig.look(guest.server_id)) == ({disk.alias}, {disk.alias})
 
 
@@ -295,7 +295,7 @@ async def test_a_start_that_died_before_its_process_was_recorded_does_not_block_
     assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
     assert (await rig.look(server_id)).power is PowerState.SHUTOFF
     assert find_guest_dirs(rig) == []
-    await rig.hypervisor.start_server(server_id)
+    await rig.boot(server_id)
     assert (await rig.look(server_id)).power is PowerState.RUNNING
 
 

@@ -182,7 +182,7 @@ async def test_a_full_virtio_bus_is_a_clear_refusal(virtio_rig: Rig) -> None:
         await virtio_rig.hypervisor.plug_disk(server_id, disks[28])
     assert await virtio_rig.look(server_id) == before
     await virtio_rig.hypervisor.power_off(server_id)
-    await virtio_rig.hypervisor.start_server(server_id)
+    await virtio_rig.boot(server_id, *disks)
     assert len((await virtio_rig.look(server_id)).live) == 28
 
 
@@ -190,7 +190,7 @@ async def test_a_server_has_sata_disks_from_its_start_and_the_full_bus_is_a_clea
     disks = [msgspec.structs.replace(sata_rig.make_disk(unit=unit), target=f"sd{chr(97 + unit)}") for unit in range(7)]
     root, *others = disks
     server_id = await sata_rig.define_rootless(root, *others[:5])
-    await sata_rig.hypervisor.start_server(server_id)
+    await sata_rig.boot(server_id, *disks[:6])
     assert {disk.alias for disk in (await sata_rig.look(server_id)).live} == {disk.alias for disk in disks[:6]}
     with pytest.raises(StepNever, match="unit 6 is outside"):
         await sata_rig.hypervisor.plug_disk(server_id, disks[6])

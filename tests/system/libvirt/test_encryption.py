@@ -34,7 +34,7 @@ async def test_what_a_guest_writes_is_nowhere_in_clear_and_read_back_after_a_res
 
     await guest.hypervisor.power_off(guest.server_id)
     with pytest.raises(StepRetry):
-        await guest.hypervisor.start_server(guest.server_id)
+        await guest.hypervisor.start_server(guest.server_id, {disk.alias: None})
     with pytest.raises(StepNever, match="key"):
         await guest.hypervisor.start_server(guest.server_id, {disk.alias: Passphrase("another")})
     await guest.hypervisor.start_server(guest.server_id, {disk.alias: PASSPHRASE})

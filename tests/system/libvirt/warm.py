@@ -56,7 +56,7 @@ def save(data_dir: Path, bus: VolumeBus, server_id: str, saved: Path) -> None:
     """Boot a guest until its shell answers and save it to a file."""
     connection, session = open_here(data_dir)
     session.define_server(make_guest_spec(server_id, bus))
-    session.start_server(server_id)
+    session.start_server(server_id, {})
     with GuestConsole(data_dir / "servers" / server_id / "console.sock") as console:
         console.wait_ready(BOOT_LIMIT_S)
     connection.lookupByUUIDString(server_id).save(str(saved))

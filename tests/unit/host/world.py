@@ -23,7 +23,6 @@ from kevel.domain.assignments import (
     ServerReport,
 )
 from kevel.domain.copies import CopyState
-from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import Fenced
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.limits import Limits
@@ -31,7 +30,7 @@ from kevel.domain.model import GIB, BootKind, ServerGoal, ServerRung
 from kevel.domain.tuning import DiskTune
 from kevel.host.agent import Agent
 from kevel.host.state import HostConfig, HostState
-from kevel.hypervisor.base import CopySpec, CopyView
+from kevel.hypervisor.base import CopySpec, CopyView, Disks
 from kevel.hypervisor.sim import SimHypervisor
 from kevel.runtime.ports import SystemClock, SystemIds
 from kevel.storage.base import ConnectionInfo, LocalDisk, VolumeFile
@@ -290,9 +289,9 @@ class WatchedHypervisor(SimHypervisor):
         await self._note("define_server")
         await super().define_server(spec)
 
-    async def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+    async def start_server(self, server_id: str, disks: Disks) -> tuple[str, ...]:
         await self._note("start_server")
-        await super().start_server(server_id, passphrases)
+        return await super().start_server(server_id, disks)
 
     async def ask_reboot(self, server_id: str) -> None:
         await self._note("ask_reboot")
@@ -314,9 +313,9 @@ class WatchedHypervisor(SimHypervisor):
         await self._note("suspend_guest")
         await super().suspend_guest(server_id)
 
-    async def resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+    async def resume_guest(self, server_id: str, disks: Disks) -> None:
         await self._note("resume_guest")
-        await super().resume_guest(server_id, passphrases)
+        await super().resume_guest(server_id, disks)
 
     async def undefine_server(self, server_id: str) -> None:
         await self._note("undefine_server")

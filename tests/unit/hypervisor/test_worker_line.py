@@ -47,5 +47,5 @@ def test_the_child_ends_when_its_parent_dies_without_having_read_everything(
 
 def test_a_message_arrives_whole(link: tuple[socket.socket, worker.Line]) -> None:
     ours, line = link
-    ours.sendall(wire.encode_frame(wire.Request(number=1, act=wire.Start("a"))))
+    ours.sendall(wire.encode_frame(wire.Request(number=1, act=wire.Start("a", {}))))
     assert b"start_server" in line.receive()

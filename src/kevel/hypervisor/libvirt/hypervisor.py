@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import KevelError, SetupError, StepRetry
 from kevel.domain.tuning import DiskTune
-from kevel.hypervisor.base import CopySpec, CopyView, DiskSpec, DomainSpec, Event, EventKind, HostFacts, ServerView
+from kevel.hypervisor.base import (
+    CopySpec,
+    CopyView,
+    Disks,
+    DiskSpec,
+    DomainSpec,
+    Event,
+    EventKind,
+    HostFacts,
+    ServerView,
+)
 from kevel.hypervisor.libvirt import wire
 from kevel.hypervisor.libvirt.child import Child, start_child
 from kevel.hypervisor.libvirt.secrets import forget_secrets
@@ -89,9 +98,9 @@ class LibvirtHypervisor:
         """See the port."""
         await self._call(wire.Define(spec.server_id, spec), limit_s=COPY_LIMIT_S)
 
-    async def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+    async def start_server(self, server_id: str, disks: Disks) -> tuple[str, ...]:
         """See the port."""
-        await self._call(wire.Start(server_id, dict(passphrases or {})))
+        return msgspec.msgpack.decode(await self._call(wire.Start(server_id, dict(disks))), type=tuple[str, ...])
 
     async def ask_shutdown(self, server_id: str) -> None:
         """See the port."""
@@ -117,9 +126,9 @@ class LibvirtHypervisor:
         """See the port."""
         await self._call(wire.Suspend(server_id), limit_s=COPY_LIMIT_S)
 
-    async def resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+    async def resume_guest(self, server_id: str, disks: Disks) -> None:
         """See the port."""
-        await self._call(wire.Resume(server_id, dict(passphrases or {})), limit_s=COPY_LIMIT_S)
+        await self._call(wire.Resume(server_id, dict(disks)), limit_s=COPY_LIMIT_S)
 
     async def undefine_server(self, server_id: str) -> None:
         """See the port."""

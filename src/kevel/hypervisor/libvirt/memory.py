@@ -8,17 +8,15 @@ corrupt them. Therefore the guest is restored paused, and does not run before th
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import libvirt
 
-from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepNever, StepRetry
-from kevel.hypervisor.base import DiskView
+from kevel.hypervisor.base import Disks, DiskView, is_volume_alias
 from kevel.hypervisor.libvirt.blocks import look_at_disks, wait_for_monitor
 from kevel.hypervisor.libvirt.domain_xml import Unreadable, parse_domain_xml
-from kevel.hypervisor.libvirt.secrets import Lender
+from kevel.hypervisor.libvirt.secrets import Lender, choose_keys
 from kevel.runtime.files import sync_directory
 
 
@@ -57,17 +55,17 @@ def suspend_guest(domain: libvirt.virDomain, subject: str, save_dir: Path | None
         _sync_memory(save_dir / f"{domain.name()}.save")
 
 
-def resume_guest(
-    domain: libvirt.virDomain, subject: str, lender: Lender, passphrases: Mapping[str, Passphrase]
-) -> None:
+def resume_guest(domain: libvirt.virDomain, subject: str, lender: Lender, disks: Disks) -> None:
     """See the port."""
     if not domain.isActive():
-        disks = find_memory(domain)
-        if disks is None:
+        there = find_memory(domain)
+        if there is None:
             raise StepNever(f"{subject}: no memory of the guest is kept.")
-        if any(disk.encrypted and disk.alias not in passphrases for disk in disks):
+        if any(disk.alias not in disks and is_volume_alias(disk.alias) for disk in there):
+            raise StepNever(f"{subject}: the guest's memory has a disk that is not the server's any more.")
+        if any(disk.encrypted and disks.get(disk.alias) is None for disk in there):
             raise StepRetry(f"{subject}: the key of one of its encrypted volumes has not arrived yet.")
-        with lender.lent(passphrases):
+        with lender.lent(choose_keys(disks)):
             domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
     go_on(domain)
 

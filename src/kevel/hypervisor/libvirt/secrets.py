@@ -24,6 +24,7 @@ import libvirt
 
 from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepNever
+from kevel.hypervisor.base import Disks
 
 _NAMESPACE: Final = uuid.UUID("1b0c0a3e-52d9-4c37-9d5b-2f3b8d8f6a10")
 #: A file system in memory, on every Linux.
@@ -36,6 +37,11 @@ _OWNER: Final = "owner"
 def name_secret(alias: str) -> str:
     """The id under which the passphrase of a disk is lent."""
     return str(uuid.uuid5(_NAMESPACE, alias))
+
+
+def choose_keys(disks: Disks) -> dict[str, Passphrase]:
+    """What is to be lent for these disks: the passphrases of those that are encrypted."""
+    return {alias: passphrase for alias, passphrase in disks.items() if passphrase is not None}
 
 
 class Lender:

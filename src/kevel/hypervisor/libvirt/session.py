@@ -7,19 +7,19 @@ import socket
 import stat
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import libvirt
 import msgspec
 
 from kevel.domain.devices import BUS_UNITS_MAX
-from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import (
     CopySpec,
     CopyView,
+    Disks,
     DiskSpec,
     DomainSpec,
     HostFacts,
@@ -36,6 +36,7 @@ from kevel.hypervisor.libvirt.blocks import (
     wait_for_monitor,
 )
 from kevel.hypervisor.libvirt.copies import clear_unused_nodes, copy_once, end_copies_of, end_copy
+from kevel.hypervisor.libvirt.definitions import drop_strays, undefine_disk
 from kevel.hypervisor.libvirt.domain_xml import (
     LUKS,
     NAME_PREFIX,
@@ -48,9 +49,9 @@ from kevel.hypervisor.libvirt.domain_xml import (
     parse_domain_xml,
     take_volume_elements,
 )
-from kevel.hypervisor.libvirt.errors import is_device_missing, is_process_gone, translate_error
+from kevel.hypervisor.libvirt.errors import is_process_gone, translate_error
 from kevel.hypervisor.libvirt.quiesce import Quiescer
-from kevel.hypervisor.libvirt.secrets import Lender
+from kevel.hypervisor.libvirt.secrets import Lender, choose_keys
 from kevel.hypervisor.libvirt.views import INACTIVE, view_server
 from kevel.runtime.files import sync_directory
 
@@ -119,23 +120,26 @@ class Session:
             volumes = take_volume_elements(old.XMLDesc(INACTIVE)) if old is not None else []
             self._connection.defineXML(build_domain_xml(spec, files, kvm=self._kvm, cache=cache, volumes=volumes))
 
-    def start_server(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+    def start_server(self, server_id: str, disks: Disks) -> tuple[str, ...]:
         """See the port. The start is marked in the live XML, so that it can be told from every other start."""
         with _translating(f"Server {server_id}"):
             domain = self._need(server_id)
             if domain.isActive():
                 memory.go_on(domain)
-                return
+                return ()
             memory.drop_memory(domain)
             root_disk.trim_console_log(self._find_dir(server_id) / "console.log")
             self._quiescer.forget(server_id)
+            strays = drop_strays(domain, disks)
+            if strays:
+                self._sync_definitions()
             definition = domain.XMLDesc(INACTIVE)
-            disks = parse_domain_xml(definition).disks.values()
-            keys = passphrases or {}
-            if any(disk.encrypted and disk.alias not in keys for disk in disks):
+            there = parse_domain_xml(definition).disks
+            if any(disk.encrypted and disks.get(alias) is None for alias, disk in there.items()):
                 raise StepRetry(f"Server {server_id}: the key of one of its encrypted volumes has not arrived yet.")
-            with self._lender.lent(keys):
+            with self._lender.lent(choose_keys(disks)):
                 self._connection.createXML(mark_boot(definition, uuid.uuid4().hex))
+            return strays
 
     def pause_guest(self, server_id: str) -> None:
         """See the port."""
@@ -153,10 +157,10 @@ class Session:
         with _translating(f"Server {server_id}"):
             memory.suspend_guest(self._need(server_id), f"Server {server_id}", save_dir)
 
-    def resume_guest(self, server_id: str, passphrases: Mapping[str, Passphrase] | None = None) -> None:
+    def resume_guest(self, server_id: str, disks: Disks) -> None:
         """See the port."""
         with _translating(f"Server {server_id}"):
-            memory.resume_guest(self._need(server_id), f"Server {server_id}", self._lender, passphrases or {})
+            memory.resume_guest(self._need(server_id), f"Server {server_id}", self._lender, disks)
 
     def ask_shutdown(self, server_id: str) -> None:
         """See the port. The agent is asked if there is one, else the power button is pressed."""
@@ -310,7 +314,7 @@ class Session:
                 return False
             # Only now: had the definition lost the disk first, a refusal by the guest would leave it half gone.
             if alias in parse_domain_xml(domain.XMLDesc(INACTIVE)).disks:
-                _undefine_disk(domain, alias)
+                undefine_disk(domain, alias)
             if alias in parse_domain_xml(domain.XMLDesc(INACTIVE)).disks:
                 return False
             self._sync_definitions()
@@ -460,14 +464,6 @@ def _check_id(server_id: str) -> str:
     except ValueError:
         pass
     raise StepNever("A server id must be a UUID in lower case.")
-
-
-def _undefine_disk(domain: libvirt.virDomain, alias: str) -> None:
-    try:
-        domain.detachDeviceAlias(alias, CONFIG)
-    except libvirt.libvirtError as error:
-        if not is_device_missing(error):
-            raise
 
 
 def _has_disk(xml: DomainView, disk: DiskSpec, subject: str) -> bool:

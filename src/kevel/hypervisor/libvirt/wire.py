@@ -50,7 +50,7 @@ class Start(Act, frozen=True, tag="start_server"):
     """start_server."""
 
     server_id: str
-    passphrases: dict[str, Passphrase] = {}
+    disks: dict[str, Passphrase | None]
 
 
 class AskShutdown(Act, frozen=True, tag="ask_shutdown"):
@@ -93,7 +93,7 @@ class Resume(Act, frozen=True, tag="resume_guest"):
     """resume_guest."""
 
     server_id: str
-    passphrases: dict[str, Passphrase] = {}
+    disks: dict[str, Passphrase | None]
 
 
 class Undefine(Act, frozen=True, tag="undefine_server"):
