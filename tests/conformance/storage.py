@@ -24,6 +24,7 @@ from kevel.storage.base import (
     ExportName,
     ImageFile,
     LocalDisk,
+    LocalFile,
     SnapshotFile,
     VolumeFile,
 )
@@ -333,6 +334,19 @@ class StorageKit:
         with pytest.raises(StepNever):
             async with pool.backend.read_contents(new_volume(pool)):
                 pytest.fail("there is nothing to read")
+
+    async def test_what_is_read_for_another_pool_becomes_a_volume_there(self, pool: PoolUnderTest) -> None:
+        volume, copy = await written(pool, 7), new_volume(pool)
+        async with pool.backend.read_contents(volume, sealed=True) as file:
+            await pool.backend.create_volume_from(copy, file, CopyWatch())
+            await pool.backend.create_volume_from(copy, file, CopyWatch())
+            with pytest.raises(StepNever):
+                await pool.backend.create_volume_from(new_volume(pool, MIB // 2), file, CopyWatch())
+        assert pool.read_start(await connect(pool, copy), 4096) == bytes([7]) * 4096
+        with pytest.raises(StepNever, match="not there any more"):
+            await pool.backend.create_volume_from(
+                new_volume(pool), LocalFile(path=f"{file.path}-gone", format="raw", size_bytes=MIB), CopyWatch()
+            )
 
     async def test_contents_whose_writer_fails_change_nothing(self, pool: PoolUnderTest) -> None:
         volume = await written(pool, 7)

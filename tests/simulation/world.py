@@ -400,8 +400,8 @@ class SimPool:
     async def write_image(self, image: ImageFile, source: PoolFile, watch: CopyWatch) -> None:
         await self._call("write_image", lambda: self._truth.write_image(image, source, watch))
 
-    def read_contents(self, source: PoolFile) -> AbstractAsyncContextManager[LocalFile]:
-        return self._truth.read_contents(source)
+    def read_contents(self, source: PoolFile, *, sealed: bool = False) -> AbstractAsyncContextManager[LocalFile]:
+        return self._truth.read_contents(source, sealed=sealed)
 
     def write_contents(self, volume: VolumeFile) -> AbstractAsyncContextManager[LocalFile]:
         return self._truth.write_contents(volume)

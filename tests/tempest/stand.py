@@ -145,7 +145,6 @@ def _configure(
             "extend_attached_volume": True,
             # The test with LUKS passes; with it comes that with LUKS 2, which Kevel refuses.
             "extend_attached_encrypted_volume": False,
-            # Its tests pass; with them come those of a retype that moves the volume, which Kevel refuses.
-            "multi_backend": False,
+            "multi_backend": True,
         },
     }

@@ -32,6 +32,7 @@ from kevel.control.images import Images
 from kevel.control.keypairs import Keypairs
 from kevel.control.managing import Managing
 from kevel.control.messages import Messages
+from kevel.control.pool_moves import PoolMoves
 from kevel.control.pools import Pools
 from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
@@ -214,6 +215,7 @@ async def running(
             volume_contents=VolumeContents(runtime, image_files, limits),
             snapshots=Snapshots(runtime, limits),
             pools=pools,
+            pool_moves=PoolMoves(runtime, pools),
             managing=Managing(runtime, pools, limits),
             volumes=volumes,
             volume_services=VolumeServices(runtime, pools),

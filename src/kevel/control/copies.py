@@ -81,6 +81,11 @@ class Copies:
         await self._runtime.store.write(note_args, operation, args)
         return rest
 
+    @staticmethod
+    def is_settled(operation: Operation) -> bool:
+        """Is it on record how the volume stood when its copy began? Then what is there of a copy is this one's."""
+        return _STAMP in operation.args
+
     async def begin_live(self, operation: Operation, backend: Backend, rest: Rest, target: SnapshotFile) -> Again:
         """Order the host's agent to copy a volume that one running guest has plugged into the target."""
         runtime = self._runtime

@@ -23,6 +23,7 @@ from kevel.domain.type_specs import check_size, check_zone
 from kevel.storage.base import Backend
 from kevel.store.journal import Entry, append
 from kevel.store.operations import begin_operation, is_read, running_operation
+from kevel.store.pool_moves import pools_passed
 from kevel.store.quotas import check_room_for
 from kevel.store.snapshots import (
     SnapshotView,
@@ -210,6 +211,8 @@ def _know(tx: Tx, backend: str, name: str) -> Known:
         return Known(reason_not_safe="A copy that is under way keeps it.")
     subject, kevel_id = found
     one: Volume | Snapshot | None = (load_volume if subject is Subject.VOLUME else load_snapshot)(tx, kevel_id)
+    if one is not None and one.backend != backend and not one.unmanaged and backend in pools_passed(tx, one.id):
+        return Known(format=one.format, reason_not_safe="It is of a volume that moves between pools, or has moved.")
     if one is None or one.backend != backend:
         return Known()
     volume_id = one.volume_id if isinstance(one, Snapshot) else None

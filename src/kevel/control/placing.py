@@ -70,18 +70,19 @@ def find_refusal(tx: Tx, volume_type: VolumeType, place: Place) -> str | None:
         if word is not None and word.disabled:
             reason = f": {word.disabled_reason}" if word.disabled_reason else ""
             return f"No pool takes the volume: {binary} on {host} is disabled{reason}."
-    unmet = _unmet(volume_type, place)
+    unmet = find_unmet(volume_type, place)
     return None if unmet is None else f"No pool takes the volume: {unmet} no pool has."
 
 
 def check_fits(volume_type: VolumeType, place: Place) -> None:
     """Raise Invalid if the pool does not meet the type's extra specs."""
-    unmet = _unmet(volume_type, place)
+    unmet = find_unmet(volume_type, place)
     if unmet is not None:
         raise Invalid(f"Invalid volume: {unmet} the storage pool {place.backend} has not.")
 
 
-def _unmet(volume_type: VolumeType, place: Place) -> str | None:
+def find_unmet(volume_type: VolumeType, place: Place) -> str | None:
+    """What the type asks for and the pool has not, as the beginning of a sentence; None: it meets the type."""
     unmet = unmet_spec(volume_type.extra_specs, place.capabilities)
     if unmet is None:
         return None

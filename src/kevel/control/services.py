@@ -20,6 +20,7 @@ from kevel.control.keypairs import Keypairs
 from kevel.control.managing import Managing
 from kevel.control.messages import Messages
 from kevel.control.old_flow import OldFlow
+from kevel.control.pool_moves import PoolMoves
 from kevel.control.pools import Pools
 from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
@@ -50,6 +51,7 @@ class Services:
     server_quotas: ServerQuotas
     server_groups: ServerGroups
     pools: Pools
+    pool_moves: PoolMoves
     volumes: Volumes
     managing: Managing
     volume_contents: VolumeContents

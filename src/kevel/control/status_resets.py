@@ -33,6 +33,7 @@ def reset_status(
     *,
     status: str | None,
     attach_status: str | None,
+    forgets_move: bool,
     at: int,
     free: bool,
     deadline_at: int,
@@ -51,6 +52,10 @@ def reset_status(
         raise Invalid(
             f"Invalid volume: volume {volume_id} is {held}, and a reset changes no attachment; detach or attach it."
         )
+    if forgets_move:
+        if view.is_moving:
+            raise Invalid(f"Invalid volume: volume {volume_id} is moving to another pool; wait for the end of that.")
+        change_volume(tx, volume_id, migration_status=None, updated_at=at)
     if status is None:
         return
     if status in MASKS:

@@ -1,4 +1,4 @@
-"""What a volume's operation does that copies contents: made from a source, reverted, imaged anew, written out.
+"""What a volume's operation does that copies contents: made from a source, reverted, imaged anew, written out, moved.
 
 What a copy is made of stands in the operation: `reads` names it, so that it is not deleted meanwhile, and `args` says
 what it is: {"source": "snapshot" | "volume" | "image", ...}.
@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from kevel.control.copies import COPIED, COPY, Copies, check_rest
+import msgspec
+
+from kevel.control.copies import COPIED, COPY, WAIT_S, Copies, check_rest
 from kevel.control.runtime import Runtime
 from kevel.control.snapshot_worker import snapshot_file
 from kevel.domain.copies import stage_id
 from kevel.domain.errors import StepNever
 from kevel.domain.model import GIB, Operation, OperationKind, Volume
+from kevel.domain.pool_moves import read_move
 from kevel.runtime import failpoints
 from kevel.runtime.reconciler import Again
-from kevel.storage.base import Backend, ImageFile, SnapshotFile, Source, VolumeFile
+from kevel.storage.base import Backend, CopyWatch, ImageFile, SnapshotFile, Source, VolumeFile
 from kevel.storage.image_files import ImageFiles, WrittenBytes
 from kevel.store.snapshots import load_snapshot
 from kevel.store.volumes import load_volume
@@ -79,6 +82,30 @@ class VolumeCopies:
         image = ImageFile(path=images.part_path(name), size_bytes=volume.size_gib * GIB, format=image_format)
         with failpoints.around("write_image"):
             return await self._copies.run(operation, lambda watch: backend.write_image(image, source, watch))
+
+    async def move(self, source: Backend, target: Backend, volume: Volume, operation: Operation) -> Again | None:
+        """Copy the volume into another pool."""
+        file = msgspec.structs.replace(volume_file(volume), format=read_move(operation.args).format)
+
+        async def discard() -> None:
+            with failpoints.around("delete_volume"):
+                await target.delete_volume(file)
+
+        if not self._copies.is_settled(operation):
+            if not await self.clear(source, volume):
+                return Again(WAIT_S)
+            # An earlier move may have left the volume there, as it was then.
+            await discard()
+        again = check_rest(await self._copies.settle(operation, volume.id, discard), f"Volume {volume.id}")
+        if again is not None:
+            return again
+
+        async def copy(watch: CopyWatch) -> None:
+            async with source.read_contents(volume_file(volume), sealed=True) as local:
+                await target.create_volume_from(file, local, watch)
+
+        with failpoints.around("create_volume_from"):
+            return await self._copies.run(operation, copy)
 
     async def take_written(self, operation: Operation) -> WrittenBytes:
         """What an upload has written, under its image's name from now on."""

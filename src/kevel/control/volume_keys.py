@@ -12,7 +12,7 @@ from kevel.domain.errors import Invalid, StepNever
 from kevel.domain.model import Volume
 from kevel.runtime.ports import Ids
 from kevel.store.transactions import Tx
-from kevel.store.volume_keys import KEY_SEAL, SealedKey, insert_key
+from kevel.store.volume_keys import KEY_SEAL, SealedKey, insert_key, load_key
 from kevel.store.volume_types import VolumeType, load_encryption
 
 _FIELD: Final = "passphrase"
@@ -52,19 +52,11 @@ def choose_key(
     `copied`: it is made from something; `source_key_id`: which is encrypted with that key. Raises Invalid for what
     would have to be encrypted or decrypted on the way, and for an encryption that Kevel cannot do.
     """
-    encryption = load_encryption(tx, volume_type.id)
-    if encryption is None:
+    bits = _find_key_bits(tx, volume_type)
+    if bits is None:
         if source_key_id is not None:
             raise Invalid(f"The source is encrypted, and volumes of the type {volume_type.name} are not.")
         return None
-    bits = choose_key_bits(
-        provider=encryption.provider,
-        cipher=encryption.cipher,
-        key_size=encryption.key_size,
-        control_location=encryption.control_location,
-    )
-    if volume_type.multiattach:
-        raise Invalid(f"Volumes of the type {volume_type.name} are shared; Kevel shares no encrypted volumes.")
     if copied:
         if source_key_id is None:
             raise Invalid(
@@ -75,6 +67,33 @@ def choose_key(
         raise Invalid("Kevel has no key store here, so it makes no encrypted volumes.")
     insert_key(tx, msgspec.structs.replace(drawn, key_bits=bits))
     return drawn.id
+
+
+def _find_key_bits(tx: Tx, volume_type: VolumeType) -> int | None:
+    """The length of the keys of the type's volumes; None: they are not encrypted. Raises Invalid."""
+    encryption = load_encryption(tx, volume_type.id)
+    if encryption is None:
+        return None
+    bits = choose_key_bits(
+        provider=encryption.provider,
+        cipher=encryption.cipher,
+        key_size=encryption.key_size,
+        control_location=encryption.control_location,
+    )
+    if volume_type.multiattach:
+        raise Invalid(f"Volumes of the type {volume_type.name} are shared; Kevel shares no encrypted volumes.")
+    return bits
+
+
+def check_keeps_key(tx: Tx, volume: Volume, volume_type: VolumeType) -> None:
+    """Raise Invalid if the volume would have to be encrypted, decrypted or encrypted otherwise to be of the type."""
+    bits = _find_key_bits(tx, volume_type)
+    key = None if volume.encryption_key_id is None else load_key(tx, volume.encryption_key_id)
+    if (None if key is None else key.key_bits) != bits:
+        raise Invalid(
+            f"Invalid volume: volume {volume.id} would have to be encrypted or decrypted by its retype, or to be "
+            "encrypted with a key of another length; Kevel does neither."
+        )
 
 
 def refuse_encrypted(volume: Volume, what: str) -> None:

@@ -1,4 +1,4 @@
-"""The worker that carries out what volumes are in the middle of: creating, growing, deleting.
+"""The worker that carries out what volumes are in the middle of: creating, growing, moving, deleting.
 
 An act of the back end is done and then recorded by compare-and-set. Acts are idempotent, so a process that dies between
 the two does the act once more (S7).
@@ -7,22 +7,23 @@ the two does the act once more (S7).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from kevel.control.copies import COPIED, WAIT_S, Copies, copy_counts
-from kevel.control.failures import note_retry, tell_failure
+from kevel.control.failures import fail_volume_operation, note_retry
 from kevel.control.runtime import Runtime
-from kevel.control.volume_copies import VolumeCopies, copies
-from kevel.control.volume_images import drop_image, fill_image
+from kevel.control.volume_copies import VolumeCopies, copies, volume_file
+from kevel.control.volume_images import fill_image
 from kevel.control.volume_keys import KeyRing
 from kevel.domain.errors import StaleWrite, StepError, StepNever
 from kevel.domain.ladder import Rung
 from kevel.domain.managing import TAKES
-from kevel.domain.messages import OF_OPERATION
 from kevel.domain.model import GIB, Actor, Operation, OperationKind, Reason, Subject, Volume
+from kevel.domain.pool_moves import POOL_MOVES, read_move
 from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 from kevel.storage.base import Backend, VolumeFile
@@ -30,7 +31,7 @@ from kevel.storage.image_files import ImageFiles, WrittenBytes
 from kevel.store.actions import start_action
 from kevel.store.attachments import open_of_volume
 from kevel.store.operations import finish_operation, is_read, unfinished
-from kevel.store.path_moves import give_up
+from kevel.store.pool_moves import pools_passed
 from kevel.store.snapshots import live_snapshots
 from kevel.store.transactions import Tx
 from kevel.store.volume_keys import destroy_unused_key, load_key
@@ -95,38 +96,58 @@ class VolumeWorker:
             await self._copies.drop_written(operation)
         if staged:
             await self._copies.clear(self._backends[volume.backend], volume)
-        return DONE
+        # A volume that has moved is tidied up.
+        return Again(0) if operation.kind in POOL_MOVES else DONE
 
     async def _tidy(self, volume: Volume) -> Outcome:
-        """A volume with nothing to do is looked at because a copy's process may have died before it had tidied up."""
+        """A volume with nothing to do is looked at because a copy may have left something, or a move has ended."""
         backend = self._backends.get(volume.backend)
         if backend is None:
             return DONE
         try:
-            return DONE if await self._copies.clear(backend, volume) else Again(WAIT_S)
-        except StepNever:
-            return DONE
+            if not await self._copies.clear(backend, volume):
+                return Again(WAIT_S)
+            await self._leave_pools(volume)
+        except StepNever as error:
+            log.warning("volume not tidied up", volume_id=volume.id, reason=error.message)
         except StepError as error:
             return Retry(error.message)
+        return DONE
 
     async def _delete_again(self, volume: Volume) -> Outcome:
         """A tombstone is looked at because the storage still has it: a creation may have ended after the deletion."""
         backend = self._backends.get(volume.backend)
         if backend is None or volume.unmanaged:
             return DONE
-        file = VolumeFile(volume_id=volume.id, size_bytes=volume.size_gib * GIB, format=volume.format)
         try:
-            await backend.delete_volume(file)
+            await backend.delete_volume(volume_file(volume))
+            await self._leave_pools(volume)
         except StepNever as error:
             log.warning("volume left behind", volume_id=volume.id, reason=error.message)
         except StepError as error:
             return Retry(error.message)
         return DONE
 
-    async def _act(self, volume: Volume, operation: Operation) -> Again | None:
-        backend = self._backends.get(volume.backend)
+    async def _leave_pools(self, volume: Volume) -> None:
+        """Remove what moves have left of the volume in pools where it does not lie."""
+        passed = await self._runtime.store.read(pools_passed, volume.id)
+        for name in sorted(passed - {volume.backend}):
+            backend = self._backends.get(name)
+            if backend is not None:
+                with failpoints.around("delete_volume"):
+                    await backend.delete_volume(volume_file(volume))
+
+    def _backend(self, name: str) -> Backend:
+        backend = self._backends.get(name)
         if backend is None:
-            raise StepNever(f"The storage back end {volume.backend} is not configured any more.")
+            raise StepNever(f"The storage back end {name} is not configured any more.")
+        return backend
+
+    async def _act(self, volume: Volume, operation: Operation) -> Again | None:
+        backend = self._backend(volume.backend)
+        if operation.kind in POOL_MOVES:
+            target = self._backend(read_move(operation.args).to_pool)
+            return await self._copies.move(backend, target, volume, operation)
         if copies(operation):
             return await self._copy(backend, volume, operation)
         size_gib = volume.size_gib
@@ -143,6 +164,8 @@ class VolumeWorker:
         else:
             with failpoints.around("delete_volume"):
                 await backend.delete_volume(file)
+            with suppress(StepError):  # a pool that does not answer keeps nobody from deleting; the census looks again
+                await self._leave_pools(volume)
         return None
 
     async def _create(self, backend: Backend, file: VolumeFile, volume: Volume, operation: Operation) -> None:
@@ -172,12 +195,12 @@ class VolumeWorker:
     async def _note_failure(self, volume: Volume, operation: Operation, error: StepError) -> Outcome:
         at = self._runtime.clock.now_us()
         if isinstance(error, StepNever) or at >= operation.deadline_at:
-            await self._runtime.store.write(_fail, operation, error.message, at)
+            await self._runtime.store.write(fail_volume_operation, operation, error.message, actor=ACTOR, at=at)
             if operation.kind is OperationKind.UPLOADING:
                 await self._copies.drop_written(operation)
             if copies(operation) and volume.backend in self._backends:
                 await self._copies.clear(self._backends[volume.backend], volume)
-            return DONE
+            return Again(0) if operation.kind in POOL_MOVES else DONE
         return await note_retry(self._runtime, operation, error)
 
 
@@ -211,6 +234,8 @@ def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:
         change_volume(tx, operation.subject_id, image_metadata=metadata, bootable=True, fault=None, updated_at=at)
     elif operation.kind is OperationKind.EXTENDING:
         _grow(tx, operation, at)
+    elif operation.kind in POOL_MOVES:
+        _land(tx, operation, at)
     else:
         change_volume(tx, operation.subject_id, deleted_at=at, updated_at=at, live=None)
         volume = load_volume(tx, operation.subject_id)
@@ -228,7 +253,8 @@ def _wake_paths(tx: Tx, volume_id: str) -> None:
 def _check_copy(tx: Tx, operation: Operation) -> None:
     """A copy counts if nobody could write in its middle. Raises StaleWrite, and it is made anew."""
     of_volume: str | None = None
-    if operation.kind in (OperationKind.UPLOADING, OperationKind.REVERTING, OperationKind.DOWNLOADING):
+    kinds = (OperationKind.UPLOADING, OperationKind.REVERTING, OperationKind.DOWNLOADING, *POOL_MOVES)
+    if operation.kind in kinds:
         of_volume = operation.subject_id
     elif operation.args.get("source") == "volume":
         of_volume = operation.reads
@@ -247,6 +273,15 @@ def _complete_upload(tx: Tx, operation: Operation, written: WrittenBytes, at: in
     return kept
 
 
+def _land(tx: Tx, operation: Operation, at: int) -> None:
+    """From now on the volume is what lies in the other pool."""
+    move = read_move(operation.args)
+    changes: dict[str, Any] = {"backend": move.to_pool, "format": move.format}
+    if move.volume_type_id is not None:
+        changes |= {"volume_type_id": move.volume_type_id, "multiattach": move.multiattach}
+    change_volume(tx, operation.subject_id, **changes, migration_status="success", updated_at=at)
+
+
 def _grow(tx: Tx, operation: Operation, at: int) -> None:
     """The volume has its new size, and the agents of its hosts show it to their guests: an action of the servers."""
     change_volume(tx, operation.subject_id, size_gib=int(operation.args["size_gib"]), updated_at=at)
@@ -260,33 +295,3 @@ def _grow(tx: Tx, operation: Operation, at: int) -> None:
             if path.rung is Rung.PLUGGED and path.server_id is not None:
                 server_id, subject_id = path.server_id, path.id
                 start_action(tx, server_id=server_id, subject_id=subject_id, action="extend_volume", actor=actor, at=at)
-
-
-def _fail(tx: Tx, operation: Operation, message: str, at: int) -> None:
-    """The volume keeps the reason; its status shows it as Cinder's error, error_deleting or error_extending.
-
-    A volume that could only be written out as an image is as good as before.
-    """
-    reason = Reason(code=f"{operation.kind.value}_failed", message=message, at=at)
-    finish_operation(tx, operation, actor=ACTOR, at=at, error=reason)
-    if operation.kind is OperationKind.UPLOADING:
-        drop_image(tx, str(operation.args["image_id"]), str(operation.args["file"]), at)
-    else:
-        change_volume(tx, operation.subject_id, fault=reason, updated_at=at)
-    if operation.kind is OperationKind.CREATING:
-        why = Reason(code=reason.code, message=f"it could not be made: {message}", at=at)
-        for view in open_of_volume(tx, operation.subject_id):
-            give_up(tx, view.attachment, why, at=at, actor=ACTOR, deadline_at=at)
-    volume = load_volume(tx, operation.subject_id)
-    if volume is None:
-        raise AssertionError("a volume's row is never deleted")
-    tell_failure(
-        tx,
-        operation,
-        OF_OPERATION[operation.kind],
-        project_id=volume.project_id,
-        resource_id=volume.id,
-        text=message,
-        at=at,
-    )
-    log.warning("volume operation failed", volume_id=operation.subject_id, kind=operation.kind.value, reason=message)

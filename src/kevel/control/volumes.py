@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from kevel.control.placing import Place, check_fits, check_not_frozen, fail_placement, find_refusal
+from kevel.control.failures import fail_volume_operation
+from kevel.control.placing import check_not_frozen, fail_placement, find_refusal
 from kevel.control.pools import PoolRoom, Pools, check_room, choose_room
 from kevel.control.runtime import Runtime
 from kevel.control.snapshots import delete_snapshots
@@ -38,7 +39,7 @@ from kevel.store.volumes import (
     change_volume,
     find_volume,
     insert_volume,
-    tell_hosts,
+    volume_operation,
 )
 
 _DELETABLE: Final = frozenset({"available", "error", "error_deleting", "error_extending", "error_restoring"})
@@ -161,23 +162,41 @@ class Volumes:
         at = self._runtime.clock.now_us()
         await self._runtime.store.write(_set_readonly, actor, volume_id, readonly, at)
 
-    async def retype(self, actor: Actor, volume_id: str, type_ref: str) -> None:
-        """Give it another type of the same back end."""
-        room = await self.pools.measure((await self.get(actor, volume_id)).volume.backend)
-        at = self._runtime.clock.now_us()
-        await self._runtime.store.write(_retype, actor, volume_id, type_ref, room.place, at)
+    async def complete_extend(self, actor: Actor, volume_id: str, *, failed: bool) -> None:
+        """Hear how a consumer has taken that the volume grows; where it has `failed`, so has the growing.
 
-    async def reset_status(self, actor: Actor, volume_id: str, status: str | None, attach_status: str | None) -> None:
+        Raises Invalid when the volume does not grow. A growing that has not failed ends by itself.
+        """
+        at = self._runtime.clock.now_us()
+        await self._runtime.store.write(_complete_extend, actor, volume_id, failed=failed, at=at)
+
+    async def reset_status(
+        self,
+        actor: Actor,
+        volume_id: str,
+        status: str | None,
+        attach_status: str | None,
+        *,
+        forgets_move: bool = False,
+    ) -> None:
         """Put a word over the status, or take word and fault away again where the word asked for is the truth.
 
-        The attach status "detached" also ends every external attachment, whoever declared it.
+        The attach status "detached" also ends every external attachment, whoever declared it. `forgets_move`: how the
+        last move to another pool has ended is shown no more.
         """
         at = self._runtime.clock.now_us()
         wanted = {"status": status, "attach_status": attach_status}
         backend = self.pools.backends.get((await self.get(actor, volume_id)).volume.backend)
         free, deadline_at = backend is not None and HANDOVER in backend.effect_free, self._limits.volume_deadline(at)
         await self._runtime.store.write(
-            reset_status, actor, volume_id, **wanted, at=at, free=free, deadline_at=deadline_at
+            reset_status,
+            actor,
+            volume_id,
+            **wanted,
+            forgets_move=forgets_move,
+            at=at,
+            free=free,
+            deadline_at=deadline_at,
         )
 
 
@@ -356,6 +375,17 @@ def _extend(tx: Tx, actor: Actor, volume_id: str, size_gib: int, room: PoolRoom,
     )
 
 
+def _complete_extend(tx: Tx, actor: Actor, volume_id: str, *, failed: bool, at: int) -> None:
+    volume = find_volume(tx, volume_id, actor)
+    operation = volume_operation(tx, volume_id)
+    if operation is None or operation.kind is not OperationKind.EXTENDING:
+        status = view_volume(tx, volume).status
+        raise Invalid(f"Invalid volume: volume {volume_id} is {status}; no growing of it is to be completed.")
+    if failed:
+        message = "What uses the volume could not be shown its new size."
+        fail_volume_operation(tx, operation, message, actor="user", at=at)
+
+
 def _set_readonly(tx: Tx, actor: Actor, volume_id: str, readonly: bool, at: int) -> None:
     view = _get(tx, actor, volume_id)
     if view.status != "available":
@@ -363,28 +393,3 @@ def _set_readonly(tx: Tx, actor: Actor, volume_id: str, readonly: bool, at: int)
             f"Invalid volume: volume {volume_id} is {view.status}; to change its read-only flag it has to be available."
         )
     change_volume(tx, volume_id, readonly=readonly, readonly_asked=True, updated_at=at)
-
-
-def _retype(tx: Tx, actor: Actor, volume_id: str, type_ref: str, place: Place, at: int) -> None:
-    view = _get(tx, actor, volume_id)
-    volume_type = resolve_type(tx, type_ref, actor)
-    if view.status not in ("available", "in-use"):
-        raise Invalid(
-            f"Invalid volume: volume {volume_id} is {view.status}; to be retyped it has to be available or in-use."
-        )
-    if volume_type.id == view.volume.volume_type_id:
-        raise Invalid(f"Invalid input received: volume {volume_id} has the type {volume_type.name} already.")
-    check_fits(volume_type, place)
-    check_size(volume_type.name, volume_type.extra_specs, view.volume.size_gib)
-    if any(load_encryption(tx, type_id) is not None for type_id in (volume_type.id, view.volume.volume_type_id)):
-        raise Invalid(f"Invalid volume: volume {volume_id} would have to be encrypted or decrypted by its retype.")
-    demand = {"volumes": 1, "gigabytes": view.volume.size_gib}
-    check_room_for(tx, view.volume.project_id, demand, volume_type_id=volume_type.id, of_type_only=True)
-    if volume_type.multiattach != view.volume.multiattach:
-        if view.status != "available":
-            raise Invalid(f"Invalid volume: whether volume {volume_id} is multiattach can change only while available.")
-        if volume_type.multiattach and view.volume.format != "raw":
-            raise Invalid(f"Invalid volume: volume {volume_id} is a {view.volume.format} file and cannot be shared.")
-    change_volume(tx, volume_id, volume_type_id=volume_type.id, multiattach=volume_type.multiattach, updated_at=at)
-    # What the type limits reaches the guests that have the volume.
-    tell_hosts(tx, volume_id)

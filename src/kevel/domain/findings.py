@@ -107,7 +107,8 @@ _RULES = {
         needs_person=True,
     ),
     FindingKind.VOLUME_LEFT: _Rule(
-        "Volume {volume_id} is deleted, and storage {place} still has it.", "It is removed once more."
+        "Volume {volume_id} is deleted or lies in another pool, and storage {place} still has it.",
+        "It is removed once more.",
     ),
     FindingKind.VOLUME_UNKNOWN: _Rule(
         "Storage {place} has a volume {key} that no record names.", _LEFT_ALONE, needs_person=True, unknown=True

@@ -31,6 +31,8 @@ class Action(enum.Enum):
     REIMAGE_VOLUME = ("016", "reimage volume")
     DELETE_VOLUME = ("100", "delete volume")
     REVERT_VOLUME = ("101", "revert volume to snapshot")
+    RETYPE_VOLUME = ("102", "retype volume")
+    MIGRATE_VOLUME = ("103", "migrate volume")
 
 
 class Detail(enum.Enum):
@@ -58,6 +60,8 @@ OF_OPERATION: Final = {
     OperationKind.DOWNLOADING: (Action.REIMAGE_VOLUME, Detail.UNKNOWN_ERROR),
     OperationKind.UPLOADING: (Action.COPY_VOLUME_TO_IMAGE, Detail.FAILED_TO_UPLOAD_VOLUME),
     OperationKind.REVERTING: (Action.REVERT_VOLUME, Detail.UNKNOWN_ERROR),
+    OperationKind.RETYPING: (Action.RETYPE_VOLUME, Detail.UNKNOWN_ERROR),
+    OperationKind.MIGRATING: (Action.MIGRATE_VOLUME, Detail.UNKNOWN_ERROR),
 }
 
 #: What is said of a failed operation on a snapshot.

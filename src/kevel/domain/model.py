@@ -67,7 +67,7 @@ class Subject(enum.Enum):
 
 
 class OperationKind(enum.Enum):
-    """Exclusive work on a thing; at most one at a time. The value is the status that users see meanwhile."""
+    """Exclusive work on a thing; at most one at a time. Most values are the status that users see meanwhile."""
 
     CREATING = "creating"
     DELETING = "deleting"
@@ -76,7 +76,10 @@ class OperationKind(enum.Enum):
     DOWNLOADING = "downloading"
     #: A volume is written out as an image.
     UPLOADING = "uploading"
+    #: A volume gets another type, and with it its contents move to another pool.
     RETYPING = "retyping"
+    #: Its contents move to another pool.
+    MIGRATING = "migrating"
     REVERTING = "reverting"
     BACKING_UP = "backing-up"
     RESTORING_BACKUP = "restoring-backup"
@@ -119,6 +122,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     fault: Reason | None
     #: A status an admin put over the computed one; hides and blocks, never frees a path.
     mask: str | None
+    #: How its last move to another pool has ended: "success" or "error"; None: there was none, or none since a reset.
+    migration_status: str | None = None
     generation: int
     #: The group that it is in.
     group_id: str | None = None

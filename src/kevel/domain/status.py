@@ -32,6 +32,9 @@ _FAULT_STATUS = {
     f"{OperationKind.REVERTING.value}_failed": "error",
 }
 
+#: Operations on volumes for whose time Cinder has a status by another name.
+_MEANWHILE = {OperationKind.MIGRATING: "maintenance"}
+
 _DELETING_FAILED = f"{OperationKind.DELETING.value}_failed"
 
 #: Nova's status words, by vm_state.
@@ -93,7 +96,7 @@ def volume_status(
     if volume.mask is not None:
         return volume.mask
     if operation is not None and operation.finished_at is None:
-        return operation.kind.value
+        return _MEANWHILE.get(operation.kind, operation.kind.value)
     if volume.transfer_id is not None:
         return "awaiting-transfer"
     if volume.fault is not None:

@@ -55,17 +55,19 @@ class ImageFile(msgspec.Struct, frozen=True, kw_only=True):
     format: str
 
 
-#: What the pool keeps, and what a copy can be made of.
-PoolFile = VolumeFile | SnapshotFile
-Source = VolumeFile | SnapshotFile | ImageFile
-
-
 class LocalFile(msgspec.Struct, frozen=True, kw_only=True):
     """Contents as a file of this machine."""
 
     path: str
+    #: "raw", "qcow2" or "luks".
     format: str
+    #: As the guest sees it.
     size_bytes: int
+
+
+#: What the pool keeps, and what a copy can be made of: a local file is another pool's.
+PoolFile = VolumeFile | SnapshotFile
+Source = VolumeFile | SnapshotFile | ImageFile | LocalFile
 
 
 class CopyWatch:
@@ -183,8 +185,11 @@ class Backend(Protocol):
         """Write the contents into a new file at `image.path`, in its format. A file that is there is replaced."""
         ...
 
-    def read_contents(self, source: PoolFile) -> AbstractAsyncContextManager[LocalFile]:
-        """The contents as a file to read from. Raises StepNever when they are not there."""
+    def read_contents(self, source: PoolFile, *, sealed: bool = False) -> AbstractAsyncContextManager[LocalFile]:
+        """The contents as a file to read from. Raises StepNever when they are not there, or encrypted.
+
+        `sealed`: encrypted ones too, as they are, for another pool.
+        """
         ...
 
     def write_contents(self, volume: VolumeFile) -> AbstractAsyncContextManager[LocalFile]:

@@ -89,8 +89,8 @@ class DirectoryBackend:
         await self._executor.run(self._files.write_image, image, source, watch)
 
     @asynccontextmanager
-    async def read_contents(self, source: PoolFile) -> AsyncIterator[LocalFile]:
-        yield await self._executor.run(self._files.find, source)
+    async def read_contents(self, source: PoolFile, *, sealed: bool = False) -> AsyncIterator[LocalFile]:
+        yield await self._executor.run(self._files.find, source, sealed=sealed)
 
     @asynccontextmanager
     async def write_contents(self, volume: VolumeFile) -> AsyncIterator[LocalFile]:

@@ -107,7 +107,7 @@ class SimBackend:
         _write_file(Path(image.path), start, image.size_bytes)
 
     @asynccontextmanager
-    async def read_contents(self, source: PoolFile) -> AsyncIterator[LocalFile]:
+    async def read_contents(self, source: PoolFile, *, sealed: bool = False) -> AsyncIterator[LocalFile]:
         start = self._read(source)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "contents")
@@ -152,7 +152,7 @@ class SimBackend:
         self.targets.pop(_id(file), None)
 
     def _read(self, source: Source) -> bytes:
-        if isinstance(source, ImageFile):
+        if isinstance(source, ImageFile | LocalFile):
             return _read_start(Path(source.path))
         there = self.volumes if isinstance(source, VolumeFile) else self.snapshots
         if _id(source) not in there:
@@ -264,7 +264,7 @@ def _read_start(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(CONTENTS_BYTES_MAX)
     except FileNotFoundError as error:
-        raise StepNever("The image's bytes are not there any more.") from error
+        raise StepNever("The bytes to be copied are not there any more.") from error
 
 
 def _name(export: Export) -> str:

@@ -21,7 +21,16 @@ import structlog
 
 from kevel.domain.errors import SetupError, StepNever, StepRetry
 from kevel.domain.qcow2 import HEAD_BYTES_MAX, VIRTUAL_BYTES_MAX, Qcow2Error, parse_qcow2
-from kevel.storage.base import Capacity, CopyWatch, ImageFile, LocalFile, PoolFile, Source, VolumeFile
+from kevel.storage.base import (
+    Capacity,
+    CopyWatch,
+    ImageFile,
+    LocalFile,
+    PoolFile,
+    SnapshotFile,
+    Source,
+    VolumeFile,
+)
 from kevel.storage.file_copies import convert_file, copy_file
 from kevel.storage.luks import format_luks, read_payload_offset
 
@@ -65,7 +74,9 @@ def _name(file: PoolFile) -> str:
 def _title(file: Source) -> str:
     if isinstance(file, VolumeFile):
         return f"volume {file.volume_id}"
-    return "the image" if isinstance(file, ImageFile) else f"snapshot {file.snapshot_id}"
+    if isinstance(file, SnapshotFile):
+        return f"snapshot {file.snapshot_id}"
+    return "the image" if isinstance(file, ImageFile) else "what is copied"
 
 
 class VolumeFiles:
@@ -121,9 +132,13 @@ class VolumeFiles:
             finally:
                 os.close(fd)
 
-    def find(self, file: PoolFile) -> LocalFile:
-        """The file, which is there and safe, to be read. Raises StepNever; an encrypted one is for its guest alone."""
-        _refuse_encrypted(file)
+    def find(self, file: PoolFile, *, sealed: bool = False) -> LocalFile:
+        """The file, which is there and safe, to be read. Raises StepNever; an encrypted one is for its guest alone.
+
+        `sealed`: unless it is only copied as it is.
+        """
+        if not sealed:
+            _refuse_encrypted(file)
         size_bytes = self.prove(file)
         return LocalFile(path=str(self.root / _name(file)), format=file.format, size_bytes=size_bytes)
 
@@ -381,14 +396,14 @@ def _open_named(root: int, name: str, mode: int) -> Iterator[int]:
 @contextmanager
 def _open_source(root: int, source: Source) -> Iterator[int]:
     """What a copy is made of."""
-    if not isinstance(source, ImageFile):
+    if isinstance(source, VolumeFile | SnapshotFile):
         with _open_file(root, source, os.O_RDONLY) as fd:
             yield fd
         return
     try:
         fd = os.open(source.path, os.O_RDONLY | _SAFELY)
     except FileNotFoundError as error:
-        raise StepNever("The image's bytes are not there any more.") from error
+        raise StepNever(f"The bytes of {_title(source)} are not there any more.") from error
     try:
         yield fd
     finally:

@@ -26,6 +26,7 @@ from kevel.domain.quotas import (
 )
 from kevel.store.backups import count_backups
 from kevel.store.groups import count_groups
+from kevel.store.pool_moves import running_moves
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.quotas import quota_limits
 from kevel.store.schema.volumes import operations, snapshots, volumes
@@ -189,6 +190,10 @@ def count_usage(tx: Tx, project_id: str) -> Counted:
         _add(in_use, "gigabytes", row.volume_type_id, int(row.total_gib))
     for row in tx.execute(_GROWING, of_project):
         _add(reserved, "gigabytes", row.volume_type_id, max(0, int(row.args["size_gib"]) - row.size_gib))
+    for of_project_id, size_gib, move in running_moves(tx):
+        if of_project_id == project_id and move.volume_type_id is not None:
+            reserved[QuotaKey("volumes", move.volume_type_id)] += 1
+            reserved[QuotaKey("gigabytes", move.volume_type_id)] += size_gib
     in_use[QuotaKey("backups")], in_use[QuotaKey("backup_gigabytes")] = count_backups(tx, project_id)
     in_use[QuotaKey("groups")] = count_groups(tx, project_id)
     return Counted(in_use, reserved)

@@ -16,10 +16,11 @@ from sqlalchemy import and_, bindparam, or_, select
 from kevel.domain.copies import stage_id
 from kevel.domain.findings import Finding, FindingKind
 from kevel.domain.ladder import Hands, Rung
-from kevel.domain.model import OperationKind, Subject
+from kevel.domain.model import OperationKind, Subject, Volume
 from kevel.store.attachments import load_path
 from kevel.store.censuses import record_comparison, storage_census, storage_subject
 from kevel.store.path_rows import stamp_path
+from kevel.store.pool_moves import pools_passed
 from kevel.store.schema.attachments import paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations, snapshots, volumes
@@ -109,13 +110,21 @@ def _judge_volumes(tx: Tx, backend: str, subject: str, before: Expected, listed:
     here = {"of_backend": backend}
     for volume_id in sorted(listed - set(tx.execute(_LIVE, here).scalars())):
         volume = load_volume(tx, volume_id)
-        if volume is None or volume.backend != backend:
+        if volume is None or (volume.backend != backend and not _has_passed(tx, volume, backend)):
             yield Finding(subject=subject, kind=FindingKind.VOLUME_UNKNOWN, key=volume_id)
+        elif volume.backend != backend:
+            if not tx.execute(_BUSY, {"of_volume": volume_id, "since": before.at}):
+                yield Finding(subject=subject, kind=FindingKind.VOLUME_LEFT, key=volume_id, volume_id=volume_id)
         elif volume.deleted_at is not None and volume.deleted_at < before.at and not volume.unmanaged:
             yield Finding(subject=subject, kind=FindingKind.VOLUME_LEFT, key=volume_id, volume_id=volume_id)
     still = set(tx.execute(_MADE, here).scalars()) - set(tx.execute(_DELETING).scalars())
     for volume_id in sorted(still.intersection(before.volumes) - listed):
         yield Finding(subject=subject, kind=FindingKind.VOLUME_GONE, key=volume_id, volume_id=volume_id)
+
+
+def _has_passed(tx: Tx, volume: Volume, backend: str) -> bool:
+    """Is what is there of a move of the volume? What Kevel has let go of may have been moved by anybody."""
+    return not volume.unmanaged and backend in pools_passed(tx, volume.id)
 
 
 def _made_snapshots(tx: Tx, backend: str) -> frozenset[str]:

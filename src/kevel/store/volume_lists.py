@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, or_
 
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Operation, Subject, Volume
+from kevel.domain.pool_moves import POOL_MOVES
 from kevel.domain.status import has_volume, volume_status
 from kevel.store.attachments import AttachmentView, open_of_volumes
 from kevel.store.operations import OPERATION_COLUMNS
@@ -75,6 +76,12 @@ class VolumeView(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     type_name: str
     attachments: tuple[AttachmentView, ...]
+    is_moving: bool = False
+
+    @property
+    def migration_status(self) -> str | None:
+        """Cinder's word for the volume's move to another pool: the one that is under way, else the last."""
+        return "migrating" if self.is_moving else self.volume.migration_status
 
     @property
     def attached(self) -> list[AttachmentView]:
@@ -133,15 +140,21 @@ def view_volumes(tx: Tx, found: Sequence[Volume]) -> list[VolumeView]:
     # For a long list all running operations are read, which are few, rather than those of a thousand ids.
     few = len(ids) <= IDS_MAX
     for row in tx.execute(_RUNNING_OF, {"of_volumes": ids}) if few else tx.execute(_RUNNING):
-        operation = as_struct(Operation, row)
-        running[operation.subject_id] = operation
+        found_one = as_struct(Operation, row)
+        running[found_one.subject_id] = found_one
     held = open_of_volumes(tx, ids)
     names = type_names(tx, {volume.volume_type_id for volume in found})
     views: list[VolumeView] = []
     for volume in found:
         attachments = tuple(held.get(volume.id, ()))
-        status = volume_status(volume, running.get(volume.id), [(one.attachment, one.paths) for one in attachments])
-        view = VolumeView(volume=volume, status=status, type_name=names[volume.volume_type_id], attachments=attachments)
+        operation = running.get(volume.id)
+        view = VolumeView(
+            volume=volume,
+            status=volume_status(volume, operation, [(one.attachment, one.paths) for one in attachments]),
+            type_name=names[volume.volume_type_id],
+            attachments=attachments,
+            is_moving=operation is not None and operation.kind in POOL_MOVES,
+        )
         views.append(view)
     return views
 

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import BindParameter, bindparam, delete, func, insert, select, update
 
 from kevel.domain.model import Actor
+from kevel.store.pool_moves import is_given
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volume_types import default_types, type_access, type_encryptions
 from kevel.store.schema.volumes import volume_types, volumes
@@ -138,8 +139,8 @@ def bury_type(tx: Tx, type_id: str, at: int) -> None:
 
 
 def is_type_used(tx: Tx, type_id: str) -> bool:
-    """Is there a live volume of that type?"""
-    return tx.execute(_USED, {"of_type": type_id}).first() is not None
+    """Is there a live volume of that type, or one that is about to get it?"""
+    return tx.execute(_USED, {"of_type": type_id}).first() is not None or is_given(tx, type_id)
 
 
 def type_names(tx: Tx, type_ids: Collection[str]) -> dict[str, str]:

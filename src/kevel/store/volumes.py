@@ -12,6 +12,7 @@ from kevel.domain.limits import Limits
 from kevel.domain.model import Actor, Operation, OperationKind, Subject, Volume
 from kevel.store.hosts import raise_version
 from kevel.store.operations import begin_operation, give_up_operation, running_operation
+from kevel.store.pool_moves import running_moves
 from kevel.store.schema.attachments import paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations, snapshots, volumes
@@ -66,11 +67,11 @@ def volume_operation(tx: Tx, volume_id: str) -> Operation | None:
 
 
 def provisioned_gib(tx: Tx, backend: str) -> int:
-    """What all volumes of the back end would take if they were full; a volume that grows counts as grown."""
+    """What all volumes of the back end would take if they were full; one that grows or arrives counts already."""
     total = int(tx.execute(_PROVISIONED, {"of_backend": backend}).scalar_one())
     for row in tx.execute(_GROWING, {"of_backend": backend}):
         total += max(0, row.args["size_gib"] - row.size_gib)
-    return total
+    return total + sum(size_gib for _, size_gib, move in running_moves(tx) if move.to_pool == backend)
 
 
 def used_backends(tx: Tx) -> frozenset[str]:

@@ -953,6 +953,12 @@ CASES = [
         ("UPDATE volumes SET size_gib = 0", "UPDATE volumes SET size_gib = -1"),
     ),
     Case(
+        "ck_volumes_migration_status",
+        "a move to another pool has ended well or not",
+        ("UPDATE volumes SET migration_status = 'migrating'",),
+        ("UPDATE volumes SET migration_status = 'error'",),
+    ),
+    Case(
         "ck_volumes_format",
         "S15: a volume's format is one that Kevel writes",
         ("UPDATE volumes SET format = 'vmdk'",),

@@ -24,6 +24,7 @@ from kevel.control.images import Images
 from kevel.control.managing import Managing
 from kevel.control.messages import Messages
 from kevel.control.old_flow import OldFlow
+from kevel.control.pool_moves import PoolMoves
 from kevel.control.pools import Pools
 from kevel.control.qos_specs import Qos
 from kevel.control.quotas import Quotas
@@ -112,6 +113,7 @@ class World:
             API,
             runtime,
             pools=self.pools,
+            pool_moves=PoolMoves(runtime, self.pools),
             managing=Managing(runtime, self.pools, limits),
             volumes=self.volumes,
             volume_contents=VolumeContents(runtime, self.image_files, limits),
@@ -342,6 +344,17 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         for name in (*PROJECTS, "unscoped"):
             made.clients[name] = await stack.enter_async_context(make_client(made.app, name))
         yield made
+
+
+@pytest.fixture
+async def fast(world: World, tmp_path: Path) -> Pool:
+    """A second pool with less free space, and a type for it."""
+    pool = Pool("fast", tmp_path / "fast", world.runtime.executor, pool="fast")
+    pool.shown = Capacity(total_bytes=50 * GIB, free_bytes=30 * GIB)
+    await pool.open()
+    world.backends["fast"] = pool
+    await world.types.create("fast", None, is_public=True, extra_specs={"volume_backend_name": "fast"})
+    return pool
 
 
 def message(answer: httpx.Response, status: int) -> str:

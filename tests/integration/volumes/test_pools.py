@@ -9,22 +9,10 @@ import pytest
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.storage.base import Capacity, Export, VolumeFile
 from kevel.storage.directory import DirectoryConnector
-from tests.integration.volumes.conftest import GIB, HOST, Pool, World, message
-from tests.integration.volumes.test_types import make_type
+from tests.integration.volumes.conftest import GIB, HOST, Pool, World
 
 FAST = f"{HOST}@fast#fast"
 LOCAL = f"{HOST}@local#local"
-
-
-@pytest.fixture
-async def fast(world: World, tmp_path: Path) -> Pool:
-    """A second pool, with less free space."""
-    pool = Pool("fast", tmp_path / "fast", world.runtime.executor, pool="fast")
-    pool.shown = Capacity(total_bytes=50 * GIB, free_bytes=30 * GIB)
-    await pool.open()
-    world.backends["fast"] = pool
-    await make_type(world, "fast", extra_specs={"volume_backend_name": "fast"})
-    return pool
 
 
 async def place(world: World, volume_id: str) -> str:
@@ -68,14 +56,6 @@ async def test_what_is_copied_stays_in_the_pool_of_its_source(world: World, fast
     for fields in ({"source_volid": source}, {"snapshot_id": snapshot}):
         copy = await world.make(**fields)
         assert (await place(world, copy), await world.status(copy)) == (FAST, "available")
-
-
-async def test_a_retype_that_would_have_to_move_the_volume_is_refused(world: World, fast: Pool) -> None:
-    volume_id = await world.make()
-    for policy in ("never", "on-demand"):
-        body = {"new_type": "fast", "migration_policy": policy}
-        assert "the storage pool local has not" in message(await world.act(volume_id, "os-retype", body), 400)
-    assert await place(world, volume_id) == LOCAL
 
 
 async def test_operators_see_each_pool_and_its_service(world: World, fast: Pool) -> None:

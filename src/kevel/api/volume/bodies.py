@@ -111,6 +111,18 @@ class Extend(msgspec.Struct, frozen=True, kw_only=True):
     extend: NewSize = msgspec.field(name="os-extend")
 
 
+class HowExtended(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether it failed."""
+
+    error: Bool | None = None
+
+
+class CompleteExtend(msgspec.Struct, frozen=True, kw_only=True):
+    """os-extend_volume_completion."""
+
+    completion: HowExtended = msgspec.field(name="os-extend_volume_completion")
+
+
 class Bootable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A flag."""
 
@@ -133,19 +145,6 @@ class SetReadonly(msgspec.Struct, frozen=True, kw_only=True):
     """os-update_readonly_flag."""
 
     flag: Readonly = msgspec.field(name="os-update_readonly_flag")
-
-
-class NewType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A type by id or name. Nothing has to move, so the policy for moving is only checked."""
-
-    new_type: Text
-    migration_policy: Text | None = None
-
-
-class Retype(msgspec.Struct, frozen=True, kw_only=True):
-    """os-retype."""
-
-    retype: NewType = msgspec.field(name="os-retype")
 
 
 class Statuses(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from kevel.api.volume.group_types.operations import GROUP_TYPES
 from kevel.api.volume.groups.operations import GROUPS
 from kevel.api.volume.managing.operations import MANAGING
 from kevel.api.volume.old_flow.operations import OLD_FLOW
+from kevel.api.volume.pool_moves.operations import POOL_MOVES
 from kevel.api.volume.qos.operations import QOS
 from kevel.api.volume.quotas.operations import QUOTAS
 from kevel.api.volume.rows import PAGE_QUERY, act, public, read, write
@@ -225,6 +226,14 @@ ACTIONS: Final = (
         errors=(400, 404, 413, 503),
     ),
     act(
+        name="completeExtend",
+        action="os-extend_volume_completion",
+        handler=volumes.complete_extend,
+        body=bodies.CompleteExtend,
+        policy=Policy.SERVICE,
+        since=Version(3, 71),
+    ),
+    act(
         name="setBootable",
         action="os-set_bootable",
         handler=volumes.set_bootable,
@@ -236,13 +245,6 @@ ACTIONS: Final = (
         action="os-update_readonly_flag",
         handler=volumes.set_readonly,
         body=bodies.SetReadonly,
-    ),
-    act(
-        name="retypeVolume",
-        action="os-retype",
-        handler=volumes.retype_volume,
-        body=bodies.Retype,
-        errors=(400, 404, 413),
     ),
     act(
         name="resetStatus",
@@ -302,6 +304,7 @@ API: Final = Api(
         *MESSAGES,
         *TYPES,
         *CONTENTS,
+        *POOL_MOVES,
         *SNAPSHOTS,
         *MANAGING,
         *TRANSFERS,

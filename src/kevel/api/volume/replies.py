@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType, field
 
 from kevel.api.answers import Answer, Link, name_answer, name_list
 
+MigrationStatus = Literal["migrating", "success", "error"]
 AttachmentStatus = Literal["reserved", "attaching", "attached", "detaching", "detached"]
 
 
@@ -64,9 +65,9 @@ class Volume(Answer, kw_only=True):
     volume_type_id: str | UnsetType | None = UNSET
     encryption_key_id: str | UnsetType = UNSET
     volume_image_metadata: dict[str, str] | UnsetType = UNSET
-    migration_status: UnsetType | None = UNSET
+    migration_status: MigrationStatus | UnsetType | None = UNSET
     host: str | UnsetType | None = field(name="os-vol-host-attr:host", default=UNSET)
-    migstat: UnsetType | None = field(name="os-vol-mig-status-attr:migstat", default=UNSET)
+    migstat: MigrationStatus | UnsetType | None = field(name="os-vol-mig-status-attr:migstat", default=UNSET)
     name_id: UnsetType | None = field(name="os-vol-mig-status-attr:name_id", default=UNSET)
 
 

@@ -46,7 +46,7 @@ class VolumeShower:
             shown["volume_image_metadata"] = view.volume.image_metadata
         if self._admin:
             shown["os-vol-host-attr:host"] = self._address(view.volume)
-            shown["os-vol-mig-status-attr:migstat"] = None
+            shown["os-vol-mig-status-attr:migstat"] = view.migration_status
             shown["os-vol-mig-status-attr:name_id"] = None
         return shown
 
@@ -87,7 +87,7 @@ class VolumeShower:
         if self._shows_type_id:
             shown["volume_type_id"] = volume.volume_type_id
         if self._admin:
-            shown["migration_status"] = None
+            shown["migration_status"] = view.migration_status
         return shown
 
     def _links(self, volume_id: str) -> list[dict[str, str]]:

@@ -24,7 +24,6 @@ _BACKUPS_SINCE: Final = Version(3, 47)
 _TAGS_SINCE: Final = Version(3, 15)
 #: Tags of one If-Match that are looked at.
 TAGS_MAX: Final = 16
-_MIGRATION_POLICIES: Final = (None, "never", "on-demand")
 
 
 async def create_volume(call: Call) -> Reply:
@@ -222,22 +221,26 @@ async def set_readonly(call: Call) -> Reply:
     return Reply()
 
 
-async def retype_volume(call: Call) -> Reply:
-    """Give a volume another type of the same back end."""
-    wanted = call.body.retype
-    if wanted.migration_policy not in _MIGRATION_POLICIES:
-        raise Invalid("Invalid input for migration_policy: it has to be never or on-demand.")
-    await call.services.volumes.retype(call.actor, call.path["volume_id"], wanted.new_type)
-    return Reply()
-
-
 async def reset_status(call: Call) -> Reply:
     """Put a word over a volume's status, or take it away again."""
     wanted = call.body.reset
     if wanted.status is None and wanted.attach_status is None and wanted.migration_status is None:
         raise Invalid("Invalid input for os-reset_status: it has to have status, attach_status or migration_status.")
     if wanted.migration_status not in (None, "none"):
-        raise Invalid("Invalid input for migration_status: no volume is migrating, so it can only be none.")
-    volumes = call.services.volumes
-    await volumes.reset_status(call.actor, call.path["volume_id"], wanted.status, wanted.attach_status)
+        raise Invalid("Invalid input for migration_status: a reset forgets how a move ended, so it can only be none.")
+    await call.services.volumes.reset_status(
+        call.actor,
+        call.path["volume_id"],
+        wanted.status,
+        wanted.attach_status,
+        forgets_move=wanted.migration_status is not None,
+    )
+    return Reply()
+
+
+async def complete_extend(call: Call) -> Reply:
+    """Hear from what has the volume whether it could be shown the new size."""
+    error = call.body.completion.error
+    failed = error is not None and read_bool(error, "error")
+    await call.services.volumes.complete_extend(call.actor, call.path["volume_id"], failed=failed)
     return Reply()

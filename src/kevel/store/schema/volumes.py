@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from kevel.domain.model import OperationKind, Reason, Subject
+from kevel.domain.pool_moves import POOL_MOVES
 from kevel.store.schema.base import Json, Word, metadata
 
 
@@ -89,6 +90,7 @@ volumes = Table(
     Column("made", Boolean, nullable=False),
     Column("fault", Json(Reason | None)),
     Column("mask", Text),
+    Column("migration_status", Text),
     Column("generation", Integer, nullable=False),
     Column("group_id", Text, ForeignKey("groups.id")),
     #: The open offer to another project.
@@ -102,6 +104,7 @@ volumes = Table(
     #: 1 until the volume is a tombstone. Claims refer to it, so a claimed volume cannot become one.
     Column("live", Integer),
     CheckConstraint("size_gib > 0", name="size"),
+    CheckConstraint("migration_status IN ('success', 'error')", name="migration_status"),
     CheckConstraint("format IN ('raw', 'qcow2', 'luks')", name="format"),
     #: What is recorded as encrypted has a key, and is plugged as nothing else.
     CheckConstraint("(format = 'luks') = (encryption_key_id IS NOT NULL)", name="encrypted"),
@@ -226,6 +229,8 @@ snapshots = Table(
     ),
 )
 
+IS_POOL_MOVE = text(f"kind IN ({', '.join(sorted(repr(kind.value) for kind in POOL_MOVES))})")
+
 operations = Table(
     "operations",
     metadata,
@@ -255,6 +260,8 @@ operations = Table(
         sqlite_where=text("finished_at IS NULL"),
         postgresql_where=text("finished_at IS NULL"),
     ),
+    #: The pools through which a volume has moved, where something may have been left of it.
+    Index("ix_operations_pool_moves", "subject_id", sqlite_where=IS_POOL_MOVE, postgresql_where=IS_POOL_MOVE),
     #: At most one operation works on a thing.
     Index(
         "one_operation",

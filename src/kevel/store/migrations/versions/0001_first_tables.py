@@ -692,6 +692,7 @@ def upgrade() -> None:
         sa.Column("made", sa.Boolean(), nullable=False),
         sa.Column("fault", sa.Text(), nullable=True),
         sa.Column("mask", sa.Text(), nullable=True),
+        sa.Column("migration_status", sa.Text(), nullable=True),
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("group_id", sa.Text(), nullable=True),
         sa.Column("transfer_id", sa.Text(), nullable=True),
@@ -704,6 +705,7 @@ def upgrade() -> None:
         sa.CheckConstraint("(format = 'luks') = (encryption_key_id IS NOT NULL)", name=op.f("ck_volumes_encrypted")),
         sa.CheckConstraint("NOT multiattach OR format = 'raw'", name=op.f("ck_volumes_shared_is_raw")),
         sa.CheckConstraint("format IN ('raw', 'qcow2', 'luks')", name=op.f("ck_volumes_format")),
+        sa.CheckConstraint("migration_status IN ('success', 'error')", name=op.f("ck_volumes_migration_status")),
         sa.CheckConstraint(
             "(live IS NULL) = (deleted_at IS NOT NULL) AND (live IS NULL OR live = 1)", name=op.f("ck_volumes_live")
         ),
@@ -842,7 +844,7 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "kind IN ('creating', 'deleting', 'extending', 'downloading', 'uploading', 'retyping', 'reverting', 'backing-up', 'restoring-backup', 'restoring')",
+            "kind IN ('creating', 'deleting', 'extending', 'downloading', 'uploading', 'retyping', 'migrating', 'reverting', 'backing-up', 'restoring-backup', 'restoring')",
             name=op.f("ck_operations_kind"),
         ),
         sa.CheckConstraint(
@@ -853,6 +855,14 @@ def upgrade() -> None:
         sa.CheckConstraint("progress BETWEEN 0 AND 100", name=op.f("ck_operations_progress")),
         sa.ForeignKeyConstraint(["volume_id"], ["volumes.id"], name=op.f("fk_operations_volume_id_volumes")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_operations")),
+    )
+    op.create_index(
+        "ix_operations_pool_moves",
+        "operations",
+        ["subject_id"],
+        unique=False,
+        sqlite_where=sa.text("kind IN ('migrating', 'retyping')"),
+        postgresql_where=sa.text("kind IN ('migrating', 'retyping')"),
     )
     op.create_index(
         "ix_operations_reads",

@@ -1,0 +1,1 @@
+"""Retypes, and moves of volumes between pools: rows, handlers, shapes."""
