@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Select, bindparam, select
 
-from kevel.domain.model import OperationKind, Subject
-from kevel.domain.pool_moves import POOL_MOVES, PoolMove, read_move
+from kevel.domain.model import OperationKind
+from kevel.domain.pool_moves import PoolMove, read_move
 from kevel.store.schema.volumes import IS_POOL_MOVE, operations, volumes
 from kevel.store.transactions import Tx
 
@@ -15,11 +15,7 @@ _OF_VOLUME = select(operations.c.args).where(operations.c.subject_id == bindpara
 _RUNNING = (
     select(volumes.c.project_id, volumes.c.size_gib, operations.c.args)
     .join(volumes, volumes.c.id == operations.c.subject_id)
-    .where(
-        operations.c.finished_at.is_(None),
-        operations.c.subject == Subject.VOLUME,
-        operations.c.kind.in_(sorted(POOL_MOVES, key=lambda kind: kind.value)),
-    )
+    .where(operations.c.finished_at.is_(None), IS_POOL_MOVE)
 )
 _RETYPING = select(operations.c.args).where(
     operations.c.finished_at.is_(None), operations.c.kind == OperationKind.RETYPING
@@ -36,6 +32,11 @@ def running_moves(tx: Tx) -> Iterator[tuple[str, int, PoolMove]]:
     """The project and the size in GiB of each volume that is moving, and where it goes."""
     for row in tx.execute(_RUNNING):
         yield row.project_id, row.size_gib, read_move(row.args)
+
+
+def moving_volumes() -> Select[str]:
+    """The ids of the volumes that are moving, for a statement."""
+    return select(operations.c.subject_id).where(operations.c.finished_at.is_(None), IS_POOL_MOVE)
 
 
 def is_given(tx: Tx, volume_type_id: str) -> bool:

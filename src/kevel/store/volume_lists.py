@@ -21,6 +21,7 @@ from kevel.domain.status import has_volume, volume_status
 from kevel.store.attachments import AttachmentView, open_of_volumes
 from kevel.store.operations import OPERATION_COLUMNS
 from kevel.store.pages import CHUNK_ROWS, Listed, Page
+from kevel.store.pool_moves import moving_volumes
 from kevel.store.schema.attachments import claims
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.volumes import operations, volume_types, volumes
@@ -57,6 +58,9 @@ SORT_FIELDS: Final = {"display_name": "name", "size": "size_gib"}
 #: Statuses that come from attachments.
 ATTACHED: Final = frozenset({"in-use", "attaching", "detaching", "reserved"})
 
+#: Cinder's word for a move to another pool that is under way.
+MOVING: Final = "migrating"
+
 #: Comparisons of times, by Cinder's words.
 COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "gt": operator.gt,
@@ -81,7 +85,7 @@ class VolumeView(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def migration_status(self) -> str | None:
         """Cinder's word for the volume's move to another pool: the one that is under way, else the last."""
-        return "migrating" if self.is_moving else self.volume.migration_status
+        return MOVING if self.is_moving else self.volume.migration_status
 
     @property
     def attached(self) -> list[AttachmentView]:
@@ -112,6 +116,7 @@ class VolumeFilter(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str | None = None
     group_id: str | None = None
     type_ref: str | None = None
+    migration_status: str | None = None
     times: tuple[TimeFilter, ...] = ()
     statuses: frozenset[str] | None = None
     metadata: Mapping[str, str] | None = None
@@ -286,6 +291,10 @@ def _narrow(statement: Select[Any], wanted: VolumeFilter) -> Select[Any]:
             (volume_types.c.id == wanted.type_ref) | (volume_types.c.name == wanted.type_ref)
         )
         statement = statement.where(volumes.c.volume_type_id.in_(types))
+    if wanted.migration_status == MOVING:
+        statement = statement.where(volumes.c.id.in_(moving_volumes()))
+    elif wanted.migration_status is not None:
+        statement = statement.where(volumes.c.migration_status == wanted.migration_status)
     if wanted.statuses is not None:
         statement = statement.where(_may_have(wanted.statuses))
     for one in wanted.times:

@@ -55,6 +55,12 @@ async def show(world: World, volume_id: str) -> tuple[str, str, str | None]:
     return shown["status"], shown["os-vol-host-attr:host"], shown["migration_status"]
 
 
+async def find(world: World, migration_status: str) -> list[str]:
+    """The ids of the volumes of which that is shown."""
+    found = await world.get(f"/volumes?migration_status={migration_status}", "volumes")
+    return [one["id"] for one in found]
+
+
 async def work(world: World, volume_id: str) -> None:
     """Let the worker work, and tidy up."""
     await world.settle_all()
@@ -75,18 +81,21 @@ def end_time(tx: Tx) -> None:
 async def test_a_retype_on_demand_moves_the_volume_to_a_pool_that_its_type_wants(
     world: World, fast: Pool, tmp_path: Path
 ) -> None:
+    other = await world.make()
     volume_id = await make_full(world, name="n", metadata={"k": "v"})
     body = {"new_type": "fast", "migration_policy": "on-demand"}
     answer = await world.act(volume_id, "os-retype", body)
     assert (answer.status_code, answer.content) == (202, b"")
     assert await show(world, volume_id) == ("retyping", LOCAL, "migrating")
     assert "migration_status" not in await world.get(f"/volumes/{volume_id}", "volume")
+    assert (await find(world, "migrating"), await find(world, "success")) == ([volume_id], [])
     await work(world, volume_id)
+    assert (await find(world, "migrating"), await find(world, "success")) == ([], [volume_id])
     assert await show(world, volume_id) == ("available", FAST, "success")
     shown = await world.get(f"/volumes/{volume_id}", "volume")
     assert (shown["volume_type"], shown["name"], shown["metadata"], shown["size"]) == ("fast", "n", {"k": "v"}, 1)
     assert await fast.list_files() == [f"volume-{volume_id}"]
-    assert await world.pool.list_files() == []
+    assert await world.pool.list_files() == [f"volume-{other}"]
     assert start_of(tmp_path / "fast", volume_id) == WORDS
     assert await find_strays(world) == []
     await world.attach(volume_id)

@@ -57,6 +57,7 @@ def read_filter(call: Call, query: dict[str, str]) -> VolumeFilter:
         group_id=query.get("group_id") if version >= Version(3, 10) else None,
         user_id=query.get("user_id"),
         type_ref=query.get("volume_type", query.get("volume_type_id")),
+        migration_status=query.get("migration_status"),
         times=read_time_filters(call, query),
         statuses=frozenset({query["status"]}) if "status" in query else None,
         metadata=read_metadata(query["metadata"], "metadata") if "metadata" in query else None,

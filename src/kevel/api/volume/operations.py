@@ -46,6 +46,7 @@ LIST_QUERY: Final = (
     "group_id",
     "glance_metadata",
     "consumes_quota",
+    "migration_status",
 )
 MESSAGES_QUERY: Final = (
     *PAGE_QUERY,

@@ -39,6 +39,7 @@ FILTERS: Final[dict[str, tuple[str, ...]]] = {
         "status",
         "metadata",
         "bootable",
+        "migration_status",
         "availability_zone",
         "multiattach",
         "size",
