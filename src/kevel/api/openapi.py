@@ -280,9 +280,10 @@ def _describe_responses(api: Api, rows: Sequence[Operation], shapes: _Shapes) ->
     for row in rows:
         for code in row.empties:
             shown[str(code)] = {"description": HTTPStatus(code).phrase, "headers": headers}
-        content = _describe_content(row, shapes)
-        success = {"description": HTTPStatus(row.success).phrase, "headers": headers}
-        shown[str(row.success)] = success | ({"content": content} if content else {})
+        described = _describe_content(row, shapes)
+        content = {"content": described} if described else {}
+        for code in (row.success, *row.others):
+            shown[str(code)] = {"description": HTTPStatus(code).phrase, "headers": headers, **content}
     codes = {code for row in rows for code in error_codes(api, row)}
     return shown | {str(code): {"$ref": f"#/components/responses/Error{code}"} for code in sorted(codes)}
 

@@ -180,6 +180,8 @@ class Operation:
     reply: Any = Any
     #: Status codes of success without a body, besides `success`.
     empties: tuple[int, ...] = ()
+    #: Status codes of success with the same body, besides `success`.
+    others: tuple[int, ...] = ()
     #: JSON pointer of the new thing's id in the answer: the variable that follows this row's path in other rows' paths.
     new_id: str | None = None
     since: Version | None = None

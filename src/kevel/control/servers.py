@@ -35,7 +35,7 @@ from kevel.domain.placement import Room
 from kevel.domain.server_disks import NewDisk
 from kevel.store import servers as rows
 from kevel.store.actions import Action, finish_action, list_actions, start_action
-from kevel.store.attachments import open_of_server, open_of_servers, open_of_volume
+from kevel.store.attachments import find_open, open_of_server, open_of_servers, open_of_volume
 from kevel.store.hosts import Host, list_hosts, load_host, set_disabled
 from kevel.store.images import has_files
 from kevel.store.keypairs import load_keypair
@@ -72,6 +72,8 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True):
     tags: frozenset[str] = frozenset()
     #: Of the user's key pairs.
     key_name: str | None = None
+    access_v4: str = ""
+    access_v6: str = ""
     #: The server group that it is to join.
     group_id: str | None = None
     #: Availability zone and host that were asked for; None: any.
@@ -84,6 +86,25 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True):
     def root(self) -> NewDisk | None:
         """The root disk, if it is a volume."""
         return next((disk for disk in self.disks if disk.is_root), None)
+
+
+class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to change of a server's record. UNSET: it stays."""
+
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    description: str | msgspec.UnsetType | None = msgspec.UNSET
+    access_v4: str | msgspec.UnsetType = msgspec.UNSET
+    access_v6: str | msgspec.UnsetType = msgspec.UNSET
+    #: None: it may be in any.
+    pinned_zone: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class ServerNews(msgspec.Struct, frozen=True, kw_only=True):
+    """What another service has to tell of a server."""
+
+    server_id: str
+    #: The volume that it speaks of.
+    volume_id: str | None = None
 
 
 class Drawn(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,6 +203,8 @@ class Servers:
             extras=ServerExtras(
                 reservation_id=reservation_id,
                 pinned_zone=new.zone,
+                access_v4=new.access_v4,
+                access_v6=new.access_v6,
                 tags=tuple(sorted(new.tags)),
                 hints={} if new.group_id is None else {"group": new.group_id},
             ),
@@ -263,17 +286,14 @@ class Servers:
         """One server."""
         return await self._runtime.store.read_point(_view, server_id, actor)
 
-    async def update(
-        self,
-        actor: Actor,
-        server_id: str,
-        *,
-        name: str | None,
-        description: str | msgspec.UnsetType | None,
-    ) -> ServerView:
-        """Change the name, the description, or both."""
+    async def update(self, actor: Actor, server_id: str, changes: ServerChanges) -> ServerView:
+        """Change what only users see. Raises Invalid for an availability zone that the server is not in."""
         at, _ = self._now()
-        return await self._runtime.store.write(_update, server_id, actor, at, name, description)
+        return await self._runtime.store.write(_update, server_id, actor, at, changes)
+
+    async def hear(self, actor: Actor, news: Sequence[ServerNews]) -> list[bool]:
+        """Take news of servers of any project; which of them are there."""
+        return await self._runtime.store.write(_hear, list(news))
 
     async def change_metadata(
         self, actor: Actor, server_id: str, change: Callable[[dict[str, str]], dict[str, str]]
@@ -442,24 +462,38 @@ def _record_at_once(tx: Tx, server: Server, action: str, actor: Actor, at: int) 
     finish_action(tx, subject_id=server.id, action=action, at=at)
 
 
-def _update(
-    tx: Tx,
-    server_id: str,
-    actor: Actor,
-    at: int,
-    name: str | None,
-    description: str | msgspec.UnsetType | None,
-) -> ServerView:
+def _update(tx: Tx, server_id: str, actor: Actor, at: int, changes: ServerChanges) -> ServerView:
     view = _view(tx, server_id, actor)
-    values: dict[str, Any] = {}
-    if name is not None:
-        check_name(name)
-        values["name"] = name
-    if description is not msgspec.UNSET:
-        values["description"] = description
+    server = view.server
+    asked = {name: value for name, value in msgspec.structs.asdict(changes).items() if value is not msgspec.UNSET}
+    if "name" in asked:
+        check_name(asked["name"])
+    zone = asked.get("pinned_zone")
+    if zone not in (None, server.availability_zone):
+        raise Invalid(
+            f"Server {server.id} is in the availability zone {server.availability_zone}: it can be pinned to no other."
+        )
+    values: dict[str, Any] = {name: asked[name] for name in ("name", "description") if name in asked}
+    extras = {name: asked[name] for name in ("access_v4", "access_v6", "pinned_zone") if name in asked}
+    if extras:
+        values["extras"] = msgspec.structs.replace(server.extras, **extras)
     if not values:
         return view
-    return msgspec.structs.replace(view, server=rows.update_shown(tx, view.server, at=at, **values))
+    return msgspec.structs.replace(view, server=rows.update_shown(tx, server, at=at, **values))
+
+
+def _hear(tx: Tx, news: Sequence[ServerNews]) -> list[bool]:
+    known: list[bool] = []
+    for one in news:
+        server = load_server(tx, one.server_id)
+        if server is not None and server.deleted_at is not None:
+            server = None
+        known.append(server is not None)
+        if server is None or one.volume_id is None:
+            continue
+        if find_open(tx, server_id=server.id, volume_id=one.volume_id) is not None:
+            rows.stamp_server(tx, server.id, server.host)
+    return known
 
 
 def _change_metadata(

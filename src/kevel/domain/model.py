@@ -341,6 +341,9 @@ class ServerExtras(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     lock_reason: str | None = None
     #: Locked from outside its project: its owners cannot unlock it.
     locked_by_admin: bool = False
+    #: Addresses by which its users say that it is reached; Kevel does nothing with them.
+    access_v4: str = ""
+    access_v6: str = ""
     #: Words that its users have put on it, sorted.
     tags: tuple[str, ...] = ()
     #: The scheduler hints of its request.

@@ -188,6 +188,10 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int
     #: The most volumes one server can hold on its bus.
     max_volumes: int
+    #: Size of the file system that root disks are on.
+    disk_gib: int
+    #: Where the control plane reaches the host's agent: in its own process.
+    host_ip: str = "127.0.0.1"
 
 
 class EventKind(enum.Enum):

@@ -42,6 +42,7 @@ from kevel.runtime.files import copy_data
 VOLUMES_MAX = 255
 HOST_VCPUS = 64
 HOST_MEMORY_MIB = 262_144
+HOST_DISK_GIB = 4096
 
 
 class SimCopy(msgspec.Struct, kw_only=True):
@@ -105,6 +106,7 @@ class SimHypervisor:
             vcpus=HOST_VCPUS,
             memory_mib=HOST_MEMORY_MIB,
             max_volumes=VOLUMES_MAX,
+            disk_gib=HOST_DISK_GIB,
         )
 
     async def close(self) -> None:

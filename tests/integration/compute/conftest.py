@@ -54,6 +54,8 @@ FACTS = {
     "vcpus": 2,
     "memory_mib": 2048,
     "max_volumes": 4,
+    "disk_gib": 100,
+    "host_ip": "127.0.0.1",
 }
 #: Exporting and connecting have no effect, as with files on the host.
 EFFECT_FREE = {"sim": frozenset((Rung.EXPORTED, Rung.CONNECTED))}

@@ -164,3 +164,21 @@ async def test_a_change_of_a_service_that_means_nothing_is_refused(stand: Stand)
     assert (await stand.call("PUT", path, body, caller="admin", version="2.52")).status_code == 404
     assert (await stand.call("PUT", "/os-services/1", body, caller="admin", version="2.53")).status_code == 404
     assert (await stand.call("GET", "/os-services?stray=1", caller="admin", version="2.75")).status_code == 400
+
+
+async def test_hypervisors_were_summed_up_and_searched_for_in_older_microversions(stand: Stand) -> None:
+    server_id = await stand.make_server(flavorRef="1")
+    summed = (await show(stand, "/os-hypervisors/statistics", version="2.87")).json()["hypervisor_statistics"]
+    assert (summed["count"], summed["vcpus_used"], summed["running_vms"]) == (1, 1, 1)
+    assert (summed["local_gb"], summed["free_disk_gb"], summed["free_ram_mb"]) == (100, 99, 1536)
+    assert (await stand.call("GET", "/os-hypervisors/statistics", caller="admin", version="2.88")).status_code == 404
+    (found,) = (await show(stand, "/os-hypervisors/host-1/search", version="2.52")).json()["hypervisors"]
+    assert found["hypervisor_hostname"] == FACTS["hostname"]
+    (found,) = (await show(stand, "/os-hypervisors/example/servers", version="2.52")).json()["hypervisors"]
+    assert found["servers"] == [{"uuid": server_id, "name": "web"}]
+    for path in ("search", "servers"):
+        where = f"/os-hypervisors/none/{path}"
+        assert (await stand.call("GET", where, caller="admin")).status_code == 404
+        assert (await stand.call("GET", where)).status_code == 403
+        assert (await stand.call("GET", where, caller="admin", version="2.53")).status_code == 404
+    assert (await stand.call("GET", "/os-hypervisors/statistics")).status_code == 403

@@ -367,7 +367,14 @@ async def test_name_and_description_change_and_nothing_else_does(stand: Stand) -
     answer = await stand.call("PUT", f"/servers/{server_id}", {"server": {"description": "d"}}, version="2.75")
     assert answer.json()["server"]["description"] == "d"
     assert answer.json()["server"]["OS-EXT-STS:vm_state"] == "active"
-    for keys in ({"name": ""}, {"name": "x" * 256}, {"flavorRef": "1"}, {"accessIPv4": "10.0.0.1"}, {"hostname": "h"}):
+    for keys in (
+        {"name": ""},
+        {"name": "x" * 256},
+        {"flavorRef": "1"},
+        {"accessIPv4": "::1"},
+        {"accessIPv6": "10.0.0.1"},
+        {"hostname": "h"},
+    ):
         answer = await stand.call("PUT", f"/servers/{server_id}", {"server": keys}, version="2.100")
         assert answer.status_code == 400, keys
     shown = (await stand.call("GET", f"/servers/{server_id}", version="2.19")).json()["server"]
@@ -412,3 +419,31 @@ async def test_the_reservation_alone_is_answered_where_that_is_asked_for(stand: 
     wanted = f"/servers?reservation_id={answer.json()['reservation_id']}"
     assert len((await stand.call("GET", wanted)).json()["servers"]) == 2
     assert (await stand.ask_server(return_reservation_id="no")).json().keys() == {"server"}
+
+
+async def test_the_addresses_that_users_write_down_are_kept(stand: Stand) -> None:
+    server_id = await stand.make_server(accessIPv6="2001:2001:0::3")
+    path = f"/servers/{server_id}"
+    shown = (await stand.call("GET", path)).json()["server"]
+    assert (shown["accessIPv4"], shown["accessIPv6"]) == ("", "2001:2001::3")
+    for body, wanted in (
+        ({"accessIPv4": "1.1.1.1"}, ("1.1.1.1", "2001:2001::3")),
+        ({"accessIPv6": None}, ("1.1.1.1", "")),
+        ({"accessIPv4": ""}, ("", "")),
+    ):
+        changed = (await stand.call("PUT", path, {"server": body})).json()["server"]
+        assert (changed["accessIPv4"], changed["accessIPv6"]) == wanted
+    assert (await stand.ask_server(accessIPv4="none")).status_code == 400
+
+
+async def test_a_server_is_pinned_to_its_own_availability_zone_or_to_none(stand: Stand) -> None:
+    server_id = await stand.make_server()
+    path = f"/servers/{server_id}"
+    for zone in ("nova", None):
+        answer = await stand.call("PUT", path, {"server": {"pinned_availability_zone": zone}}, version="2.104")
+        assert answer.json()["server"]["pinned_availability_zone"] == zone
+        shown = (await stand.call("GET", path, version="2.96")).json()["server"]
+        assert shown["pinned_availability_zone"] == zone
+    for wrong, version in (("mars", "2.104"), ("nova", "2.103"), (7, "2.104")):
+        answer = await stand.call("PUT", path, {"server": {"pinned_availability_zone": wrong}}, version=version)
+        assert answer.status_code == 400, answer.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kevel.api.compute import (
     discovery,
+    external_events,
     hosts,
     instance_actions,
     server_life,
@@ -34,6 +35,7 @@ API = Api(
         *FLAVORS,
         *hosts.OPERATIONS,
         *services.OPERATIONS,
+        *external_events.OPERATIONS,
         *KEYPAIRS,
         *GROUPS,
         *TAGS,

@@ -154,7 +154,7 @@ def _show_hypervisor(call: Call, view: HostView, number: int, *, with_servers: b
     shown |= {
         "hypervisor_type": facts["hypervisor_type"],
         "hypervisor_version": facts["hypervisor_version"],
-        "host_ip": facts.get("host_ip"),
+        "host_ip": facts["host_ip"],
         "service": {"id": service_id, "host": host.name, "disabled_reason": host.disabled_reason or None},
     }
     if call.version >= v(88):
@@ -164,11 +164,11 @@ def _show_hypervisor(call: Call, view: HostView, number: int, *, with_servers: b
 
 
 def _usage(call: Call, view: HostView) -> dict[str, Any]:
-    """What was shown until 2.87. Sizes that hosts do not tell are null."""
+    """What was shown until 2.87."""
     facts = view.host.facts
     memory_used = sum(used.flavor["ram_mib"] for used in view.used)
     disk_used = sum(used.flavor["disk_gib"] for used in view.used)
-    disk = facts.get("disk_gib")
+    disk = facts["disk_gib"]
     return {
         "vcpus": facts["vcpus"],
         "vcpus_used": sum(used.flavor["vcpus"] for used in view.used),
@@ -177,7 +177,7 @@ def _usage(call: Call, view: HostView) -> dict[str, Any]:
         "free_ram_mb": facts["memory_mib"] - memory_used,
         "local_gb": disk,
         "local_gb_used": disk_used,
-        "free_disk_gb": None if disk is None else disk - disk_used,
+        "free_disk_gb": disk - disk_used,
         "disk_available_least": None,
         "current_workload": sum(not used.rung.has_process for used in view.used),
         "running_vms": sum(used.rung.has_process for used in view.used),
@@ -185,11 +185,55 @@ def _usage(call: Call, view: HostView) -> dict[str, Any]:
     }
 
 
+async def show_statistics(call: Call) -> Reply:
+    """The sums over all hosts that are enabled, until 2.87."""
+    views = [view for view in await call.services.servers.list_hosts() if view.host.disabled_reason is None]
+    shown: dict[str, Any] = {"count": len(views), "disk_available_least": None}
+    shown |= {name: sum(_usage(call, view)[name] for view in views) for name in _SUMMED}
+    return Reply(body={"hypervisor_statistics": shown})
+
+
+async def search_hypervisors(call: Call) -> Reply:
+    """Hypervisors by a part of their names, until 2.52."""
+    return Reply(
+        body={"hypervisors": [_show_short(call, view, at, with_servers=False) for at, view in await _find(call)]}
+    )
+
+
+async def list_hypervisor_servers(call: Call) -> Reply:
+    """The same with their servers, until 2.52."""
+    return Reply(
+        body={"hypervisors": [_show_short(call, view, at, with_servers=True) for at, view in await _find(call)]}
+    )
+
+
+async def _find(call: Call) -> list[tuple[int, HostView]]:
+    part = call.path["name_part"]
+    found = [
+        (at, view) for at, view in enumerate(await call.services.servers.list_hosts(), 1) if part in _hostname(view)
+    ]
+    if not found:
+        raise NotFound(f"No hypervisor matching '{part[:64]}' could be found.")
+    return found
+
+
 async def list_aggregates(call: Call) -> Reply:
     """Hosts are not grouped; `openstack hypervisor show` asks."""
     return Reply(body={"aggregates": []})
 
 
+_SUMMED: Final = (
+    "vcpus",
+    "vcpus_used",
+    "memory_mb",
+    "memory_mb_used",
+    "free_ram_mb",
+    "local_gb",
+    "local_gb_used",
+    "free_disk_gb",
+    "current_workload",
+    "running_vms",
+)
 _QUERY: Final = ("hypervisor_hostname_pattern", "with_servers", "limit", "marker")
 
 OPERATIONS: Final = (
@@ -249,6 +293,35 @@ OPERATIONS: Final = (
         handler=show_hypervisor,
         policy=Policy.ADMIN,
         errors=(404,),
+    ),
+    Operation(
+        name="showHypervisorStatistics",
+        reply=replies.STATISTICS,
+        method="GET",
+        path="/os-hypervisors/statistics",
+        handler=show_statistics,
+        policy=Policy.ADMIN,
+        until=v(87),
+    ),
+    Operation(
+        name="searchHypervisors",
+        reply=replies.HYPERVISORS,
+        method="GET",
+        path="/os-hypervisors/{name_part}/search",
+        handler=search_hypervisors,
+        policy=Policy.ADMIN,
+        errors=(404,),
+        until=v(52),
+    ),
+    Operation(
+        name="listHypervisorServers",
+        reply=replies.HYPERVISORS,
+        method="GET",
+        path="/os-hypervisors/{name_part}/servers",
+        handler=list_hypervisor_servers,
+        policy=Policy.ADMIN,
+        errors=(404,),
+        until=v(52),
     ),
     Operation(
         name="listAggregates",

@@ -259,7 +259,7 @@ class Hypervisor(HypervisorSummary, kw_only=True):
 
     hypervisor_type: str
     hypervisor_version: int
-    host_ip: str | None
+    host_ip: str
     service: HypervisorService
     uptime: UnsetType | None = UNSET
     vcpus: int | UnsetType = UNSET
@@ -267,9 +267,9 @@ class Hypervisor(HypervisorSummary, kw_only=True):
     memory_mb: int | UnsetType = UNSET
     memory_mb_used: int | UnsetType = UNSET
     free_ram_mb: int | UnsetType = UNSET
-    local_gb: int | UnsetType | None = UNSET
+    local_gb: int | UnsetType = UNSET
     local_gb_used: int | UnsetType = UNSET
-    free_disk_gb: int | UnsetType | None = UNSET
+    free_disk_gb: int | UnsetType = UNSET
     disk_available_least: UnsetType | None = UNSET
     current_workload: int | UnsetType = UNSET
     running_vms: int | UnsetType = UNSET
@@ -318,6 +318,7 @@ ZONES: Final = name_answer("availabilityZoneInfo", list[Zone])
 SERVICES: Final = name_answer("services", list[Service])
 HYPERVISORS: Final = name_answer("hypervisors", list[HypervisorSummary])
 HYPERVISOR_DETAILS: Final = name_answer("hypervisors", list[Hypervisor])
+STATISTICS: Final = name_answer("hypervisor_statistics", dict[str, int | None])
 HYPERVISOR: Final = name_answer("hypervisor", Hypervisor)
 AGGREGATES: Final = name_answer("aggregates", list[Any])
 LIMITS: Final = name_answer("limits", Limits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -11,7 +12,7 @@ from kevel.api.compute.server_disks import read_disks, read_root_bus
 from kevel.api.compute.shapes import UUID, read_bool, refuse_newer_keys, v
 from kevel.api.compute.tags.operations import Tags
 from kevel.api.operations import Call
-from kevel.control.servers import COUNT_MAX, NewServer, check_name
+from kevel.control.servers import COUNT_MAX, NewServer, ServerChanges, check_name
 from kevel.domain.errors import Forbidden, Invalid
 from kevel.domain.model import BootKind
 from kevel.domain.server_disks import DiskSource
@@ -43,8 +44,8 @@ class ServerKeys(Struct, forbid_unknown_fields=True):
     disks: Any = field(name="block_device_mapping_v2", default=UNSET)
     disks_v1: Any = field(name="block_device_mapping", default=UNSET)
     disk_config: Any = field(name="OS-DCF:diskConfig", default=UNSET)
-    access_v4: Any = field(name="accessIPv4", default=UNSET)
-    access_v6: Any = field(name="accessIPv6", default=UNSET)
+    access_v4: str | UnsetType | None = field(name="accessIPv4", default=UNSET)
+    access_v6: str | UnsetType | None = field(name="accessIPv6", default=UNSET)
     #: Taken, and neither kept nor handed to the guest: so does Nova where nothing can set a password in a guest.
     admin_password: Text | UnsetType = field(name="adminPass", default=UNSET)
     key_name: Name | None = None
@@ -71,10 +72,10 @@ class UpdateKeys(Struct, forbid_unknown_fields=True):
     name: Name | UnsetType = UNSET
     description: Description | UnsetType = UNSET
     disk_config: Any = field(name="OS-DCF:diskConfig", default=UNSET)
-    access_v4: Any = field(name="accessIPv4", default=UNSET)
-    access_v6: Any = field(name="accessIPv6", default=UNSET)
+    access_v4: str | UnsetType | None = field(name="accessIPv4", default=UNSET)
+    access_v6: str | UnsetType | None = field(name="accessIPv6", default=UNSET)
     hostname: Any = UNSET
-    pinned_availability_zone: Any = UNSET
+    pinned_availability_zone: Text | UnsetType | None = UNSET
 
 
 class UpdateBody(Struct, forbid_unknown_fields=True):
@@ -144,15 +145,12 @@ _SINCE: Final = {
 #: Keys of both POST and PUT that would have no effect, what may be sent nevertheless, and why the rest is refused.
 _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "OS-DCF:diskConfig": (("MANUAL",), "Kevel never changes the partitions of a disk: only MANUAL is true"),
-    "accessIPv4": (("", None), "servers have no networks"),
-    "accessIPv6": (("", None), "servers have no networks"),
     "user_data": (("", None), "there is no metadata service and no config drive to hand it to the guest"),
     "config_drive": (("", None, False, "false", "False"), "there is no config drive"),
     "personality": (([],), "no files are put into guests"),
     "security_groups": (([],), "servers have no networks"),
     "trusted_image_certificates": (([], None), "images have no signatures"),
     "hostname": ((), "there is no metadata service to hand it to the guest"),
-    "pinned_availability_zone": ((), "servers do not move between availability zones"),
 }
 
 
@@ -197,6 +195,8 @@ def read_new_server(call: Call) -> NewServer:
         takes_shared=call.version >= v(60),
         tags=frozenset() if keys.tags is UNSET else frozenset(keys.tags),
         key_name=keys.key_name,
+        access_v4=_read_address("accessIPv4", keys.access_v4 or None, IPv4Address),
+        access_v6=_read_address("accessIPv6", keys.access_v6 or None, IPv6Address),
         group_id=_read_group(body),
         zone=zone,
         host=host,
@@ -265,13 +265,29 @@ def _read_counts(keys: ServerKeys) -> tuple[int, int]:
     return count_min, count_max
 
 
-def read_update(call: Call) -> UpdateKeys:
+def read_update(call: Call) -> ServerChanges:
     """What a PUT asks for."""
-    body: UpdateBody = call.body
-    sent = _sent(body.server)
+    keys: UpdateKeys = call.body.server
+    sent = _sent(keys)
     refuse_newer_keys(call, "server", sent, _SINCE)
     _refuse_without_effect(sent)
-    return body.server
+    return ServerChanges(
+        name=keys.name,
+        description=keys.description,
+        access_v4=UNSET if keys.access_v4 is UNSET else _read_address("accessIPv4", keys.access_v4, IPv4Address),
+        access_v6=UNSET if keys.access_v6 is UNSET else _read_address("accessIPv6", keys.access_v6, IPv6Address),
+        pinned_zone=keys.pinned_availability_zone,
+    )
+
+
+def _read_address(name: str, text: str | None, kind: type[IPv4Address | IPv6Address]) -> str:
+    """An address as its shortest text; "" for none."""
+    if not text:
+        return ""
+    try:
+        return str(kind(text))
+    except ValueError as error:
+        raise Invalid(f"Invalid input for {name}: {text[:64]!r} is no such address.") from error
 
 
 def read_boot_kind(call: Call) -> BootKind:

@@ -73,8 +73,8 @@ def show_basics(call: Call, server: Server) -> dict[str, Any]:
         "created": show_time(server.created_at),
         "updated": show_time(server.updated_at or server.created_at),
         "addresses": {},
-        "accessIPv4": "",
-        "accessIPv6": "",
+        "accessIPv4": server.extras.access_v4,
+        "accessIPv6": server.extras.access_v6,
         "links": _links(call, "servers", server.id),
         "OS-DCF:diskConfig": "MANUAL",
     }

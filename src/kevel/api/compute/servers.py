@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from kevel.api.compute import replies
 from kevel.api.compute import server_bodies as bodies
 from kevel.api.compute.server_lists import QUERY_NAMES, read_list
@@ -59,13 +57,7 @@ async def show_one(call: Call) -> Reply:
 
 
 async def update_server(call: Call) -> Reply:
-    keys = bodies.read_update(call)
-    view = await call.services.servers.update(
-        call.actor,
-        call.path["server_id"],
-        name=None if keys.name is msgspec.UNSET else keys.name,
-        description=keys.description,
-    )
+    view = await call.services.servers.update(call.actor, call.path["server_id"], bodies.read_update(call))
     whole = call.version >= v(75)
     shown = show_server(call, view, shows_groups=True) if whole else show_basics(call, view.server)
     return Reply(body={"server": shown})

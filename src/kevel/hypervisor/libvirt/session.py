@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import stat
 import threading
@@ -15,6 +16,7 @@ import msgspec
 
 from kevel.domain.devices import BUS_UNITS_MAX
 from kevel.domain.errors import StepNever, StepRetry
+from kevel.domain.model import GIB
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import (
     CopySpec,
@@ -101,6 +103,7 @@ class Session:
             vcpus=self._connection.getInfo()[2],
             memory_mib=memory_kib // 1024,
             max_volumes=max(BUS_UNITS_MAX.values()),
+            disk_gib=shutil.disk_usage(self._servers_dir.parent).total // GIB,
         )
 
     def define_server(self, spec: DomainSpec) -> None:
