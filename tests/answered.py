@@ -20,6 +20,9 @@ RECORD: Final = Path(__file__).parents[1] / "docs" / "compatibility.md"
 BEGIN: Final = "<!-- operations: written by python -m tests.answered -->"
 END: Final = "<!-- end of operations -->"
 
+#: What is declared and never answered: a volume is not exchanged for another, so its row is refused whatever is asked.
+NEVER: Final = frozenset({("compute", "swapVolume", 202)})
+
 Seen = dict[tuple[str, str], dict[int, list[str]]]
 
 
@@ -37,6 +40,7 @@ def main() -> int:
         for api in APIS
         for row in api.operations
         for status in find_missing(row, seen[api.name, row.name])
+        if (api.name, row.name, status) not in NEVER
     ]
     for line in missing:
         sys.stdout.write(f"no test has seen {line}\n")

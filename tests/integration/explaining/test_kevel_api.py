@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from kevel.api.kevel import API
+from kevel.control import comparison
 from kevel.control.comparison import Comparison
 from kevel.control.explaining import HOST_LOOK_S_MAX, Explaining
 from kevel.control.hosts import Hosts
@@ -304,3 +305,20 @@ async def test_only_admins_ask_the_doctor_and_its_findings_have_words(stand: Sta
     assert known["needs_person"] is True
     assert known["findings"][0]["text"] == "Volume volume is recorded, and storage sim no longer has it."
     assert known["findings"][0]["remedy"].startswith("Bring it back")
+
+
+async def test_the_doctor_compares_now_and_names_the_hosts_that_do_not_answer(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stand.live("attach", "settle")
+    monkeypatch.setattr(comparison, "ANSWER_WAIT_S", 1.0)
+    answer = await stand.call("POST", "/doctor", "admin")
+    assert answer.status_code == 200, answer.text
+    kinds = {one["kind"] for one in answer.json()["examination"]["findings"]}
+    assert {"volume_gone", "host_silent"} <= kinds
+
+
+async def test_discovery_needs_no_token(stand: Stand) -> None:
+    answer = await stand.clients["member"].get("http://kevel.test/kevel", headers={"X-Auth-Token": ""})
+    assert answer.status_code == 300
+    assert answer.json()["versions"]

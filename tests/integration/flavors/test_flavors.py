@@ -13,6 +13,7 @@ import pytest
 from kevel.api.compute.flavors.operations import OPERATIONS
 from kevel.api.compute.shapes import HIGHEST, LOWEST
 from kevel.api.operations import Api, ErrorStyle
+from kevel.control import flavors as control_flavors
 from kevel.control.flavors import Flavors
 from kevel.control.runtime import Runtime
 from kevel.domain.errors import NotFound
@@ -139,6 +140,17 @@ async def test_a_created_flavor_is_shown_and_can_be_deleted(admin: httpx.AsyncCl
     assert_message(await admin.delete(f"/flavors/{made['id']}"), 404)
     with pytest.raises(NotFound):
         await flavors.get(ADMIN, made["id"])
+
+
+@pytest.mark.parametrize("minor", [54, 101, 102])
+async def test_a_flavor_is_made_once_and_not_one_too_many(
+    admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, minor: int
+) -> None:
+    assert (await create(admin, minor, id="mine")).status_code == 200
+    assert_message(await create(admin, minor, id="mine"), 409)
+    monkeypatch.setattr(control_flavors, "FLAVORS_MAX", 4)
+    assert_message(await create(admin, minor, id="one-more", name="one-more"), 413)
+    assert len(await names(admin)) == 4
 
 
 @pytest.mark.parametrize(("given", "stored"), [("auto", None), ("a b", "a b"), (7, "7"), ("auto.1", "auto.1")])
@@ -282,6 +294,7 @@ async def test_a_list_is_filtered_sorted_and_paged(reader: httpx.AsyncClient) ->
     ["limit=-1", "limit=x", "marker=nobody", "sort_key=colour", "sort_dir=up", "minRam=x", "minDisk=-1"],
 )
 async def test_a_bad_list_query_is_refused(reader: httpx.AsyncClient, query: str) -> None:
+    assert (await reader.get(f"/flavors/detail?{query}")).status_code == 400
     assert_message(await reader.get(f"/flavors?{query}"), 400)
 
 

@@ -49,7 +49,7 @@ OPERATIONS: Final = (
             handler=_asking(action),
             policy=Policy.MEMBER,
             success=202,
-            errors=(400, 404, 409),
+            errors=(404, 409),
         )
         for name, key, action in _PLAIN
     ),

@@ -225,7 +225,7 @@ OPERATIONS: Final = (
         handler=lock_server,
         policy=Policy.MEMBER,
         success=202,
-        errors=(400, 404),
+        errors=(404,),
         until=v(72),
     ),
     Operation(
@@ -250,7 +250,7 @@ OPERATIONS: Final = (
         handler=unlock_server,
         policy=Policy.MEMBER,
         success=202,
-        errors=(400, 404),
+        errors=(404,),
     ),
     Operation(
         name="listServerMetadata",

@@ -75,7 +75,7 @@ OPERATIONS: Final = (
         handler=handlers.create_image,
         policy=Policy.MEMBER,
         success=201,
-        errors=(400, 409, 413, 415),
+        errors=(400, 409, 413),
         body=dict[str, Any],
     ),
     Operation(
