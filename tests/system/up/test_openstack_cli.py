@@ -12,6 +12,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from kevel.cli.process import KevelProcess
 from tests.openstack_command import Openstack, read_openrc
@@ -34,6 +36,15 @@ class Shell(Openstack):
         )
         assert done.returncode == 0, f"kevel {' '.join(words)}: {done.stderr}"
         return done.stdout
+
+
+@pytest.fixture
+def public_key(tmp_path: Path) -> Path:
+    """A file with a public key."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
+    path = tmp_path / "key.pub"
+    path.write_bytes(key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +199,48 @@ def test_what_an_operator_looks_at(shell: Shell) -> None:
     limits = {row["Name"]: row["Value"] for row in shell.json("limits", "show", "--absolute")}
     assert limits["total_volumes_used"] == 0
     assert {row["Service Type"] for row in shell.json("endpoint", "list")} >= {"compute", "identity", "image"}
+
+
+def test_what_belongs_to_servers_is_made_and_bounded(shell: Shell, public_key: Path) -> None:
+    pair = shell.json("keypair", "create", "--public-key", str(public_key), "mine")
+    assert pair["fingerprint"].count(":") == 15
+    group = shell.json("server", "group", "create", "--policy", "anti-affinity", "apart")
+    small = ("--image", "tiny", "--flavor", "tiny", "--nic", "none")
+    words = ("--key-name", "mine", "--tag", "blue", "--hint", f"group={group['id']}", "--wait")
+    made = shell.json("server", "create", *words, *small, "first")
+    assert (made["key_name"], made["tags"]) == ("mine", ["blue"])
+    assert shell.json("server", "group", "show", "apart")["members"] == [made["id"]]
+    assert "anti-affinity" in shell.refused("server", "create", "--hint", f"group={group['id']}", *small, "second")
+    assert [row["Name"] for row in shell.json("server", "list", "--tags", "blue")] == ["first"]
+    shell.run("server", "set", "--tag", "red", "first")
+    shell.run("server", "unset", "--tag", "blue", "first")
+    assert shell.json("server", "show", "first")["tags"] == ["red"]
+    shell.run("server", "delete", "--wait", "first")
+    shell.run("server", "group", "delete", "apart")
+    shell.run("keypair", "delete", "mine")
+    assert shell.json("keypair", "list") == shell.json("server", "group", "list") == []
+
+
+def test_an_operator_sets_quotas_and_flavors_and_disables_a_host(shell: Shell) -> None:
+    small = ("--image", "tiny", "--nic", "none")
+    shell.run("quota", "set", "--instances", "0", "admin")
+    shown = {row["Resource"]: row["Limit"] for row in shell.json("quota", "show", "--compute", "admin")}
+    assert shown["instances"] == 0
+    assert "Quota exceeded for instances" in shell.refused("server", "create", *small, "--flavor", "tiny", "none")
+    shell.run("quota", "delete", "--compute", "admin")
+    shell.run("flavor", "create", "--private", "--ram", "64", "--disk", "0", "--vcpus", "1", "own")
+    shell.run("flavor", "set", "--project", "admin", "own")
+    assert shell.json("flavor", "show", "own")["access_project_ids"] != []
+    shell.run("flavor", "unset", "--project", "admin", "own")
+    shell.run("flavor", "delete", "own")
+    (host,) = shell.json("compute", "service", "list")
+    words = ("compute", "service", "set")
+    shell.run(*words, "--disable", "--disable-reason", "new disks", host["Host"], host["Binary"])
+    (host,) = shell.json("compute", "service", "list", "--long")
+    assert (host["Status"], host["Disabled Reason"]) == ("disabled", "new disks")
+    assert "disabled or not heard of" in shell.refused("server", "create", *small, "--flavor", "tiny", "none")
+    shell.run(*words, "--enable", host["Host"], host["Binary"])
+    assert shell.json("server", "list") == []
 
 
 def test_two_projects_do_not_see_each_other(shell: Shell) -> None:
