@@ -28,6 +28,7 @@ from kevel.hypervisor.base import (
     HostFacts,
     Hypervisor,
     PowerState,
+    RescueSpec,
     ServerView,
     VolumeBus,
 )
@@ -242,6 +243,23 @@ class HypervisorKit:
         await rig.hypervisor.power_off(server_id)
         await rig.boot(server_id, disk)
         assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
+
+    async def test_a_server_is_rescued_and_rebuilt_and_keeps_its_volumes(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.start(disk)
+        plain = rig.make_spec(server_id)
+        rescue = RescueSpec(number=1, image_path=str(plain.image_path), image_format="raw")
+        for spec in (
+            msgspec.structs.replace(plain, rescue=rescue),
+            plain,
+            msgspec.structs.replace(plain, root_number=2, root_bytes=4 * MIB, memory_mib=80),
+        ):
+            await rig.hypervisor.power_off(server_id)
+            for _ in range(2):
+                await rig.hypervisor.define_server(spec)
+            assert list_aliases(await rig.look(server_id)) == (set(), {disk.alias})
+            await rig.hypervisor.start_server(server_id, (disk.alias,))
+            assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
 
     async def test_starting_twice_starts_once(self, rig: Rig) -> None:
         server_id = await rig.start()

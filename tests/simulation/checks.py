@@ -338,8 +338,7 @@ _UNFINISHED_EXTERNAL = """
     WHERE a.live = 1 AND a.stage IS NOT NULL AND (a.goal = 'detached' OR p.dropped OR p.rung < 2)
 """
 _UNFINISHED_SERVERS = """
-    SELECT id, goal, rung, host FROM servers WHERE deleted_at IS NULL
-        AND NOT (goal = 'running' AND rung = :running AND boot = wanted_boot)
-        AND NOT (goal = 'stopped' AND rung <= :defined)
-        AND NOT (goal = 'paused' AND rung = :paused) AND NOT (goal = 'suspended' AND rung = :suspended)
+    SELECT id, goal, rung, host FROM servers WHERE deleted_at IS NULL AND NOT (shape = wanted_shape AND (
+        goal = 'running' AND rung = :running AND boot = wanted_boot OR goal = 'stopped' AND rung <= :defined
+        OR goal = 'paused' AND rung = :paused OR goal = 'suspended' AND rung = :suspended))
 """

@@ -9,11 +9,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from kevel.control.attachments import find_server
+from kevel.control.server_life import check_task_state
 from kevel.control.servers import NewServer
 from kevel.domain.errors import NotFound
-from kevel.domain.model import Actor, BootKind
+from kevel.domain.model import Actor, BootKind, ServerGoal
 from kevel.domain.server_disks import DiskSource, NewDisk
 from kevel.store.attachments import open_of_volume
+from kevel.store.server_rows import want_shape
+from kevel.store.transactions import Tx
 from tests.simulation.processes import ControlProcess
 
 USER = Actor(user_id="u", project_id="p", request_id="req-sim", is_admin=True)
@@ -72,6 +76,26 @@ async def _end_declared(process: ControlProcess, volume: str) -> None:
 def ask_life(server: str, action: str) -> Request:
     """Have the server started, stopped, paused, unpaused, suspended or resumed."""
     return Request(action, server, "", lambda process: process.servers.ask(USER, server, action))
+
+
+def reshape(server: str) -> Request:
+    """Have its domain made anew, whatever for."""
+    return Request(
+        "make anew",
+        server,
+        "",
+        lambda process: process.runtime.store.write(_reshape, server, process.runtime.clock.now_us()),
+    )
+
+
+def _reshape(tx: Tx, server_id: str, at: int) -> None:
+    server = find_server(tx, server_id, USER)
+    check_task_state(server, "rebuild")
+    extras = msgspec.structs.replace(server.extras, root_number=server.wanted_shape + 1)
+    goal, deadline_at = ServerGoal.RUNNING, at + 300_000_000
+    want_shape(
+        tx, server, "rebuild", "rebuilding", goal=goal, extras=extras, actor=USER, at=at, deadline_at=deadline_at
+    )
 
 
 def stop(server: str) -> Request:

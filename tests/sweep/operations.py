@@ -21,6 +21,7 @@ from tests.simulation.users import (
     extend,
     reboot,
     reset_status,
+    reshape,
     start,
     stop,
 )
@@ -205,6 +206,11 @@ def _start(scene: Scene) -> Awaitable[object]:
     return scene.ask(start(scene.server))
 
 
+async def _reshape(scene: Scene) -> None:
+    """As what users ask for does it; a server in error is made anew, too."""
+    await scene.ask(reshape(scene.server))
+
+
 def _asking(action: str) -> Step:
     return lambda scene: scene.ask(ask_life(scene.server, action))
 
@@ -357,24 +363,6 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("stop", _stop, _stop, Scene.not_stopped, _start_or_revive, Scene.not_running, ATTACHED),
     Operation("start", _start, _start_or_revive, Scene.not_running, _stop, Scene.not_stopped, (_attach, _stop)),
     Operation(
-        "pause",
-        _asking("pause"),
-        _reviving("pause", PowerState.PAUSED),
-        _in(PowerState.PAUSED),
-        _reboot,
-        Scene.not_running,
-        ATTACHED,
-    ),
-    Operation(
-        "unpause",
-        _asking("unpause"),
-        _reviving("unpause", PowerState.RUNNING),
-        Scene.not_running,
-        _there_and_back("pause", "unpause"),
-        Scene.not_running,
-        (_attach, _asking("pause")),
-    ),
-    Operation(
         "suspend",
         _asking("suspend"),
         _reviving("suspend", PowerState.SUSPENDED),
@@ -391,6 +379,15 @@ OPERATIONS: tuple[Operation, ...] = (
         _there_and_back("suspend", "resume"),
         Scene.not_running,
         (_attach, _asking("suspend")),
+    ),
+    Operation(
+        "make anew (rescue, rebuild, resize)",
+        _reshape,
+        _reshape,
+        Scene.not_running,
+        _stop,
+        Scene.not_stopped,
+        ATTACHED,
     ),
     Operation("hard reboot", _reboot, _reboot, Scene.not_running, _stop, Scene.not_stopped, ATTACHED),
     Operation(

@@ -13,7 +13,7 @@ from kevel.domain.model import Actor, BootKind, Reason, Server, ServerGoal
 from kevel.domain.server_life import MOVES
 from kevel.domain.status import RESET_BY_ADMIN, task_state, vm_state
 from kevel.store.server_moves import set_server_goal, want_boot
-from kevel.store.server_rows import reset_server
+from kevel.store.server_rows import confirm_resize, reset_server, want_shape
 from kevel.store.transactions import Tx
 
 
@@ -82,6 +82,32 @@ def ask_reboot(tx: Tx, server_id: str, actor: Actor, kind: BootKind, at: int, de
         check_vm_state(server, "reboot", _HARD_REBOOT_STATES)
         check_task_state(server, "reboot", _HARD_REBOOT_TASKS)
     want_boot(tx, server, kind, actor=actor, at=at, deadline_at=deadline_at)
+
+
+def ask_confirm(tx: Tx, server_id: str, actor: Actor, at: int) -> None:
+    """Keep a resized server's new flavor."""
+    server = find_server(tx, server_id, actor)
+    check_unlocked(server, actor)
+    check_vm_state(server, "confirm_resize", ("resized",))
+    confirm_resize(tx, server, actor=actor, at=at)
+
+
+def ask_shape(tx: Tx, server_id: str, actor: Actor, action: str, at: int, deadline_at: int) -> None:
+    """Have a rescued server booted from its own disk again, or give a resized one its old flavor back."""
+    server = find_server(tx, server_id, actor)
+    check_unlocked(server, actor)
+    extras, flavor, goal = server.extras, server.flavor, server.goal
+    if action == "unrescue":
+        check_vm_state(server, action, ("rescued",))
+        extras, task, goal = msgspec.structs.replace(extras, rescue=None), "unrescuing", ServerGoal.RUNNING
+    else:
+        check_vm_state(server, "revert_resize", ("resized",))
+        flavor = extras.old_flavor or flavor
+        extras, task = msgspec.structs.replace(extras, old_flavor=None), "resize_reverting"
+    check_task_state(server, action)
+    want_shape(
+        tx, server, action, task, goal=goal, extras=extras, flavor=flavor, actor=actor, at=at, deadline_at=deadline_at
+    )
 
 
 def reset_state(tx: Tx, server_id: str, actor: Actor, state: str, at: int, deadline_at: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,13 +15,28 @@ from kevel.control.pools import PoolRoom
 from kevel.control.runtime import Runtime
 from kevel.control.server_disks import DiskIds, ServerDisks
 from kevel.control.server_groups import check_members, find_hinted_group
-from kevel.control.server_life import ask_life, ask_reboot, check_unlocked, check_vm_state, reset_state
+from kevel.control.server_life import (
+    ask_confirm,
+    ask_life,
+    ask_reboot,
+    ask_shape,
+    check_unlocked,
+    check_vm_state,
+    reset_state,
+)
+from kevel.control.server_shapes import (
+    Rebuild,
+    ask_rebuild,
+    ask_rescue,
+    ask_resize,
+    check_memory,
+    check_metadata_size,
+    check_sizes,
+)
 from kevel.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from kevel.domain.flavors import Flavor
 from kevel.domain.images import ImageForServer
 from kevel.domain.limits import Limits
 from kevel.domain.model import (
-    GIB,
     TAGS_MAX,
     Actor,
     Attachment,
@@ -42,7 +57,7 @@ from kevel.store.keypairs import load_keypair
 from kevel.store.repeats import Once, once_only
 from kevel.store.server_groups import group_of_server, join_group
 from kevel.store.server_moves import set_server_goal
-from kevel.store.server_quotas import bound_servers, check_server_limit
+from kevel.store.server_quotas import bound_servers
 from kevel.store.servers import ServerQuery, Used, load_server
 from kevel.store.transactions import Tx
 from kevel.store.volumes import find_volume
@@ -164,7 +179,7 @@ class Servers:
             # The body names it, not the address: Nova answers 400.
             raise Invalid(error.message) from error
         if image is not None:
-            _check_sizes(flavor, image)
+            check_sizes(flavor, image)
         rooms = await self._disks.measure(new.disks)
         at, deadline_at = self._now()
         drawn = [
@@ -264,7 +279,7 @@ class Servers:
         root = next((volume for disk, volume in zip(new.disks, volumes, strict=True) if disk.is_root), None)
         if root is not None:
             image = describe_volume_root(tx, actor, root, new.image_id, disk_bus=new.root_bus)
-            _check_memory(server.flavor["ram_mib"], image)
+            check_memory(server.flavor["ram_mib"], image)
             server = msgspec.structs.replace(server, image=msgspec.to_builtins(image))
         rows.insert_server(tx, server, actor)
         disks.attach(tx, actor, server, new.disks, volumes, drawn.disks)
@@ -313,6 +328,54 @@ class Servers:
         """Ask for one of `kevel.control.server_life.WISHES`: start, stop, pause, and so on."""
         await self._runtime.store.write(ask_life, server_id, actor, action, *self._now())
 
+    async def change_shape(self, actor: Actor, server_id: str, action: str) -> None:
+        """End a rescue ("unrescue"), or give a resized server its old flavor back ("revertResize")."""
+        await self._runtime.store.write(ask_shape, server_id, actor, action, *self._now())
+
+    async def confirm_resize(self, actor: Actor, server_id: str) -> None:
+        """Keep a resized server's new flavor."""
+        await self._runtime.store.write(ask_confirm, server_id, actor, self._now()[0])
+
+    async def rescue(self, actor: Actor, server_id: str, image_id: str | None) -> None:
+        """Boot a server from a copy of an image, its own for None, with its root disk as the second one."""
+        await self._runtime.store.read_point(find_server, server_id, actor)  # before anything that the body names
+        image = None if image_id is None else await self._find_image(actor, image_id)
+        await self._runtime.store.write(ask_rescue, server_id, actor, image, *self._now())
+
+    async def rebuild(
+        self,
+        actor: Actor,
+        server_id: str,
+        image_id: str,
+        *,
+        name: str | None,
+        description: str | msgspec.UnsetType | None,
+        metadata: dict[str, str] | None,
+        drops_key: bool,
+    ) -> ServerView:
+        """Give a server a new root disk, made of the image."""
+        await self._runtime.store.read_point(find_server, server_id, actor)
+        image = await self._find_image(actor, image_id)
+        new = Rebuild(image=image, name=name, description=description, metadata=metadata, drops_key=drops_key)
+        await self._runtime.store.write(ask_rebuild, server_id, actor, new, *self._now())
+        return await self.get(actor, server_id)
+
+    async def resize(self, actor: Actor, server_id: str, flavor_id: str) -> None:
+        """Give a server another flavor on its host, until that is confirmed or reverted."""
+        await self._runtime.store.read_point(find_server, server_id, actor)
+        try:
+            flavor = await self._flavors.get(actor, flavor_id)
+        except NotFound as error:
+            raise Invalid(error.message) from error
+        await self._runtime.store.write(ask_resize, server_id, actor, flavor, *self._now())
+
+    async def _find_image(self, actor: Actor, image_id: str) -> ImageForServer:
+        try:
+            return await self._images.get_for_server(actor, image_id)
+        except NotFound as error:
+            # The body names it, not the address: Nova answers 400.
+            raise Invalid(error.message) from error
+
     async def reset_state(self, actor: Actor, server_id: str, state: str) -> None:
         """Put "error" over the server's state, or ("active") take that or its fault away."""
         await self._runtime.store.write(reset_state, server_id, actor, state, *self._now())
@@ -357,27 +420,6 @@ class Servers:
 def _set_disabled(tx: Tx, name: str, reason: str | None) -> None:
     if not set_disabled(tx, name, reason):
         raise NotFound(f"Compute host {name[:64]} could not be found.")
-
-
-def _check_memory(ram_mib: int, image: ImageForServer) -> None:
-    if ram_mib < image.min_ram_mib:
-        raise Invalid(
-            f"Flavor's memory is too small for requested image: it is {ram_mib} MiB, and image "
-            f"{image.id or image.name} needs {image.min_ram_mib} MiB."
-        )
-
-
-def _check_sizes(flavor: Flavor, image: ImageForServer) -> None:
-    _check_memory(flavor.ram_mib, image)
-    # A flavor with 0 makes the root disk as large as the image.
-    if not flavor.disk_gib:
-        return
-    needed_gib = max(image.min_disk_gib, -(-image.virtual_size // GIB))
-    if flavor.disk_gib < needed_gib:
-        raise Invalid(
-            f"Flavor's disk is too small for requested image: it is {flavor.disk_gib} GiB, and image {image.id} needs "
-            f"{needed_gib} GiB."
-        )
 
 
 def _name_server(blank: Server, server_id: str, room: Room, at: int, count: int) -> Server:
@@ -519,13 +561,6 @@ def _change_tags(
     extras = msgspec.structs.replace(server.extras, tags=tuple(changed))
     rows.update_shown(tx, server, at=at, extras=extras)
     return changed
-
-
-def check_metadata_size(tx: Tx, actor: Actor, metadata: Collection[str]) -> None:
-    """Raise Forbidden, as Nova does, for more pairs than a server may have."""
-    check_server_limit(tx, actor, "metadata_items", len(metadata), "Maximum number of metadata items exceeded")
-    if len(metadata) > METADATA_MAX:
-        raise Forbidden(f"A server has at most {METADATA_MAX} metadata items, and these are {len(metadata)}.")
 
 
 def _actions(tx: Tx, server_id: str, actor: Actor, deleted: bool) -> tuple[Server, list[Action]]:

@@ -9,7 +9,7 @@ import msgspec
 from kevel.domain.copies import CopyState
 from kevel.domain.encryption import Passphrase
 from kevel.domain.ladder import Goal, Hands, Rung
-from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
+from kevel.domain.model import BootKind, Reason, ServerExtras, ServerGoal, ServerRung
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 
 
@@ -35,6 +35,9 @@ class ServerAssignment(msgspec.Struct, frozen=True, kw_only=True):
     image: dict[str, Any]
     #: Volumes without which the guest is not started, by the aliases of their disks.
     boot_disks: dict[str, str] = {}
+    wanted_shape: int = 0
+    shape: int = 0
+    extras: ServerExtras = ServerExtras()
 
 
 class PathAssignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +158,8 @@ class ServerReport(msgspec.Struct, frozen=True, kw_only=True):
     goal_revision: int
     rung: ServerRung
     boot: int
+    #: The shape with which its domain was made; None: it was not made anew.
+    shape: int | None = None
     took_us: int | None = None
     #: The guest ended without having been asked to: why.
     ended: Reason | None = None

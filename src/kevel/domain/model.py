@@ -348,6 +348,16 @@ class ServerExtras(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     tags: tuple[str, ...] = ()
     #: The scheduler hints of its request.
     hints: dict[str, Any] = {}
+    #: Nova's task_state while the shape that was asked for last comes about.
+    task: str | None = None
+    #: Which of its root disks it has: each rebuild makes another.
+    root_number: int = 0
+    #: The image of the rescue disk that it is to boot from; None: it boots from its own.
+    rescue: dict[str, Any] | None = None
+    #: It was last defined with a rescue disk.
+    rescued: bool = False
+    #: The flavor that it had, while its new one waits to be confirmed.
+    old_flavor: dict[str, Any] | None = None
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -382,6 +392,14 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     terminated_at: int | None
     deleted_at: int | None
     extras: ServerExtras = ServerExtras()
+    #: Raised when its domain has to be made anew: another flavor, image, or rescue disk. And the shape that it has.
+    wanted_shape: int = 0
+    shape: int = 0
+
+    @property
+    def is_reshaping(self) -> bool:
+        """Does its domain have to be made anew?"""
+        return self.shape < self.wanted_shape
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):

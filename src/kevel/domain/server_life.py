@@ -47,6 +47,18 @@ MOVES: Final[dict[tuple[ServerGoal, ServerRung], ServerMove]] = {
     (_G.STOPPED, _R.SUSPENDED): ServerMove("power_off", _R.DEFINED, "powering-off", "stop"),
 }
 
+#: The ways to another shape: the guest ends, then its domain is made anew; MOVES say how it goes on from there.
+_SHUT_DOWN: Final = ServerMove("ask_shutdown", _R.DEFINED, None)
+_DEFINE: Final = ServerMove("define_server", _R.DEFINED, None)
+
+
+def next_move(goal: ServerGoal, rung: ServerRung, *, reshaping: bool) -> ServerMove | None:
+    """What is done next for a goal other than a deletion; None when the server is as it is wanted."""
+    if reshaping and rung >= ServerRung.DEFINED:
+        return _DEFINE if rung is ServerRung.DEFINED else _SHUT_DOWN
+    return MOVES.get((goal, rung))
+
+
 #: What is wanted of a server that keeps what it has, by its rung.
 STAYING: Final = {
     _R.GONE: _G.DELETED,

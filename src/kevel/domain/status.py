@@ -45,7 +45,17 @@ _SERVER_STATUS = {
     "active": "ACTIVE",
     "paused": "PAUSED",
     "suspended": "SUSPENDED",
+    "rescued": "RESCUE",
+    "resized": "VERIFY_RESIZE",
     "stopped": "SHUTOFF",
+}
+#: And by the task that is under way.
+_TASK_STATUS = {
+    "rebooting": "REBOOT",
+    "rebooting_hard": "HARD_REBOOT",
+    "rebuilding": "REBUILD",
+    "resize_migrating": "RESIZE",
+    "resize_reverting": "REVERT_RESIZE",
 }
 #: Nova's vm_state by what is true of the server; below these it is stopped.
 _VM_STATES = {ServerRung.RUNNING: "active", ServerRung.PAUSED: "paused", ServerRung.SUSPENDED: "suspended"}
@@ -152,6 +162,10 @@ def vm_state(server: Server) -> str:
         return "error"
     if server.launched_at is None:
         return "building"
+    if server.extras.rescued:
+        return "rescued"
+    if server.extras.old_flavor is not None and task_state(server) is None:
+        return "resized"
     return _VM_STATES.get(server.rung, "stopped")
 
 
@@ -165,18 +179,18 @@ def task_state(server: Server) -> str | None:
         return None
     if server.launched_at is None:
         return "spawning"
+    if server.is_reshaping:
+        return server.extras.task
     if server.goal is ServerGoal.RUNNING and server.rung in _VM_STATES and server.boot < server.wanted_boot:
         return "rebooting" if server.boot_kind is BootKind.SOFT else "rebooting_hard"
     move = MOVES.get((server.goal, server.rung))
-    return None if move is None else move.task
+    return None if move is None else server.extras.task or move.task
 
 
 def server_status(server: Server) -> str:
     """Nova's status word."""
     state, task = vm_state(server), task_state(server)
-    if task in ("rebooting", "rebooting_hard"):
-        return "REBOOT" if task == "rebooting" else "HARD_REBOOT"
-    return _SERVER_STATUS[state]
+    return _SERVER_STATUS[state] if task is None else _TASK_STATUS.get(task, _SERVER_STATUS[state])
 
 
 def power_state(server: Server) -> int:

@@ -17,7 +17,7 @@ from kevel.domain.errors import StepError, StepNever, StepRetry
 from kevel.domain.model import GIB, BootKind, Reason, ServerGoal, ServerRung
 from kevel.domain.server_life import MOVES
 from kevel.host.state import HostState
-from kevel.hypervisor.base import DomainSpec, PowerState, ServerView, VolumeBus
+from kevel.hypervisor.base import DomainSpec, PowerState, RescueSpec, ServerView, VolumeBus
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 
 T = TypeVar("T")
@@ -61,11 +61,24 @@ class ServerLooks:
         try:
             if server.goal is ServerGoal.DELETED:
                 return await self._remove(server)
+            if server.shape < server.wanted_shape and server.rung >= ServerRung.DEFINED:
+                return await self._reshape(server)
             if server.goal is ServerGoal.STOPPED:
                 return await self._stop(server)
             return await self._bring_nearer(server)
         except StepError as error:
             return await self._fail(server, error)
+
+    async def _reshape(self, server: ServerAssignment) -> Outcome:
+        """End the guest, then make the domain anew; the goal says how it goes on from there."""
+        if server.rung is not ServerRung.DEFINED:
+            return await self._shut_down(server)
+        started = self._state.clock.now_us()
+        # An earlier start may have taken effect without having been recorded.
+        await self._effect(server, self._state.hypervisor.power_off(server.id))
+        await self._effect(server, self._state.hypervisor.define_server(self._spec(server)))
+        await self._moved(server, ServerRung.DEFINED, server.boot, started, shape=server.wanted_shape)
+        return DONE
 
     async def _bring_nearer(self, server: ServerAssignment) -> Outcome:
         """One step towards a goal that needs a guest."""
@@ -88,10 +101,10 @@ class ServerLooks:
         # The definition is made sure of first: whoever turned round here may have taken it away.
         await self._effect(server, state.hypervisor.define_server(self._spec(server)))
         if move.rung is ServerRung.DEFINED:
-            await self._moved(server, move.rung, server.boot, started)
+            await self._moved(server, move.rung, server.boot, started, shape=server.wanted_shape)
         else:
             await self._start(server)
-            await self._moved(server, move.rung, server.wanted_boot, started)
+            await self._moved(server, move.rung, server.wanted_boot, started, shape=server.wanted_shape)
         return DONE
 
     async def _change_guest(self, server: ServerAssignment, started: int) -> Outcome:
@@ -146,7 +159,7 @@ class ServerLooks:
         await self._effect(server, state.hypervisor.power_off(server.id))
         await self._effect(server, state.hypervisor.define_server(self._spec(server)))
         await self._start(server)
-        await self._moved(server, ServerRung.RUNNING, server.wanted_boot, now)
+        await self._moved(server, ServerRung.RUNNING, server.wanted_boot, now, shape=server.wanted_shape)
         return DONE
 
     async def _start(self, server: ServerAssignment) -> None:
@@ -171,7 +184,7 @@ class ServerLooks:
         if server.rung is ServerRung.PLACED and server.launched:
             # Its definition was lost: without one, volumes could neither come nor go.
             await self._effect(server, state.hypervisor.define_server(self._spec(server)))
-            await self._moved(server, ServerRung.DEFINED, server.boot, now)
+            await self._moved(server, ServerRung.DEFINED, server.boot, now, shape=server.wanted_shape)
             return DONE
         if not server.rung.has_process:
             if self._settled.get(server.id) != server.goal_revision or server.id in state.suspect:
@@ -182,6 +195,11 @@ class ServerLooks:
             if server.rung is ServerRung.SUSPENDED:
                 await self._moved(server, ServerRung.DEFINED, server.boot, now)
             return DONE
+        return await self._shut_down(server)
+
+    async def _shut_down(self, server: ServerAssignment) -> Outcome:
+        """Have the guest shut itself down, or cut its power when it has had its time."""
+        state, now = self._state, self._state.clock.now_us()
         asked_for, asked_at = self._asked.get(server.id, (0, now))
         hears = server.rung is ServerRung.RUNNING
         patient = hears and not self._is_long_ago(server, asked_at, state.limits.shutdown_grace_s)
@@ -264,7 +282,14 @@ class ServerLooks:
         return await self._state.effects.run(server.id, call)
 
     async def _moved(
-        self, server: ServerAssignment, rung: ServerRung, boot: int, started: int, ended: Reason | None = None
+        self,
+        server: ServerAssignment,
+        rung: ServerRung,
+        boot: int,
+        started: int,
+        *,
+        ended: Reason | None = None,
+        shape: int | None = None,
     ) -> None:
         report = ServerReport(
             server_id=server.id,
@@ -272,10 +297,12 @@ class ServerLooks:
             goal_revision=server.goal_revision,
             rung=rung,
             boot=boot,
+            shape=shape,
             took_us=self._state.clock.now_us() - started,
             ended=ended,
         )
-        moved = (rung, boot) != (server.rung, server.boot) or server.goal is ServerGoal.DELETED
+        moved = (rung, boot, shape or server.shape) != (server.rung, server.boot, server.shape)
+        moved = moved or server.goal is ServerGoal.DELETED
         await self._state.report_server(report, moved=moved)
         self._asked.pop(server.id, None)
 
@@ -306,24 +333,32 @@ class ServerLooks:
         }
 
     def _spec(self, server: ServerAssignment) -> DomainSpec:
-        image, flavor, root = server.image, server.flavor, self._state.config.data_dir
-
-        def absolute(name: str) -> str | None:
-            file = image.get(name)
-            return None if file is None else str(root / file)
-
-        properties = image.get("properties") or {}
+        image, flavor, rescue = server.image, server.flavor, server.extras.rescue
+        booted = image if rescue is None else rescue
+        properties = booted.get("properties") or {}
         specs = flavor.get("extra_specs") or {}
         return DomainSpec(
             server_id=server.id,
             memory_mib=int(flavor["ram_mib"]),
             vcpus=int(flavor["vcpus"]),
-            image_path=absolute("file"),
+            image_path=self._find_file(image, "file"),
             image_format=image["disk_format"],
             root_bytes=int(flavor["disk_gib"]) * GIB,
-            kernel_path=absolute("kernel_file"),
-            initrd_path=absolute("ramdisk_file"),
+            root_number=server.extras.root_number,
+            rescue=None if rescue is None else self._rescue_spec(rescue),
+            kernel_path=self._find_file(booted, "kernel_file"),
+            initrd_path=self._find_file(booted, "ramdisk_file"),
             cmdline=properties.get("os_command_line", ""),
             volume_bus=VolumeBus(volume_bus(image)),
             traits={key: value for key, value in specs.items() if key.startswith("sim:")},
         )
+
+    def _rescue_spec(self, rescue: dict[str, Any]) -> RescueSpec:
+        path = self._find_file(rescue, "file")
+        if path is None:
+            raise StepNever("The rescue image has no file.")
+        return RescueSpec(number=rescue["number"], image_path=path, image_format=rescue["disk_format"])
+
+    def _find_file(self, image: dict[str, Any], name: str) -> str | None:
+        file = image.get(name)
+        return None if file is None else str(self._state.config.data_dir / file)

@@ -61,6 +61,15 @@ class VolumeBus(enum.Enum):
     SATA = "sata"
 
 
+class RescueSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk that the guest boots from instead of its own, which it sees as its second."""
+
+    #: Another one for each rescue.
+    number: int
+    image_path: str
+    image_format: str
+
+
 class DomainSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a server's domain is made of. Paths are absolute."""
 
@@ -73,6 +82,9 @@ class DomainSpec(msgspec.Struct, frozen=True, kw_only=True):
     image_format: str
     #: Size of the root disk, at least the image's; 0 = as large as the image.
     root_bytes: int
+    #: Which of the server's root disks: another number is another disk, made of the image. Those of others go.
+    root_number: int = 0
+    rescue: RescueSpec | None = None
     kernel_path: str | None = None
     initrd_path: str | None = None
     cmdline: str = ""
@@ -227,7 +239,11 @@ class Hypervisor(Protocol):
         ...
 
     async def define_server(self, spec: DomainSpec) -> None:
-        """Make the server's own files and persistent definition; keep volume disks already in the definition."""
+        """Make the server's own files and persistent definition; keep volume disks already in the definition.
+
+        While no guest runs, a root disk that is smaller than `root_bytes` grows, and files that the definition does
+        not name any more are removed.
+        """
         ...
 
     async def start_server(self, server_id: str, disks: Disks) -> tuple[str, ...]:

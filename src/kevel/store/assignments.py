@@ -80,6 +80,9 @@ _SERVERS = select(
     servers.c.launched_at,
     servers.c.flavor,
     servers.c.image,
+    servers.c.wanted_shape,
+    servers.c.shape,
+    servers.c.extras,
 ).where(
     servers.c.host == bindparam("of_host"),
     servers.c.host_version > bindparam("since"),
@@ -135,6 +138,9 @@ def _server(row: Row[Any], boot_disks: dict[str, str]) -> ServerAssignment:
         flavor=row.flavor,
         image=row.image,
         boot_disks=boot_disks,
+        wanted_shape=row.wanted_shape,
+        shape=row.shape,
+        extras=row.extras,
     )
 
 

@@ -24,7 +24,9 @@ _BY_NAME = select(*_COLUMNS).where(images.c.name == bindparam("of_name"), _SEEN)
 _ANY_ID = select(images.c.id).where(images.c.id == bindparam("of_id"))
 _COUNT = select(func.count()).select_from(images).where(images.c.project_id == bindparam("of_project"), _SEEN)
 _FILES = select(images.c.file).where(images.c.status.in_((ImageStatus.ACTIVE, ImageStatus.DEACTIVATED)))
-_SERVERS = select(servers.c.image, servers.c.rung).where(servers.c.deleted_at.is_(None))
+_SERVERS = select(servers.c.image, servers.c.rung, servers.c.wanted_shape, servers.c.shape, servers.c.extras).where(
+    servers.c.deleted_at.is_(None)
+)
 _UPLOADS = select(operations.c.args).where(
     operations.c.finished_at.is_(None), operations.c.kind == OperationKind.UPLOADING
 )
@@ -80,11 +82,14 @@ def is_file_in_use(tx: Tx, file: str) -> bool:
     """Does a server still need the file: it boots from it each time, or has not copied it yet; or a volume?"""
     if is_read(tx, file):
         return True
-    for row in tx.execute(_SERVERS.where(type_coerce(servers.c.image, Text).contains(file))):
-        if file in (row.image.get("kernel_file"), row.image.get("ramdisk_file")):
-            return True
-        if row.image.get("file") == file and row.rung <= ServerRung.PLACED:
-            return True
+    named = or_(*(type_coerce(column, Text).contains(file) for column in (servers.c.image, servers.c.extras)))
+    for row in tx.execute(_SERVERS.where(named)):
+        is_copied = row.rung > ServerRung.PLACED and row.shape == row.wanted_shape
+        for image in (row.image, row.extras.rescue or {}):
+            if file in (image.get("kernel_file"), image.get("ramdisk_file")):
+                return True
+            if image.get("file") == file and not is_copied:
+                return True
     return False
 
 

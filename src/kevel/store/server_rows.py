@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from kevel.domain.assignments import ServerReport
 from kevel.domain.errors import StaleWrite
-from kevel.domain.model import Actor, BootKind, Reason, Server, ServerGoal, ServerRung
+from kevel.domain.model import Actor, BootKind, Reason, Server, ServerExtras, ServerGoal, ServerRung
 from kevel.domain.placement import is_boot_disk
 from kevel.domain.server_life import NEEDS_GUEST, STAYING
 from kevel.domain.status import RESET_BY_ADMIN, task_state
@@ -26,10 +26,15 @@ _LIVE_PATHS = (
     select(func.count()).select_from(paths).where(paths.c.server_id == bindparam("of_id"), paths.c.live == LIVE)
 )
 
-#: Actions that are done once a server without a running guest is what is wanted of it.
-_REACHED = {ServerGoal.STOPPED: ("stop",), ServerGoal.PAUSED: ("pause",), ServerGoal.SUSPENDED: ("suspend",)}
 #: Everything that is asked of a server and takes a host's doing.
-_ACTIONS = ("create", "start", "stop", "reboot", "pause", "unpause", "suspend", "resume", "delete")
+_RESHAPING = ("rescue", "unrescue", "rebuild", "resize", "revertResize")
+_ACTIONS = ("create", "start", "stop", "reboot", "pause", "unpause", "suspend", "resume", "delete", *_RESHAPING)
+#: Actions that are done once a server without a running guest is what is wanted of it.
+_REACHED = {
+    ServerGoal.STOPPED: ("stop", *_RESHAPING),
+    ServerGoal.PAUSED: ("pause",),
+    ServerGoal.SUSPENDED: ("suspend",),
+}
 
 
 def _write(tx: Tx, server: Server, **values: Any) -> Server:
@@ -64,8 +69,11 @@ def _journal(tx: Tx, server: Server, what: str, before: str, after: str, *, acto
 def change_goal(
     tx: Tx, server: Server, goal: ServerGoal, *, actor: str, request_id: str, at: int, deadline_at: int, **more: Any
 ) -> Server:
-    """Set what is wanted of the server from now on."""
+    """Set what is wanted of the server from now on. A task lasts for one goal."""
     before = server.goal.value
+    extras = more.setdefault("extras", server.extras)
+    if extras.task is not None and "wanted_shape" not in more:
+        more["extras"] = msgspec.structs.replace(extras, task=None)
     server = _write(
         tx,
         server,
@@ -78,6 +86,52 @@ def change_goal(
     )
     _journal(tx, server, "goal", before, goal.value, actor=actor, at=at)
     return server
+
+
+def want_shape(
+    tx: Tx,
+    server: Server,
+    action: str,
+    task: str,
+    *,
+    goal: ServerGoal,
+    extras: ServerExtras,
+    actor: Actor,
+    at: int,
+    deadline_at: int,
+    **more: Any,
+) -> Server:
+    """Have the server's domain made anew, and whatever else changes with it; then it goes on towards the goal."""
+    supersede_actions(tx, server, at)
+    start_action(tx, server_id=server.id, subject_id=server.id, action=action, actor=actor, at=at)
+    return change_goal(
+        tx,
+        server,
+        goal,
+        actor=f"user:{actor.user_id}",
+        request_id=actor.request_id,
+        at=at,
+        deadline_at=deadline_at,
+        wanted_shape=server.wanted_shape + 1,
+        extras=msgspec.structs.replace(extras, task=task),
+        fault=None,
+        **more,
+    )
+
+
+def confirm_resize(tx: Tx, server: Server, *, actor: Actor, at: int) -> Server:
+    """The new flavor stays; it concerns no host."""
+    start_action(tx, server_id=server.id, subject_id=server.id, action="confirmResize", actor=actor, at=at)
+    finish_action(tx, subject_id=server.id, action="confirmResize", at=at)
+    return _write(tx, server, extras=msgspec.structs.replace(server.extras, old_flavor=None), updated_at=at)
+
+
+def _keep_shape(server: Server) -> dict[str, Any]:
+    """What a server is wanted to be whose request is given up: whatever it was, or has become so far."""
+    extras = msgspec.structs.replace(server.extras, task=None)
+    if not extras.rescued:
+        extras = msgspec.structs.replace(extras, rescue=None)
+    return {"wanted_boot": server.boot, "wanted_shape": server.shape, "extras": extras}
 
 
 def want_boot(tx: Tx, server: Server, kind: BootKind, *, actor: Actor, at: int, deadline_at: int) -> Server:
@@ -117,7 +171,7 @@ def apply_server_report(tx: Tx, host: str, epoch: int, report: ServerReport, at:
     if server.revision != report.revision or server.deleted_at is not None:
         return False
     actor = f"host:{host}"
-    if (server.rung, server.boot) != (report.rung, report.boot):
+    if (server.rung, server.boot, server.shape) != (report.rung, report.boot, report.shape or server.shape):
         server = _move(tx, server, report, actor=actor, at=at)
     if report.goal_revision == server.goal_revision:
         if report.failure is None and server.goal is ServerGoal.DELETED and server.rung is ServerRung.PLACED:
@@ -140,6 +194,9 @@ def _move(tx: Tx, server: Server, report: ServerReport, *, actor: str, at: int) 
         if server.fault is not None and server.fault.code != RESET_BY_ADMIN:
             values["fault"] = None
         values["launched_at"] = server.launched_at or at
+    if report.shape is not None:
+        values["shape"] = report.shape
+        values["extras"] = msgspec.structs.replace(server.extras, rescued=server.extras.rescue is not None)
     moved = _write(tx, server, **values)
     if before is not report.rung:
         _journal(
@@ -152,9 +209,11 @@ def _move(tx: Tx, server: Server, report: ServerReport, *, actor: str, at: int) 
 
 
 def _finish_reached(tx: Tx, server: Server, at: int) -> None:
+    if server.is_reshaping:
+        return
     names: tuple[str, ...] = ()
     if server.rung is ServerRung.RUNNING:
-        names = ("create", "start", "unpause", "resume")
+        names = ("create", "start", "unpause", "resume", *_RESHAPING)
         names += ("reboot",) if server.boot >= server.wanted_boot else ()
     elif STAYING[server.rung] is server.goal:
         names = _REACHED.get(server.goal, ())
@@ -199,7 +258,7 @@ def _give_up(tx: Tx, server: Server, reason: Reason, *, actor: str, at: int) -> 
         at=at,
         deadline_at=at,
         fault=reason,
-        wanted_boot=server.boot,
+        **_keep_shape(server),
     )
 
 
@@ -244,7 +303,7 @@ def reset_server(tx: Tx, server: Server, fault: Reason | None, *, actor: Actor, 
         at=at,
         deadline_at=deadline_at,
         fault=fault,
-        wanted_boot=server.boot,
+        **_keep_shape(server),
     )
 
 

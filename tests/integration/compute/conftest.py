@@ -116,9 +116,11 @@ class Stand:
             await self.host_saw(server_id, rung)
         return server_id
 
-    async def host_saw(self, server_id: str, rung: ServerRung, *, ended: Reason | None = None) -> None:
-        """The host's agent reports the server on that rung, with every boot that was wanted."""
-        await self.runtime.store.write(_report_server, server_id, rung, ended, self.now)
+    async def host_saw(
+        self, server_id: str, rung: ServerRung, *, ended: Reason | None = None, made: bool = False
+    ) -> None:
+        """The host's agent reports the server on that rung, with every wanted boot; `made`: it made the domain anew."""
+        await self.runtime.store.write(_report_server, server_id, rung, ended, made, self.now)
 
     async def host_failed(self, server_id: str) -> None:
         """The host's agent reports that a step for the server, as it was asked to be last, has failed for good."""
@@ -126,7 +128,7 @@ class Stand:
 
     async def host_removed(self, server_id: str) -> None:
         """The host's agent reports that nothing of a deleted server is there."""
-        await self.runtime.store.write(_report_server, server_id, ServerRung.PLACED, None, self.now)
+        await self.runtime.store.write(_report_server, server_id, ServerRung.PLACED, None, False, self.now)
 
     async def host_refused(self, server_id: str, volume_id: str, why: str) -> None:
         """The host's agent reports that the volume's path, where it stands, will get no further."""
@@ -177,7 +179,7 @@ class Stand:
         await self.runtime.store.write(_report_path, server_id, volume_id, rung, self.now)
 
 
-def _report_server(tx: Tx, server_id: str, rung: ServerRung, ended: Reason | None, at: int) -> None:
+def _report_server(tx: Tx, server_id: str, rung: ServerRung, ended: Reason | None, made: bool, at: int) -> None:
     server = load_server(tx, server_id)
     assert server is not None
     report = ServerReport(
@@ -187,6 +189,7 @@ def _report_server(tx: Tx, server_id: str, rung: ServerRung, ended: Reason | Non
         rung=rung,
         boot=server.wanted_boot if rung is ServerRung.RUNNING else server.boot,
         ended=ended,
+        shape=server.wanted_shape if made else None,
     )
     assert apply_server_report(tx, HOST, 1, report, at)
 

@@ -17,6 +17,8 @@ SHARED: Final = ("flavor_id", "hypervisor_id", "class_name")
 #: What a row has to be asked so that only the thing can be wrong, where it is more than the smallest body.
 BODIES: Final[dict[str, Any]] = {
     "rebootServer": {"reboot": {"type": "SOFT"}},
+    "rebuildServer": {"rebuild": {"imageRef": NOTHING}},
+    "rebuildServerWhole": {"rebuild": {"imageRef": NOTHING}},
     "setServerMeta": {"meta": {"k": "mine"}},
     "updateFlavorExtraSpec": {"k": "mine"},
 }

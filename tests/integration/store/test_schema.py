@@ -231,6 +231,8 @@ WORLD: dict[str, dict[str, object]] = {
         "locked": 0,
         "created_at": 1,
         "extras": "{}",
+        "wanted_shape": 0,
+        "shape": 0,
         "host_version": 1,
     },
     "server_group_members": {"server_id": "server", "group_id": "near"},
@@ -868,6 +870,12 @@ CASES = [
         "a server has not booted more often than it was asked to",
         ("UPDATE servers SET boot = 2",),
         ("UPDATE servers SET wanted_boot = 2", "UPDATE servers SET wanted_boot = 2, boot = 2"),
+    ),
+    Case(
+        "ck_servers_shape",
+        "a server has no newer shape than was asked for",
+        ("UPDATE servers SET shape = 1",),
+        ("UPDATE servers SET wanted_shape = 1", "UPDATE servers SET wanted_shape = 1, shape = 1"),
     ),
     Case(
         "ck_servers_tombstone",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kevel.domain.ladder import Goal, Rung
-from kevel.domain.model import Attachment, BootKind, OperationKind, Path, ServerGoal, ServerRung
+from kevel.domain.model import Attachment, BootKind, OperationKind, Path, ServerExtras, ServerGoal, ServerRung
 from kevel.domain.status import (
     attachment_status,
     is_complete,
@@ -143,6 +143,8 @@ PAUSED, SUSPENDED, HALTED, SAVED = ServerGoal.PAUSED, ServerGoal.SUSPENDED, Serv
 RESET = {"fault": make_reason("reset_by_admin")}
 GONE, PLACED, DEFINED, UP = ServerRung.GONE, ServerRung.PLACED, ServerRung.DEFINED, ServerRung.RUNNING
 FAULT = {"fault": make_reason()}
+RESCUING: dict[str, Any] = {"extras": ServerExtras(task="rescuing"), "wanted_shape": 1}
+RESIZED: dict[str, Any] = {"extras": ServerExtras(old_flavor={}, task="resize_migrating")}
 NEW = {"launched_at": None, "boot": 0}
 
 #: goal, rung, other changes: vm_state, task_state, status.
@@ -171,6 +173,23 @@ SERVERS: list[tuple[ServerGoal, ServerRung, dict[str, Any], str, str | None, str
     (RUNNING, SAVED, {}, "suspended", "resuming", "SUSPENDED"),
     (STOPPED, SAVED, {}, "suspended", "powering-off", "SUSPENDED"),
     (RUNNING, UP, RESET, "error", None, "ERROR"),
+    (RUNNING, UP, RESCUING, "active", "rescuing", "ACTIVE"),
+    (RUNNING, DEFINED, RESCUING, "stopped", "rescuing", "SHUTOFF"),
+    (RUNNING, DEFINED, RESCUING | {"shape": 1}, "stopped", "rescuing", "SHUTOFF"),
+    (RUNNING, UP, {"extras": ServerExtras(rescued=True, task="rescuing")}, "rescued", None, "RESCUE"),
+    (STOPPED, DEFINED, {"extras": ServerExtras(rescued=True)}, "rescued", None, "RESCUE"),
+    (
+        STOPPED,
+        DEFINED,
+        {"extras": ServerExtras(task="rebuilding"), "wanted_shape": 1},
+        "stopped",
+        "rebuilding",
+        "REBUILD",
+    ),
+    (RUNNING, UP, RESIZED | {"wanted_shape": 1}, "active", "resize_migrating", "RESIZE"),
+    (RUNNING, UP, RESIZED, "resized", None, "VERIFY_RESIZE"),
+    (STOPPED, DEFINED, RESIZED, "resized", None, "VERIFY_RESIZE"),
+    (STOPPED, DEFINED, RESIZED | FAULT, "error", None, "ERROR"),
     (DELETED, HALTED, {}, "paused", "deleting", "PAUSED"),
     (DELETED, UP, {}, "active", "deleting", "ACTIVE"),
     (DELETED, DEFINED, {}, "stopped", "deleting", "SHUTOFF"),

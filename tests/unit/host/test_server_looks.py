@@ -9,8 +9,8 @@ import pytest
 
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.ladder import Hands
-from kevel.domain.model import BootKind, Reason, ServerGoal, ServerRung
-from kevel.hypervisor.base import PowerState
+from kevel.domain.model import BootKind, Reason, ServerExtras, ServerGoal, ServerRung
+from kevel.hypervisor.base import PowerState, RescueSpec
 from tests.unit.host.world import LIMITS, World, after_us, assigned_path, assigned_server, quiet, until
 
 
@@ -445,3 +445,36 @@ async def test_a_disk_that_came_to_a_suspended_guest_is_plugged_once_it_goes_on(
         assert not world.hypervisor.live()
         world.control.change_server(goal=ServerGoal.RUNNING)
         await until(world.hypervisor.live)
+
+
+@pytest.mark.parametrize("goal", [ServerGoal.RUNNING, ServerGoal.STOPPED])
+async def test_a_server_that_is_to_have_another_shape_is_shut_down_and_made_anew_and_goes_on(goal: ServerGoal) -> None:
+    world = World()
+    async with world.running(revision=1):
+        if goal is ServerGoal.STOPPED:
+            world.control.change_server(goal=goal)
+            await until(lambda: world.control.server.rung is ServerRung.DEFINED)
+        boots = world.hypervisor.servers["server"].boots
+        extras = ServerExtras(root_number=1, rescue={"number": 1, "disk_format": "raw", "file": "images/two"})
+        flavor = world.control.server.flavor | {"ram_mib": 96}
+        world.control.change_server(wanted_shape=1, extras=extras, flavor=flavor)
+        await until(lambda: world.control.server.shape == 1)
+        rung = ServerRung.RUNNING if goal is ServerGoal.RUNNING else ServerRung.DEFINED
+        await until(lambda: world.control.server.rung is rung)
+        made = world.hypervisor.servers["server"]
+        assert (made.spec.memory_mib, made.spec.root_number) == (96, 1)
+        assert made.spec.rescue == RescueSpec(number=1, image_path="/data/images/two", image_format="raw")
+        assert made.boots == boots + (goal is ServerGoal.RUNNING)
+        assert world.hypervisor.persistent()
+        assert world.hypervisor.live() is (goal is ServerGoal.RUNNING)
+        assert ended(world) == [], "it was asked to"
+
+
+async def test_a_guest_that_does_not_shut_down_is_made_anew_all_the_same() -> None:
+    world = World()
+    async with world.running():
+        world.hypervisor.behave(shutdown="refuse")
+        world.control.change_server(wanted_shape=1)
+        await until(lambda: world.control.server.shape == 1)
+        await until(lambda: world.control.server.rung is ServerRung.RUNNING)
+        assert world.hypervisor.servers["server"].boots == 2

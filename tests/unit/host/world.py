@@ -177,12 +177,15 @@ class FakeControl:
     def _take_server(self, report: ServerReport) -> None:
         self.server_reports.append(report)
         known = self.servers[report.server_id]
-        if report.revision == known.revision and (report.rung, report.boot) != (known.rung, known.boot):
+        shape = known.shape if report.shape is None else report.shape
+        seen = (report.rung, report.boot, shape)
+        if report.revision == known.revision and seen != (known.rung, known.boot, known.shape):
             self.put(
                 msgspec.structs.replace(
                     known,
                     rung=report.rung,
                     boot=report.boot,
+                    shape=shape,
                     revision=known.revision + 1,
                     launched=known.launched or report.rung is ServerRung.RUNNING,
                 )

@@ -9,7 +9,7 @@ import pytest
 
 from kevel.domain.errors import StepNever
 from kevel.domain.tuning import DiskTune
-from kevel.hypervisor.base import DiskSpec, DomainSpec, VolumeBus
+from kevel.hypervisor.base import DiskSpec, DomainSpec, RescueSpec, VolumeBus
 from kevel.hypervisor.libvirt.domain_xml import (
     ServerFiles,
     Unreadable,
@@ -32,7 +32,7 @@ SPEC = DomainSpec(
     initrd_path="/images/initrd",
     cmdline="console=ttyS0 a=<&'\">",
 )
-FILES = ServerFiles("/servers/root.qcow2", "/servers/console.sock", "/servers/console.log", "/servers/agent.sock")
+FILES = ServerFiles("/servers/root.qcow2", None, "/servers/console.sock", "/servers/console.log", "/servers/agent.sock")
 DISK = DiskSpec(
     alias="ua-one",
     serial="aaaaaaaa-0000-4000-8000-000000000001",
@@ -79,7 +79,7 @@ def test_every_disk_states_its_format_and_ends_its_chain() -> None:
 
 
 def test_a_server_without_an_image_has_no_root_disk() -> None:
-    files = ServerFiles(None, "/c", "/l", "/a")
+    files = ServerFiles(None, None, "/c", "/l", "/a")
     text = build_domain_xml(SPEC, files, kvm=False, cache="none", volumes=[])
     assert ET.fromstring(text).find("devices/disk") is None
 
@@ -181,3 +181,28 @@ def test_every_index_in_the_xml_accounts_for_a_node() -> None:
 def test_an_account_of_a_domain_that_cannot_be_read_is_one_error(text: str) -> None:
     with pytest.raises(Unreadable):
         parse_domain_xml(text)
+
+
+@pytest.mark.parametrize(
+    ("bus", "first", "second"), [(VolumeBus.SCSI, "sda", "sdzz"), (VolumeBus.VIRTIO, "vda", "vdzz")]
+)
+def test_a_rescued_server_has_its_rescue_disk_first_and_its_root_disk_out_of_the_volumes_way(
+    bus: VolumeBus, first: str, second: str
+) -> None:
+    rescue = RescueSpec(number=1, image_path="/images/rescue", image_format="raw")
+    spec = msgspec.structs.replace(SPEC, rescue=rescue, volume_bus=bus, image_format="qcow2")
+    files = FILES._replace(rescue_disk="/servers/rescue-1.raw")
+    domain = ET.fromstring(build_domain_xml(spec, files, kvm=False, cache="none", volumes=[]))
+    disks = domain.findall("devices/disk")
+    shown = [(disk.find("target"), disk.find("source"), disk.find("driver")) for disk in disks]
+    assert [
+        (target.attrib["dev"], source.attrib["file"], driver.attrib["type"])
+        for target, source, driver in shown
+        if target is not None and source is not None and driver is not None
+    ] == [(first, "/servers/rescue-1.raw", "raw"), (second, "/servers/root.qcow2", "qcow2")]
+    plain = msgspec.structs.replace(spec, rescue=None)
+    ports = [
+        len(ET.fromstring(text).findall("devices/controller[@model='pcie-root-port']"))
+        for text in (build_domain_xml(one, files, kvm=False, cache="none", volumes=[]) for one in (plain, spec))
+    ]
+    assert ports == ([0, 0] if bus is VolumeBus.SCSI else [30, 31])

@@ -10,13 +10,16 @@ import msgspec
 import pytest
 
 from kevel.domain.errors import SetupError, StepNever
-from kevel.hypervisor.base import DomainSpec
+from kevel.hypervisor.base import DomainSpec, RescueSpec
 from kevel.hypervisor.libvirt.hypervisor import DATA_DIR_BYTES_MAX, check_data_dir
 from kevel.hypervisor.libvirt.root_disk import (
     CONSOLE_LOG_BYTES_KEPT,
     CONSOLE_LOG_BYTES_MAX,
+    make_own_disks,
     make_root_disk,
+    name_server_files,
     refuse_foreign_data,
+    remove_other_disks,
     remove_server_dir,
     trim_console_log,
 )
@@ -159,3 +162,33 @@ def test_a_data_directory_too_long_for_sockets_is_refused_with_the_limit() -> No
     check_data_dir(Path("/" + "d" * (DATA_DIR_BYTES_MAX - 1)))
     with pytest.raises(SetupError, match=f"at most {DATA_DIR_BYTES_MAX} bytes"):
         check_data_dir(Path("/" + "d" * DATA_DIR_BYTES_MAX))
+
+
+def test_another_number_is_another_root_disk_and_those_that_no_definition_names_go(tmp_path: Path) -> None:
+    make_sparse_image(tmp_path / "image")
+    server_dir = tmp_path / "server"
+    server_dir.mkdir()
+    rescue = RescueSpec(number=3, image_path=str(tmp_path / "image"), image_format="raw")
+    first = make_spec(tmp_path / "image")
+    rescued = msgspec.structs.replace(first, rescue=rescue)
+    second = msgspec.structs.replace(first, root_number=4)
+    for spec, names in (
+        (first, {"root.raw"}),
+        (rescued, {"root.raw", "rescue-3.raw"}),
+        (second, {"root-4.raw"}),
+        (first, {"root.raw"}),
+    ):
+        files = name_server_files(server_dir, spec)
+        make_own_disks(spec, files, runs=False)
+        remove_other_disks(server_dir, files)
+        assert {path.name for path in server_dir.iterdir()} == names
+
+
+@pytest.mark.parametrize(("runs", "size"), [(False, 16 * MIB), (True, 8 * MIB)])
+def test_a_root_disk_grows_while_no_guest_has_it_and_never_shrinks(tmp_path: Path, runs: bool, size: int) -> None:
+    content = make_sparse_image(tmp_path / "image")
+    spec = make_spec(tmp_path / "image", 8 * MIB)
+    files = name_server_files(tmp_path, spec)
+    for root_bytes, is_running in ((8 * MIB, False), (16 * MIB, runs), (12 * MIB, True), (4 * MIB, False)):
+        make_own_disks(msgspec.structs.replace(spec, root_bytes=root_bytes), files, runs=is_running)
+    assert (tmp_path / "root.raw").read_bytes() == content.ljust(size, b"\0")

@@ -80,7 +80,22 @@ class ServerBasics(Answer, kw_only=True):
 
     id: str
     name: str
-    status: Literal["DELETED", "ERROR", "BUILD", "ACTIVE", "PAUSED", "SUSPENDED", "SHUTOFF", "REBOOT", "HARD_REBOOT"]
+    status: Literal[
+        "DELETED",
+        "ERROR",
+        "BUILD",
+        "ACTIVE",
+        "PAUSED",
+        "SUSPENDED",
+        "SHUTOFF",
+        "RESCUE",
+        "REBUILD",
+        "RESIZE",
+        "VERIFY_RESIZE",
+        "REVERT_RESIZE",
+        "REBOOT",
+        "HARD_REBOOT",
+    ]
     tenant_id: str
     user_id: str
     metadata: dict[str, str]
@@ -129,6 +144,19 @@ class Server(ServerBasics, kw_only=True):
     server_groups: list[Any] | UnsetType = UNSET
     pinned_availability_zone: str | UnsetType | None = UNSET
     scheduler_hints: dict[str, Any] | UnsetType = UNSET
+
+
+class Rebuilt(ServerBasics, kw_only=True):
+    """What a rebuild answers until 2.74."""
+
+    key_name: str | UnsetType | None = UNSET
+    user_data: UnsetType | None = UNSET
+
+
+class RebuiltWhole(Server, kw_only=True):
+    """What it answers from 2.75 on."""
+
+    sent_user_data: UnsetType | None = field(name="user_data", default=UNSET)
 
 
 class VolumeAttachment(Answer, kw_only=True):
@@ -303,6 +331,10 @@ SERVER_DETAILS: Final = name_list("servers", Server)
 SERVER: Final = name_answer("server", Server)
 #: What PUT answers until 2.74; from 2.75 on it is a whole server.
 UPDATED: Final = name_answer("server", ServerBasics)
+REBUILT: Final = name_answer("server", Rebuilt)
+REBUILT_WHOLE: Final = name_answer("server", RebuiltWhole)
+#: A password that nobody has set is not told.
+NOTHING: Final = dict[str, str]
 METADATA: Final = name_answer("metadata", dict[str, str])
 META: Final = name_answer("meta", dict[str, str])
 ADDRESSES: Final = name_answer("addresses", dict[str, Any])

@@ -154,14 +154,15 @@ _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
 }
 
 
-def _sent(keys: Struct) -> dict[str, Any]:
+def sent_keys(keys: Struct) -> dict[str, Any]:
     """The keys that were sent, under their JSON names."""
     names = zip(keys.__struct_fields__, keys.__struct_encode_fields__, strict=True)
     sent = {name: getattr(keys, attribute) for attribute, name in names}
     return {name: value for name, value in sent.items() if value is not UNSET}
 
 
-def _refuse_without_effect(sent: Mapping[str, Any]) -> None:
+def refuse_without_effect(sent: Mapping[str, Any]) -> None:
+    """Raise Invalid for a key that asks for what Kevel would have to ignore."""
     for name, (harmless, why) in _REFUSED.items():
         if name in sent and not any(sent[name] is value or sent[name] == value for value in harmless):
             raise Invalid(f"Invalid input for server.{name}: it is not supported by this Kevel: {why}.")
@@ -171,9 +172,9 @@ def read_new_server(call: Call) -> NewServer:
     """What a POST asks for. Raises Invalid or Forbidden for what Kevel would have to ignore."""
     body: ServerBody = call.body
     keys = body.server
-    sent = _sent(keys)
+    sent = sent_keys(keys)
     refuse_newer_keys(call, "server", sent, _SINCE)
-    _refuse_without_effect(sent)
+    refuse_without_effect(sent)
     check_name(keys.name)
     metadata = {} if keys.metadata is UNSET else keys.metadata
     image_id = _read_image(keys)
@@ -268,9 +269,9 @@ def _read_counts(keys: ServerKeys) -> tuple[int, int]:
 def read_update(call: Call) -> ServerChanges:
     """What a PUT asks for."""
     keys: UpdateKeys = call.body.server
-    sent = _sent(keys)
+    sent = sent_keys(keys)
     refuse_newer_keys(call, "server", sent, _SINCE)
-    _refuse_without_effect(sent)
+    refuse_without_effect(sent)
     return ServerChanges(
         name=keys.name,
         description=keys.description,

@@ -42,6 +42,7 @@ class ServerFiles(NamedTuple):
     """The server's own files, as the domain names them."""
 
     root_disk: str | None
+    rescue_disk: str | None
     console_socket: str
     console_log: str
     agent_socket: str
@@ -75,9 +76,12 @@ def build_domain_xml(spec: DomainSpec, files: ServerFiles, *, kvm: bool, cache: 
     _add(domain, "on_reboot", "restart")
     _add(domain, "on_crash", "destroy")
     devices = _add(domain, "devices")
-    _add_buses(devices, spec.volume_bus)
+    _add_buses(devices, spec.volume_bus, spare_ports=0 if spec.rescue is None else 1)
+    if files.rescue_disk is not None and spec.rescue is not None:
+        devices.append(_build_own_disk(files.rescue_disk, spec.rescue.image_format, spec.volume_bus, cache))
     if files.root_disk is not None:
-        devices.append(_build_root_disk(files.root_disk, spec, cache))
+        second = spec.rescue is not None
+        devices.append(_build_own_disk(files.root_disk, spec.image_format, spec.volume_bus, cache, second=second))
     devices.extend(volumes)
     _add(devices, "controller", type="usb", model="none")
     _add(devices, "memballoon", model="none")
@@ -223,7 +227,7 @@ def _add_boot(domain: ET.Element, spec: DomainSpec) -> None:
             _add(system, "cmdline", spec.cmdline)
 
 
-def _add_buses(devices: ET.Element, bus: VolumeBus) -> None:
+def _add_buses(devices: ET.Element, bus: VolumeBus, *, spare_ports: int) -> None:
     if bus is VolumeBus.SCSI:
         # From the start: a controller that is to be hot-plugged later would need a free port.
         _add(devices, "controller", type="scsi", index="0", model="virtio-scsi")
@@ -231,20 +235,23 @@ def _add_buses(devices: ET.Element, bus: VolumeBus) -> None:
     if bus is VolumeBus.SATA:
         return  # a q35 machine has an AHCI controller of its own
     _add(devices, "controller", type="pci", index="0", model="pcie-root")
-    for index in range(1, BUS_UNITS_MAX["virtio"] + VIRTIO_COLD_PORTS + 1):
+    for index in range(1, BUS_UNITS_MAX["virtio"] + VIRTIO_COLD_PORTS + spare_ports + 1):
         _add(devices, "controller", type="pci", index=str(index), model="pcie-root-port")
 
 
-def _build_root_disk(path: str, spec: DomainSpec, cache: str) -> ET.Element:
+def _build_own_disk(path: str, image_format: str, bus: VolumeBus, cache: str, *, second: bool = False) -> ET.Element:
+    """A disk of the server's own, which it boots from; or, `second`, one that no volume's name and place are near."""
     disk = ET.Element("disk", type="file", device="disk")
-    _add_driver(disk, spec.image_format, cache)
+    _add_driver(disk, image_format, cache)
     _add(disk, "source", file=path)
     _add(disk, "backingStore")
-    if spec.volume_bus is not VolumeBus.VIRTIO:
-        _add(disk, "target", dev="sda", bus=spec.volume_bus.value)
-        _add(disk, "address", type="drive", controller="0", bus="0", target="0", unit="0")
+    if bus is not VolumeBus.VIRTIO:
+        _add(disk, "target", dev="sdzz" if second else "sda", bus=bus.value)
+        # A SATA controller has six places, all of which may be taken: the second disk gets a controller of its own.
+        controller, target = ("1", "0") if second and bus is VolumeBus.SATA else ("0", "1" if second else "0")
+        _add(disk, "address", type="drive", controller=controller, bus="0", target=target, unit="0")
     else:
-        _add(disk, "target", dev="vda", bus="virtio")
+        _add(disk, "target", dev="vdzz" if second else "vda", bus="virtio")
     return disk
 
 

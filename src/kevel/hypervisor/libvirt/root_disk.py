@@ -25,41 +25,83 @@ CACHE_DIRECT = "none"
 
 def name_server_files(server_dir: Path, spec: DomainSpec) -> ServerFiles:
     """Where the server's own files are."""
-    root_disk = server_dir / f"root.{spec.image_format}"
+    number = f"-{spec.root_number}" if spec.root_number else ""
+    root_disk = server_dir / f"root{number}.{spec.image_format}"
+    rescue = spec.rescue
     return ServerFiles(
         root_disk=str(root_disk) if spec.image_path is not None else None,
+        rescue_disk=None if rescue is None else str(server_dir / f"rescue-{rescue.number}.{rescue.image_format}"),
         console_socket=str(server_dir / "console.sock"),
         console_log=str(server_dir / "console.log"),
         agent_socket=str(server_dir / "agent.sock"),
     )
 
 
+def make_own_disks(spec: DomainSpec, files: ServerFiles, *, runs: bool) -> None:
+    """Make the root disk and the rescue disk where they are not there; and let a root disk grow that no guest has."""
+    if files.root_disk is not None and spec.image_path is not None:
+        root_disk = Path(files.root_disk)
+        is_there = root_disk.exists()
+        make_root_disk(spec, root_disk)
+        if is_there and not runs and _measure(root_disk, spec.image_format) < spec.root_bytes:
+            grow_disk(root_disk, spec.image_format, spec.root_bytes, spec.server_id)
+    if files.rescue_disk is not None and spec.rescue is not None:
+        image = Path(spec.rescue.image_path)
+        copy_image(spec.server_id, image, spec.rescue.image_format, 0, Path(files.rescue_disk))
+
+
+def remove_other_disks(server_dir: Path, files: ServerFiles) -> None:
+    """Remove the disks of the server's own that its definition does not name any more."""
+    kept = {files.root_disk, files.rescue_disk}
+    others = [path for kind in ("root*.*", "rescue-*.*") for path in server_dir.glob(kind) if str(path) not in kept]
+    for path in others:
+        path.unlink(missing_ok=True)
+    if others:
+        sync_directory(server_dir)
+
+
 def make_root_disk(spec: DomainSpec, path: Path) -> None:
+    """Copy the server's image to `path`, as `copy_image`."""
+    if spec.image_path is not None:
+        copy_image(spec.server_id, Path(spec.image_path), spec.image_format, spec.root_bytes, path)
+
+
+def copy_image(server_id: str, image: Path, image_format: str, size_bytes: int, path: Path) -> None:
     """Copy the image to `path` and grow it; nothing to do when it is there.
 
     The copy gets its name only when it is complete and on the disk, so a file of that name is always whole.
-    Raises StepNever for an image that cannot be a root disk of this size.
+    Raises StepNever for an image that cannot be a disk of this size.
     """
-    if spec.image_path is None:
-        return
     if path.exists():
         sync_directory(path.parent)  # whoever renamed it may have died before its name was on the disk
         return
     part = path.with_name(f".{path.name}.part")
     try:
-        _copy(Path(spec.image_path), part)
+        _copy(image, part)
     except FileNotFoundError as error:
-        raise StepNever(f"Server {spec.server_id}: the image's file is missing.") from error
+        raise StepNever(f"Server {server_id}: the image's file is missing.") from error
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise StepRetry(f"Server {spec.server_id}: the root disk cannot be written ({error.strerror}).") from error
-    if spec.image_format == "qcow2":
-        refuse_foreign_data(part, spec.server_id)
-    grow_root_disk(part, spec)
+        raise StepRetry(f"Server {server_id}: the root disk cannot be written ({error.strerror}).") from error
+    if image_format == "qcow2":
+        refuse_foreign_data(part, server_id)
+    grow_disk(part, image_format, size_bytes, server_id)
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.rename(path)
     sync_directory(path.parent)
+
+
+def _measure(path: Path, image_format: str) -> int:
+    """The size that a guest sees."""
+    if image_format == "raw":
+        return path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES_MAX)
+    try:
+        return parse_qcow2(head, path.stat().st_size).virtual_bytes
+    except Qcow2Error:
+        return 0
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -70,24 +112,22 @@ def _copy(source: Path, target: Path) -> None:
         copy_data(reader.fileno(), writer.fileno())
 
 
-def grow_root_disk(path: Path, spec: DomainSpec) -> None:
-    """Make the disk `root_bytes` large. Raises StepNever when the image is larger than that."""
-    too_small = StepNever(
-        f"Server {spec.server_id}: the root disk of {spec.root_bytes} bytes is smaller than the image."
-    )
-    if spec.root_bytes == 0:
+def grow_disk(path: Path, image_format: str, size_bytes: int, server_id: str) -> None:
+    """Make the disk `size_bytes` large; 0: leave it. Raises StepNever when the image is larger than that."""
+    too_small = StepNever(f"Server {server_id}: the root disk of {size_bytes} bytes is smaller than the image.")
+    if size_bytes == 0:
         return
-    if spec.image_format == "raw":
-        if path.stat().st_size > spec.root_bytes:
+    if image_format == "raw":
+        if path.stat().st_size > size_bytes:
             raise too_small
-        os.truncate(path, spec.root_bytes)
+        os.truncate(path, size_bytes)
         return
-    command = ["qemu-img", "resize", "-q", "-f", spec.image_format, str(path), str(spec.root_bytes)]
+    command = ["qemu-img", "resize", "-q", "-f", image_format, str(path), str(size_bytes)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=RESIZE_TIMEOUT_S, check=False)
     if "shrink" in result.stderr:
         raise too_small
     if result.returncode != 0:
-        raise StepRetry(f"Server {spec.server_id}: the root disk could not be grown.")
+        raise StepRetry(f"Server {server_id}: the root disk could not be grown.")
 
 
 def refuse_foreign_data(path: Path, server_id: str) -> None:

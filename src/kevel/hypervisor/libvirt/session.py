@@ -115,13 +115,17 @@ class Session:
         sync_directory(self._servers_dir)
         files = root_disk.name_server_files(server_dir, spec)
         cache = root_disk.CACHE_DIRECT
-        if files.root_disk is not None:
-            root_disk.make_root_disk(spec, Path(files.root_disk))
-            cache = self._choose_cache(Path(files.root_disk))
         with _translating(subject):
             old = self._find(spec.server_id)
+            runs = old is not None and bool(old.isActive())
+            root_disk.make_own_disks(spec, files, runs=runs)
+            if files.root_disk is not None:
+                cache = self._choose_cache(Path(files.root_disk))
             volumes = take_volume_elements(old.XMLDesc(INACTIVE)) if old is not None else []
             self._connection.defineXML(build_domain_xml(spec, files, kvm=self._kvm, cache=cache, volumes=volumes))
+        if not runs:
+            self._sync_definitions()
+            root_disk.remove_other_disks(server_dir, files)
 
     def start_server(self, server_id: str, disks: Disks) -> tuple[str, ...]:
         """See the port. The start is marked in the live XML, so that it can be told from every other start."""

@@ -473,6 +473,8 @@ def upgrade() -> None:
         sa.Column("terminated_at", sa.BigInteger(), nullable=True),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.Column("extras", sa.Text(), nullable=False),
+        sa.Column("wanted_shape", sa.Integer(), nullable=False),
+        sa.Column("shape", sa.Integer(), nullable=False),
         sa.Column("host_version", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("deleted_at IS NULL OR goal = 'deleted'", name=op.f("ck_servers_deleted_on_purpose")),
         sa.CheckConstraint(
@@ -481,6 +483,7 @@ def upgrade() -> None:
         sa.CheckConstraint("(deleted_at IS NULL) = (rung > 0)", name=op.f("ck_servers_tombstone")),
         sa.CheckConstraint("boot <= wanted_boot", name=op.f("ck_servers_boot")),
         sa.CheckConstraint("rung BETWEEN 0 AND 5", name=op.f("ck_servers_rung")),
+        sa.CheckConstraint("shape <= wanted_shape", name=op.f("ck_servers_shape")),
         sa.ForeignKeyConstraint(["host"], ["hosts.name"], name=op.f("fk_servers_host_hosts")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_servers")),
     )
