@@ -66,7 +66,9 @@ def _expire(tx: Tx, attachment_id: str, goal_revision: int, at: int, limits: Lim
     message += "is still pursued and will be reached when it answers."
     reason = Reason(code=CODE, message=message, at=at)
     if attachment.goal is Goal.ATTACHED:
-        give_up(tx, attachment, reason, at=at, actor=ACTOR, deadline_at=at + int(limits.detach_timeout_s * 1e6))
+        # A server that waits for the volume has a deadline of its own, which may be a newer request's.
+        deadline_at = at + int(limits.detach_timeout_s * 1e6)
+        give_up(tx, attachment, reason, at=at, actor=ACTOR, deadline_at=deadline_at, with_server=False)
     else:
         keep_waiting(tx, attachment, reason, at=at)
 

@@ -68,8 +68,13 @@ class Sights(msgspec.Struct, frozen=True, kw_only=True):
     storage: str = ""
 
 
-def explain(attachment: Attachment, path: Path | None, server: Server | None, *, host_silent: bool) -> Explanation:
-    """Why the attachment is where it is. `path` is its unreleased one; None: there is none, and it is closed."""
+def explain(
+    attachment: Attachment, path: Path | None, server: Server | None, *, host_silent: bool, volume_made: bool = True
+) -> Explanation:
+    """Why the attachment is where it is. `path` is its unreleased one; None: there is none, and it is closed.
+
+    `volume_made` is False for a volume that a server is made with, and that is still to be made.
+    """
     if attachment.is_external and attachment.closed_at is None:
         return _explain_external(attachment, path)
     if path is None or attachment.closed_at is not None:
@@ -79,6 +84,9 @@ def explain(attachment: Attachment, path: Path | None, server: Server | None, *,
     if attachment.goal is Goal.ATTACHED and path.rung is Rung.PLUGGED:
         since = attachment.attached_at or path.changed_at
         return Explanation(why=_attached(attachment, server), waits_for="nobody", since=since)
+    if attachment.goal is Goal.ATTACHED and not volume_made:
+        why = f"The server waits for its volume to be made{_failed(attachment.reason)}."
+        return Explanation(why=why, waits_for="storage", since=attachment.goal_at)
     climb = _climbing if attachment.goal is Goal.ATTACHED else _descending
     waits_for, why = climb(attachment, path, server, host_silent)
     return Explanation(why=why, waits_for=waits_for, since=max(attachment.goal_at, path.changed_at))

@@ -75,6 +75,7 @@ def load_account(
     held = live_paths(tx, attachment.id)
     path = held[0] if held else None
     server = None if attachment.server_id is None else load_server(tx, attachment.server_id)
+    volume = load_volume(tx, attachment.volume_id)
     agent = None if path is None or path.server_id is None else path.host
     silent = agent is not None and now - load_host(tx, agent).seen_at > HOST_SILENT_S * 1e6
     return Account(
@@ -83,7 +84,7 @@ def load_account(
             PathAccount(path=one, layers=_layers(tx, attachment, one, server, effect_free) if layers else ())
             for one in held
         ),
-        explanation=explain(attachment, path, server, host_silent=silent),
+        explanation=explain(attachment, path, server, host_silent=silent, volume_made=volume is None or volume.made),
     )
 
 

@@ -383,19 +383,27 @@ def keep_waiting(tx: Tx, attachment: Attachment, reason: Reason, *, at: int) -> 
         raise StaleWrite
 
 
-def give_up(tx: Tx, attachment: Attachment, reason: Reason, *, at: int, actor: str, deadline_at: int) -> None:
+def give_up(
+    tx: Tx,
+    attachment: Attachment,
+    reason: Reason,
+    *,
+    at: int,
+    actor: str,
+    deadline_at: int,
+    with_server: bool = True,
+) -> None:
     """The request behind the goal has failed for good: close its action, and turn round where that is safe.
 
-    A server that is not started without the volume fails with it. A new attachment rolls back. An established one keeps
-    its goal, and a user's detach that the guest refused ends with the goal "attached" again. A rollback or a server's
-    delete that is refused stays as it is and waits. So one request causes at most one automatic flip.
+    A server that is not started without the volume fails with it, unless `with_server` is False. A new attachment rolls
+    back. An established one keeps its goal, and a user's detach that the guest refused ends with the goal "attached"
+    again. A rollback or a server's delete that is refused stays as it is and waits. So one request causes at most one
+    automatic flip.
     """
     keep_waiting(tx, attachment, reason, at=at)
     attached = attachment.goal is Goal.ATTACHED
-    if attached and attachment.server_id is not None and not is_complete(attachment, live_paths(tx, attachment.id)):
-        message = f"Volume {attachment.volume_id}: {reason.message}"
-        why = msgspec.structs.replace(reason, message=message)
-        fail_start(tx, attachment.server_id, attachment.boot_index, why, actor=actor, at=at)
+    if with_server and attached:
+        _fail_start(tx, attachment, reason, actor=actor, at=at)
     if attachment.goal_by != "user" or attachment.established is attached:
         return
     # The goals of a server's attachments are set by its deletion, and stay.
@@ -412,6 +420,14 @@ def give_up(tx: Tx, attachment: Attachment, reason: Reason, *, at: int, actor: s
         deadline_at=deadline_at,
         reason=reason,
     )
+
+
+def _fail_start(tx: Tx, attachment: Attachment, reason: Reason, *, actor: str, at: int) -> None:
+    """Fail the server, if it is not started without the volume and does not have it."""
+    if attachment.server_id is None or is_complete(attachment, live_paths(tx, attachment.id)):
+        return
+    why = msgspec.structs.replace(reason, message=f"Volume {attachment.volume_id}: {reason.message}")
+    fail_start(tx, attachment.server_id, attachment.boot_index, why, actor=actor, at=at)
 
 
 def _server_is_wanted(tx: Tx, attachment: Attachment) -> bool:

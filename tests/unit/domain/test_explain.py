@@ -307,3 +307,12 @@ def test_the_last_act_on_a_rung_counts() -> None:
     answers = collect_answers(moves)
     assert answers[Rung.PLUGGED] == Answer(present=False, at=T0 + 4, by="host:here")
     assert answers[Rung.CONNECTED] == Answer(present=True, at=T0 + 2, by="host:here")
+
+
+def test_a_volume_that_is_still_being_made_is_what_its_server_waits_for() -> None:
+    path = make_path(Rung.RESERVED, hands=Hands.CONTROL)
+    found = explain(make_attachment(established=True), path, RUNS, host_silent=False, volume_made=False)
+    assert (found.why, found.waits_for) == ("The server waits for its volume to be made.", "storage")
+    failed = make_attachment(established=True, reason=FULL)
+    found = explain(failed, path, RUNS, host_silent=False, volume_made=False)
+    assert "The guest has no slot" in found.why

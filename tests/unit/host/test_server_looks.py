@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from kevel.domain.errors import StepNever, StepRetry
-from kevel.domain.ladder import Hands
+from kevel.domain.ladder import Hands, Rung
 from kevel.domain.model import BootKind, Reason, ServerExtras, ServerGoal, ServerRung
 from kevel.hypervisor.base import PowerState, RescueSpec
-from tests.unit.host.world import LIMITS, World, after_us, assigned_path, assigned_server, quiet, until
+from tests.unit.host.world import ALIAS, LIMITS, World, after_us, assigned_path, assigned_server, quiet, until
 
 
 def power(world: World) -> PowerState:
@@ -43,6 +43,29 @@ async def test_a_new_server_is_defined_and_started_each_recorded() -> None:
         assert world.control.server.boot == 1
         spec = world.hypervisor.servers["server"].spec
         assert (spec.image_path, spec.image_format) == ("/data/images/one", "raw")
+
+
+async def test_a_guest_is_not_started_before_its_disks_are_plugged() -> None:
+    world = World()
+    world.control.put(assigned_server(boot_disks={ALIAS: "volume", "ua-other": "other"}))
+    world.control.put(assigned_path(established=True))
+    async with world.agent():
+        await until(lambda: world.control.path.rung is Rung.PLUGGED)
+        await quiet()
+        assert power(world) is PowerState.SHUTOFF
+        assert world.control.server.rung is ServerRung.DEFINED
+        world.control.change_server(boot_disks={ALIAS: "volume"})
+        await until(lambda: power(world) is PowerState.RUNNING)
+        assert world.hypervisor.live()
+
+
+async def test_a_server_whose_disks_never_come_fails_with_their_names() -> None:
+    world = World()
+    world.control.put(assigned_server(boot_disks={"ua-other": "other"}, deadline_at=after_us(0.2)))
+    async with world.agent():
+        await until(lambda: bool(failures(world)))
+        assert "still waits for other" in failures(world)[0].message
+        assert world.hypervisor.count("start_server") == 0
 
 
 async def test_a_soft_reboot_is_done_when_the_guest_says_that_it_has_rebooted() -> None:
