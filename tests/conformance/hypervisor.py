@@ -258,7 +258,7 @@ class HypervisorKit:
             for _ in range(2):
                 await rig.hypervisor.define_server(spec)
             assert list_aliases(await rig.look(server_id)) == (set(), {disk.alias})
-            await rig.hypervisor.start_server(server_id, (disk.alias,))
+            await rig.hypervisor.start_server(server_id, {disk.alias: None})
             assert list_aliases(await rig.look(server_id)) == ({disk.alias}, {disk.alias})
 
     async def test_starting_twice_starts_once(self, rig: Rig) -> None:

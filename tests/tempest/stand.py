@@ -122,6 +122,13 @@ def _configure(
             "volume_multiattach": True,
             # Kevel sets no password in a guest, and so tells none.
             "enable_instance_password": False,
+            "pause": True,
+            "suspend": True,
+            "rescue": True,
+            "resize": True,
+            # No image is made of a server, so none is shelved.
+            "snapshot": False,
+            "shelve": False,
         },
         "volume": {
             "build_interval": LOOK_AGAIN_S,
