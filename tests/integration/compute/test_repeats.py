@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from kevel.runtime import failpoints
 from kevel.store.repeats import KEPT_S, REMOVED_MAX
 from kevel.store.schema.repeats import kept_answers
 from kevel.store.transactions import Tx
@@ -55,6 +56,24 @@ async def test_requests_at_the_same_time_have_one_effect(stand: Stand) -> None:
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.content for answer in answers}) == 1
     assert await count_servers(stand) == 1
+
+
+async def test_an_answer_that_a_dying_process_did_not_give_is_given_by_the_next(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die_before_the_answer(name: str) -> None:
+        if name == "answer":
+            raise ConnectionResetError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoints, "begin", die_before_the_answer)
+        with pytest.raises(ConnectionResetError):
+            await ask(stand, "k", "/servers", new_server(stand))
+    assert await count_servers(stand) == 1
+    again = await ask(stand, "k", "/servers", new_server(stand))
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (202, "true")
+    (server,) = (await stand.call("GET", "/servers")).json()["servers"]
+    assert again.json()["server"]["id"] == server["id"]
 
 
 async def test_a_key_stands_for_one_request(stand: Stand) -> None:
