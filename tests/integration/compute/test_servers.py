@@ -447,3 +447,18 @@ async def test_a_server_is_pinned_to_its_own_availability_zone_or_to_none(stand:
     for wrong, version in (("mars", "2.104"), ("nova", "2.103"), (7, "2.104")):
         answer = await stand.call("PUT", path, {"server": {"pinned_availability_zone": wrong}}, version=version)
         assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.parametrize("rung", [ServerRung.DEFINED, ServerRung.PLACED], ids=["shut down", "its definition lost"])
+async def test_a_stop_has_a_result_whatever_its_host_finds_of_the_server(stand: Stand, rung: ServerRung) -> None:
+    server_id = await stand.make_server(None)
+    early = await stand.call("POST", f"/servers/{server_id}/action", {"os-stop": None})
+    assert early.status_code == 409, "before its first start there is nothing to stop, and nothing is begun"
+    await stand.host_saw(server_id, ServerRung.RUNNING)
+    assert (await stand.call("POST", f"/servers/{server_id}/action", {"os-stop": None})).status_code == 202
+    await stand.host_saw(server_id, rung)
+    path = f"/servers/{server_id}/os-instance-actions"
+    listed = (await stand.call("GET", path, version="2.84")).json()["instanceActions"]
+    assert [one["action"] for one in listed] == ["stop", "create"]
+    shown = (await stand.call("GET", f"{path}/{listed[0]['request_id']}", version="2.84")).json()["instanceAction"]
+    assert [event["result"] for event in shown["events"]] == ["Success"]
