@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,3 +75,33 @@ def test_a_kevel_that_is_killed_around_a_copy_ends_it_when_it_is_back(kevel: Mak
     assert file.read_bytes()[: len(BYTES)] == BYTES
     left = [path.name for path in (data / "volumes").iterdir() if path.name.startswith(".")]
     assert left == [], "no half-made file is left"
+
+
+def test_a_kevel_that_is_killed_behind_a_move_finds_the_old_file_when_it_is_back(kevel: MakeKevel, data: Path) -> None:
+    config, there = data.with_suffix(".toml"), data.with_suffix(".pool")
+    config.write_text(f'[limits]\ncompare_every_s = 0.2\n[[pools]]\nname = "second"\ndirectory = "{there}"\n')
+    process = kevel(*SIM, "--config", str(config))
+    try:
+        # The first removal makes sure that nothing is in the other pool.
+        cloud = process.start({failpoints.VARIABLE: "delete_volume.begin=kill@2"})
+        volume_id = cloud.create_volume("v", 1, WAIT_S)
+        name, path = f"volume-{volume_id}", f"/volume/v3/volumes/{volume_id}"
+        with (data / "volumes" / name).open("r+b") as opened:
+            opened.write(BYTES)
+        host = cloud.client.get(path)["volume"]["os-vol-host-attr:host"].replace("directory", "second")
+        cloud.client.post(f"{path}/action", {"os-migrate_volume": {"host": host}})
+        assert process.wait_end(WAIT_S) == -9
+        process.kill()
+        cloud = process.start()
+        cloud.wait_volume(volume_id, "available", WAIT_S)
+        assert cloud.client.get(path)["volume"]["migration_status"] == "success"
+        with (there / name).open("rb") as opened:
+            assert opened.read(len(BYTES)) == BYTES
+        deadline = time.monotonic() + WAIT_S
+        while list((data / "volumes").iterdir()):  # a comparison has to find it
+            assert time.monotonic() < deadline, "the old file is still there"
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        config.unlink()
+        shutil.rmtree(there, ignore_errors=True)
