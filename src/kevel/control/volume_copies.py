@@ -102,7 +102,9 @@ class VolumeCopies:
 
         async def copy(watch: CopyWatch) -> None:
             async with source.read_contents(volume_file(volume), sealed=True) as local:
-                await target.create_volume_from(file, local, watch)
+                # A growing that failed may have left it larger than its record says.
+                whole = msgspec.structs.replace(file, size_bytes=max(file.size_bytes, local.size_bytes))
+                await target.create_volume_from(whole, local, watch)
 
         with failpoints.around("create_volume_from"):
             return await self._copies.run(operation, copy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,18 @@ async def test_a_half_made_copy_of_an_earlier_move_is_not_taken_for_this_one(wor
     await ask_move(world, volume_id, host=LOCAL)
     await work(world, volume_id)
     assert (await show(world, volume_id), world.read(volume_id)) == (("available", LOCAL, "success"), WORDS)
+
+
+async def test_a_file_that_a_failed_growing_left_larger_moves_as_it_is(
+    world: World, fast: Pool, tmp_path: Path
+) -> None:
+    volume_id = await make_full(world)
+    os.truncate(world.root / f"volume-{volume_id}", 2 * GIB)
+    await ask_move(world, volume_id)
+    await work(world, volume_id)
+    assert await show(world, volume_id) == ("available", FAST, "success")
+    assert (tmp_path / "fast" / f"volume-{volume_id}").stat().st_size == 2 * GIB
+    assert (await world.get(f"/volumes/{volume_id}", "volume"))["size"] == 1
 
 
 async def test_a_move_that_takes_too_long_is_given_up(
