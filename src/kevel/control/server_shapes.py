@@ -24,8 +24,8 @@ from kevel.store.server_rows import want_shape
 from kevel.store.servers import list_used
 from kevel.store.transactions import Tx
 
-#: Pairs in a server's metadata.
-METADATA_MAX: Final = 128
+#: Pairs in a server's metadata, whatever the quota allows.
+METADATA_MAX: Final = 1024
 _REBUILD_STATES: Final = ("active", "stopped", "error")
 _RESCUE_STATES: Final = ("active", "stopped", "error")
 _RESIZE_STATES: Final = ("active", "stopped")
@@ -40,6 +40,8 @@ class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] | None = None
     #: It names its key pair no more.
     drops_key: bool = False
+    hostname: str | None = None
+    auto_disk: bool | None = None
 
 
 def check_metadata_size(tx: Tx, actor: Actor, metadata: Collection[str]) -> None:
@@ -122,7 +124,12 @@ def ask_rebuild(tx: Tx, server_id: str, actor: Actor, new: Rebuild, at: int, dea
         "rebuild",
         "rebuilding",
         goal=ServerGoal.STOPPED if vm_state(server) == "stopped" else ServerGoal.RUNNING,
-        extras=msgspec.structs.replace(server.extras, root_number=server.wanted_shape + 1),
+        extras=msgspec.structs.replace(
+            server.extras,
+            root_number=server.wanted_shape + 1,
+            hostname=server.extras.hostname if new.hostname is None else new.hostname,
+            auto_disk=server.extras.auto_disk if new.auto_disk is None else new.auto_disk,
+        ),
         actor=actor,
         at=at,
         deadline_at=deadline_at,

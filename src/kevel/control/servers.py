@@ -64,6 +64,8 @@ from kevel.store.volumes import find_volume
 
 #: Servers made by one request.
 COUNT_MAX: Final = 100
+#: What a PUT changes of what is kept of a server's request.
+_SHOWN_EXTRAS: Final = ("access_v4", "access_v6", "hostname", "auto_disk", "pinned_zone")
 #: Pairs in a server's metadata, whatever the quota allows.
 METADATA_MAX: Final = 1024
 NAME_CHARS_MAX: Final = 255
@@ -89,6 +91,8 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True):
     key_name: str | None = None
     access_v4: str = ""
     access_v6: str = ""
+    hostname: str = ""
+    auto_disk: bool = False
     #: The server group that it is to join.
     group_id: str | None = None
     #: Availability zone and host that were asked for; None: any.
@@ -110,6 +114,8 @@ class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
     description: str | msgspec.UnsetType | None = msgspec.UNSET
     access_v4: str | msgspec.UnsetType = msgspec.UNSET
     access_v6: str | msgspec.UnsetType = msgspec.UNSET
+    hostname: str | msgspec.UnsetType = msgspec.UNSET
+    auto_disk: bool | msgspec.UnsetType = msgspec.UNSET
     #: None: it may be in any.
     pinned_zone: str | msgspec.UnsetType | None = msgspec.UNSET
 
@@ -220,6 +226,8 @@ class Servers:
                 pinned_zone=new.zone,
                 access_v4=new.access_v4,
                 access_v6=new.access_v6,
+                hostname=new.hostname,
+                auto_disk=new.auto_disk,
                 tags=tuple(sorted(new.tags)),
                 hints={} if new.group_id is None else {"group": new.group_id},
             ),
@@ -352,11 +360,21 @@ class Servers:
         description: str | msgspec.UnsetType | None,
         metadata: dict[str, str] | None,
         drops_key: bool,
+        hostname: str | None,
+        auto_disk: bool | None,
     ) -> ServerView:
         """Give a server a new root disk, made of the image."""
         await self._runtime.store.read_point(find_server, server_id, actor)
         image = await self._find_image(actor, image_id)
-        new = Rebuild(image=image, name=name, description=description, metadata=metadata, drops_key=drops_key)
+        new = Rebuild(
+            image=image,
+            name=name,
+            description=description,
+            metadata=metadata,
+            drops_key=drops_key,
+            hostname=hostname,
+            auto_disk=auto_disk,
+        )
         await self._runtime.store.write(ask_rebuild, server_id, actor, new, *self._now())
         return await self.get(actor, server_id)
 
@@ -516,7 +534,7 @@ def _update(tx: Tx, server_id: str, actor: Actor, at: int, changes: ServerChange
             f"Server {server.id} is in the availability zone {server.availability_zone}: it can be pinned to no other."
         )
     values: dict[str, Any] = {name: asked[name] for name in ("name", "description") if name in asked}
-    extras = {name: asked[name] for name in ("access_v4", "access_v6", "pinned_zone") if name in asked}
+    extras = {name: asked[name] for name in _SHOWN_EXTRAS if name in asked}
     if extras:
         values["extras"] = msgspec.structs.replace(server.extras, **extras)
     if not values:

@@ -344,6 +344,10 @@ class ServerExtras(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     #: Addresses by which its users say that it is reached; Kevel does nothing with them.
     access_v4: str = ""
     access_v6: str = ""
+    #: The host name that its users chose; "": it follows from the server's name.
+    hostname: str = ""
+    #: OS-DCF:diskConfig is AUTO: a driver may change the partitions of its root disk. Kevel's never do.
+    auto_disk: bool = False
     #: Words that its users have put on it, sorted.
     tags: tuple[str, ...] = ()
     #: The scheduler hints of its request.

@@ -127,7 +127,9 @@ async def test_another_projects_server_does_not_exist(stand: Stand) -> None:
         ({"config_drive": True}, "config drive"),
         ({"tags": ["a,b"]}, "tags"),
         ({"return_reservation_id": "perhaps"}, "return_reservation_id"),
-        ({"OS-DCF:diskConfig": "AUTO"}, "MANUAL"),
+        ({"OS-DCF:diskConfig": "auto"}, "diskConfig"),
+        ({"hostname": "-web"}, "hostname"),
+        ({"hostname": "web", "min_count": 2}, "hostname"),
         ({"hostname": "h"}, "hostname"),
         ({"block_device_mapping_v2": [{"source_type": "volume", "uuid": "x", "boot_index": 0}]}, "no volume's id"),
         ({"block_device_mapping_v2": "x"}, "list"),
@@ -462,3 +464,18 @@ async def test_a_stop_has_a_result_whatever_its_host_finds_of_the_server(stand: 
     assert [one["action"] for one in listed] == ["stop", "create"]
     shown = (await stand.call("GET", f"{path}/{listed[0]['request_id']}", version="2.84")).json()["instanceAction"]
     assert [event["result"] for event in shown["events"]] == ["Success"]
+
+
+async def test_the_host_name_and_the_disk_config_that_users_choose_are_kept(stand: Stand) -> None:
+    long = f"{'x' * 60}.example.org"
+    answer = await stand.ask_server(version="2.94", hostname=long, **{"OS-DCF:diskConfig": "AUTO"})
+    assert answer.json()["server"]["OS-DCF:diskConfig"] == "AUTO"
+    path = f"/servers/{answer.json()['server']['id']}"
+    for body, wanted in (
+        ({}, (long, "AUTO")),
+        ({"hostname": "web-1", "OS-DCF:diskConfig": "MANUAL"}, ("web-1", "MANUAL")),
+    ):
+        changed = (await stand.call("PUT", path, {"server": body}, version="2.94")).json()["server"]
+        assert (changed["OS-EXT-SRV-ATTR:hostname"], changed["OS-DCF:diskConfig"]) == wanted
+    for name, version in ((long, "2.93"), ("a.b", "2.90"), ("web", "2.89")):
+        assert (await stand.call("PUT", path, {"server": {"hostname": name}}, version=version)).status_code == 400

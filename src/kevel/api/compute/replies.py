@@ -22,7 +22,7 @@ class Accepted(Answer, kw_only=True):
 
     id: str
     links: list[Link]
-    disk_config: Literal["MANUAL"] = field(name="OS-DCF:diskConfig")
+    disk_config: Literal["AUTO", "MANUAL"] = field(name="OS-DCF:diskConfig")
     security_groups: list[Any]
 
 
@@ -108,7 +108,7 @@ class ServerBasics(Answer, kw_only=True):
     access_v4: str = field(name="accessIPv4")
     access_v6: str = field(name="accessIPv6")
     links: list[Link]
-    disk_config: Literal["MANUAL"] = field(name="OS-DCF:diskConfig")
+    disk_config: Literal["AUTO", "MANUAL"] = field(name="OS-DCF:diskConfig")
     progress: int | UnsetType = UNSET
     fault: Fault | UnsetType = UNSET
     locked: bool | UnsetType = UNSET

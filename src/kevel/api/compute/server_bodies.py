@@ -23,6 +23,9 @@ Text = Annotated[str, Meta(max_length=255, pattern=r"^[^\x00]*\Z")]
 Description = Text | None
 MetadataKey = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[a-zA-Z0-9\-_:. ]+\Z")]
 Metadata = dict[MetadataKey, Text]
+#: Dots came with microversion 2.94.
+Hostname = Annotated[str, Meta(min_length=2, max_length=255, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9.\-]*[a-zA-Z0-9]\Z")]
+DiskConfig = Literal["AUTO", "MANUAL"]
 Count = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^[0-9]{1,9}\Z")]
 
 
@@ -43,7 +46,7 @@ class ServerKeys(Struct, forbid_unknown_fields=True):
     return_reservation_id: bool | str | int = False
     disks: Any = field(name="block_device_mapping_v2", default=UNSET)
     disks_v1: Any = field(name="block_device_mapping", default=UNSET)
-    disk_config: Any = field(name="OS-DCF:diskConfig", default=UNSET)
+    disk_config: DiskConfig | UnsetType = field(name="OS-DCF:diskConfig", default=UNSET)
     access_v4: str | UnsetType | None = field(name="accessIPv4", default=UNSET)
     access_v6: str | UnsetType | None = field(name="accessIPv6", default=UNSET)
     #: Taken, and neither kept nor handed to the guest: so does Nova where nothing can set a password in a guest.
@@ -55,7 +58,7 @@ class ServerKeys(Struct, forbid_unknown_fields=True):
     security_groups: Any = UNSET
     tags: Tags | UnsetType = UNSET
     trusted_image_certificates: Any = UNSET
-    hostname: Any = UNSET
+    hostname: Hostname | UnsetType = UNSET
 
 
 class ServerBody(Struct, forbid_unknown_fields=True):
@@ -71,10 +74,10 @@ class UpdateKeys(Struct, forbid_unknown_fields=True):
 
     name: Name | UnsetType = UNSET
     description: Description | UnsetType = UNSET
-    disk_config: Any = field(name="OS-DCF:diskConfig", default=UNSET)
+    disk_config: DiskConfig | UnsetType = field(name="OS-DCF:diskConfig", default=UNSET)
     access_v4: str | UnsetType | None = field(name="accessIPv4", default=UNSET)
     access_v6: str | UnsetType | None = field(name="accessIPv6", default=UNSET)
-    hostname: Any = UNSET
+    hostname: Hostname | UnsetType = UNSET
     pinned_availability_zone: Text | UnsetType | None = UNSET
 
 
@@ -132,6 +135,8 @@ class MetaBody(Struct, forbid_unknown_fields=True):
     meta: Annotated[Metadata, Meta(min_length=1, max_length=1)]
 
 
+#: Characters of a host name until 2.93.
+HOSTNAME_CHARACTERS_MAX: Final = 63
 #: Keys that came later than 2.1, by the minor version.
 _SINCE: Final = {
     "description": 19,
@@ -144,13 +149,11 @@ _SINCE: Final = {
 }
 #: Keys of both POST and PUT that would have no effect, what may be sent nevertheless, and why the rest is refused.
 _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
-    "OS-DCF:diskConfig": (("MANUAL",), "Kevel never changes the partitions of a disk: only MANUAL is true"),
     "user_data": (("", None), "there is no metadata service and no config drive to hand it to the guest"),
     "config_drive": (("", None, False, "false", "False"), "there is no config drive"),
     "personality": (([],), "no files are put into guests"),
     "security_groups": (([],), "servers have no networks"),
     "trusted_image_certificates": (([], None), "images have no signatures"),
-    "hostname": ((), "there is no metadata service to hand it to the guest"),
 }
 
 
@@ -182,6 +185,8 @@ def read_new_server(call: Call) -> NewServer:
     _check_networks(call, keys.networks)
     zone, host = _read_place(call, keys)
     count_min, count_max = _read_counts(keys)
+    if count_max > 1 and keys.hostname is not UNSET:
+        raise Invalid("Invalid input for hostname: several servers cannot have one host name; leave it out.")
     if count_max > 1 and any(disk.source is DiskSource.VOLUME for disk in disks):
         raise Invalid("Cannot attach one or more volumes to multiple instances")
     description = keys.name if call.version < v(19) else (None if keys.description is UNSET else keys.description)
@@ -198,6 +203,8 @@ def read_new_server(call: Call) -> NewServer:
         key_name=keys.key_name,
         access_v4=_read_address("accessIPv4", keys.access_v4 or None, IPv4Address),
         access_v6=_read_address("accessIPv6", keys.access_v6 or None, IPv6Address),
+        hostname="" if keys.hostname is UNSET else read_hostname(call, keys.hostname),
+        auto_disk=keys.disk_config == "AUTO",
         group_id=_read_group(body),
         zone=zone,
         host=host,
@@ -277,8 +284,20 @@ def read_update(call: Call) -> ServerChanges:
         description=keys.description,
         access_v4=UNSET if keys.access_v4 is UNSET else _read_address("accessIPv4", keys.access_v4, IPv4Address),
         access_v6=UNSET if keys.access_v6 is UNSET else _read_address("accessIPv6", keys.access_v6, IPv6Address),
+        hostname=UNSET if keys.hostname is UNSET else read_hostname(call, keys.hostname),
+        auto_disk=UNSET if keys.disk_config is UNSET else keys.disk_config == "AUTO",
         pinned_zone=keys.pinned_availability_zone,
     )
+
+
+def read_hostname(call: Call, name: str) -> str:
+    """The name as it may be at the microversion. Raises Invalid."""
+    if call.version < v(94) and ("." in name or len(name) > HOSTNAME_CHARACTERS_MAX):
+        raise Invalid(
+            f"Invalid input for hostname: {name[:64]!r}; until microversion {v(93)} it is one word of "
+            f"{HOSTNAME_CHARACTERS_MAX} characters at most."
+        )
+    return name
 
 
 def _read_address(name: str, text: str | None, kind: type[IPv4Address | IPv6Address]) -> str:

@@ -145,9 +145,8 @@ def _read_project(call: Call, one: dict[str, str]) -> str | None:
         if everywhere:
             raise Forbidden("Policy does not allow all_tenants to be listed with the roles of this token.")
         return call.caller.project
-    if wanted and (everywhere or "all_tenants" not in one):
-        return wanted
-    return None if everywhere else call.caller.project
+    # As in Nova: without all_tenants, no other project's are listed, whichever is named.
+    return (wanted or None) if everywhere else call.caller.project
 
 
 def _read_deleted(one: dict[str, str], statuses: set[str], *, admin: bool, changes: bool) -> bool | None:

@@ -7,7 +7,16 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from kevel.api.compute import replies
-from kevel.api.compute.server_bodies import Description, Metadata, Name, refuse_without_effect, sent_keys
+from kevel.api.compute.server_bodies import (
+    Description,
+    DiskConfig,
+    Hostname,
+    Metadata,
+    Name,
+    read_hostname,
+    refuse_without_effect,
+    sent_keys,
+)
 from kevel.api.compute.server_views import show_basics, show_server
 from kevel.api.compute.shapes import UUID, refuse_newer_keys, v
 from kevel.api.operations import Call, Handler, Operation, Policy, Reply
@@ -40,14 +49,14 @@ class RebuildKeys(Struct, forbid_unknown_fields=True):
     description: Description | UnsetType = UNSET
     admin_password: Password = field(name="adminPass", default=UNSET)
     preserve_ephemeral: Any = UNSET
-    disk_config: Any = field(name="OS-DCF:diskConfig", default=UNSET)
+    disk_config: DiskConfig | UnsetType = field(name="OS-DCF:diskConfig", default=UNSET)
     access_v4: Any = field(name="accessIPv4", default=UNSET)
     access_v6: Any = field(name="accessIPv6", default=UNSET)
     personality: Any = UNSET
     key_name: Any = UNSET
     user_data: Any = UNSET
     trusted_image_certificates: Any = UNSET
-    hostname: Any = UNSET
+    hostname: Hostname | UnsetType = UNSET
 
 
 class RebuildBody(Struct, forbid_unknown_fields=True):
@@ -116,6 +125,8 @@ async def rebuild_server(call: Call) -> Reply:
         description=keys.description,
         metadata=None if keys.metadata is UNSET else keys.metadata,
         drops_key=keys.key_name is None,
+        hostname=None if keys.hostname is UNSET else read_hostname(call, keys.hostname),
+        auto_disk=None if keys.disk_config is UNSET else keys.disk_config == "AUTO",
     )
     whole = version >= v(75)
     shown = show_server(call, view, shows_groups=True) if whole else show_basics(call, view.server)

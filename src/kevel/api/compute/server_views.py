@@ -76,7 +76,7 @@ def show_basics(call: Call, server: Server) -> dict[str, Any]:
         "accessIPv4": server.extras.access_v4,
         "accessIPv6": server.extras.access_v6,
         "links": _links(call, "servers", server.id),
-        "OS-DCF:diskConfig": "MANUAL",
+        "OS-DCF:diskConfig": "AUTO" if server.extras.auto_disk else "MANUAL",
     }
     if status in _WITH_PROGRESS:
         shown["progress"] = 0
@@ -126,7 +126,9 @@ def _host_status(call: Call, view: ServerView) -> str:
 
 
 def name_host(server: Server) -> str:
-    """The host name that follows from the server's name, as Nova derives it."""
+    """The host name that was chosen, or else the one that follows from the server's name, as Nova derives it."""
+    if server.extras.hostname:
+        return server.extras.hostname
     name = _NO_HOSTNAME.sub("-", server.name.lower().replace("_", "-")).strip(".-")[:63]
     return name or f"server-{server.id}"
 

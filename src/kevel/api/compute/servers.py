@@ -24,7 +24,7 @@ async def create_server(call: Call) -> Reply:
         shown = {
             "id": made[0].id,
             "links": show_name(call, made[0])["links"],
-            "OS-DCF:diskConfig": "MANUAL",
+            "OS-DCF:diskConfig": "AUTO" if made[0].extras.auto_disk else "MANUAL",
             "security_groups": [],
         }
         return Reply(body={"server": shown}, headers={"Location": f"{call.base_url}/servers/{made[0].id}"})
