@@ -18,8 +18,6 @@ _delete = partial(
     path="/os-keypairs/{name}",
     handler=handlers.delete_keypair,
     reply=None,
-    query_names=("user_id",),
-    errors=(400, 403, 404),
 )
 
 KEYPAIRS: Final = (
@@ -66,6 +64,12 @@ KEYPAIRS: Final = (
         errors=(400, 403, 409),
         since=handlers.IMPORT_ONLY,
     ),
-    _delete(name="deleteKeypair", success=202, until=v(1)),
-    _delete(name="deleteTypedKeypair", success=204, since=handlers.TYPES),
+    _delete(name="deleteKeypair", success=202, errors=(404,), until=v(1)),
+    _delete(
+        name="deleteTypedKeypair",
+        query_names=("user_id",),
+        success=204,
+        errors=(400, 403, 404),
+        since=handlers.TYPES,
+    ),
 )
