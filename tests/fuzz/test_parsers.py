@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kevel.api.compute import shapes
+from kevel.api.compute.server_disks import read_disks, read_root_bus
 from kevel.api.compute.server_lists import read_list
 from kevel.api.dispatch import ApiApp
 from kevel.api.identity import bodies as identity_bodies
@@ -36,6 +37,7 @@ from kevel.domain.images import ATTRIBUTES, READ_ONLY, Image, ImageStatus, Visib
 from kevel.domain.model import Actor
 from kevel.domain.name_filter import NameFilter
 from kevel.domain.qcow2 import Qcow2Error, parse_qcow2
+from kevel.domain.server_disks import DiskSource
 from kevel.hypervisor.libvirt import blocks, wire
 from kevel.hypervisor.libvirt.child import FROM_CHILD
 from kevel.hypervisor.libvirt.domain_xml import Unreadable, parse_domain_xml
@@ -241,6 +243,36 @@ def test_a_step_of_an_images_patch(step: PatchStep) -> None:
 
 
 # Headers.
+
+
+#: Words of a block device, and what a client might give for them.
+DISK_WORDS: dict[str, st.SearchStrategy[Any]] = {
+    "source_type": st.sampled_from(("image", "volume", "snapshot", "blank")),
+    "destination_type": st.sampled_from(("local", "volume")),
+    "uuid": st.uuids().map(str),
+    "boot_index": st.sampled_from((0, "0", 1, -1, None)),
+    "volume_size": st.sampled_from((1, "2", None)),
+    "disk_bus": st.sampled_from(("scsi", "virtio", "ide")),
+    **dict.fromkeys(("delete_on_termination", "no_device"), st.booleans()),
+    **dict.fromkeys(("device_name", "tag", "volume_type", "device_type", "guest_format", "volume_id"), TEXT),
+}
+DISKS = st.lists(
+    st.fixed_dictionaries({}, optional={name: value | JSON for name, value in DISK_WORDS.items()}) | JSON, max_size=3
+)
+
+
+@fuzzed
+@given(DISKS, DISKS | st.none(), st.uuids().map(str) | st.just(""), st.sampled_from((1, 32, 42, 67, 104)))
+def test_the_block_devices_of_a_server(old: object, new: object, image_id: str, minor: int) -> None:
+    call = cast("Call", SimpleNamespace(version=Version(2, minor)))
+    sent = {"block_device_mapping": old if new is None else None, "block_device_mapping_v2": new}
+    try:
+        disks = read_disks(call, sent, image_id)
+    except Invalid:
+        return
+    read_root_bus(sent)
+    assert image_id or any(disk.is_root for disk in disks)
+    assert all((disk.source_id is None) == (disk.source is DiskSource.BLANK) for disk in disks)
 
 
 @fuzzed

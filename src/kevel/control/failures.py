@@ -7,6 +7,7 @@ import structlog
 from kevel.control.runtime import Runtime
 from kevel.control.volume_images import drop_image
 from kevel.domain.errors import StepError
+from kevel.domain.ladder import Goal
 from kevel.domain.messages import OF_OPERATION, Action, Detail
 from kevel.domain.model import Operation, OperationKind, Reason
 from kevel.domain.pool_moves import POOL_MOVES
@@ -47,7 +48,8 @@ def fail_volume_operation(tx: Tx, operation: Operation, message: str, *, actor: 
     if operation.kind is OperationKind.CREATING:
         why = Reason(code=reason.code, message=f"it could not be made: {message}", at=at)
         for view in open_of_volume(tx, operation.subject_id):
-            give_up(tx, view.attachment, why, at=at, actor=actor, deadline_at=at)
+            if view.attachment.goal is Goal.ATTACHED:
+                give_up(tx, view.attachment, why, at=at, actor=actor, deadline_at=at)
     volume = load_volume(tx, operation.subject_id)
     if volume is None:
         raise AssertionError("a volume's row is never deleted")

@@ -250,6 +250,9 @@ async def test_the_root_volume_is_not_detached(stand: Stand) -> None:
         ([blank(boot_index=0, device_name="a b")], {}, "device_name"),
         ([blank(boot_index=0), blank(device_name="sda")], {}, "/dev/sda"),
         ([blank(boot_index=0, moon=1)], {}, "'moon' was unexpected"),
+        ([blank(boot_index=0, delete_on_termination="maybe")], {}, "no boolean"),
+        ([blank(boot_index=0, delete_on_termination=[])], {}, "has to be a boolean"),
+        ([blank(boot_index=0, no_device="true")], {}, "has to have boot_index 0"),
         ([boot(ABSENT)], {}, f"volume {ABSENT}"),
         ([boot(ABSENT, source_type="snapshot")], {}, f"snapshot {ABSENT}"),
         ([boot(ABSENT, source_type="image", volume_size=1)], {}, f"image {ABSENT}"),
@@ -361,3 +364,36 @@ async def test_a_running_guest_with_sata_disks_neither_gets_nor_loses_one(stand:
     await stand.host_saw(server_id, ServerRung.DEFINED)
     answer = await stand.call("DELETE", f"/servers/{server_id}/os-volume_attachments/{more}")
     assert answer.status_code == 202
+
+
+async def test_a_volume_in_error_goes_with_its_server_if_it_should_and_stays_if_not(stand: Stand) -> None:
+    server_id = await make(stand, blank(boot_index=0, delete_on_termination=True), blank())
+    root, kept = [one["volumeId"] for one in await attachments(stand, server_id)]
+    stand.backend.total_bytes = 0
+    for volume_id in (root, kept):
+        await work(stand, volume_id)
+    assert (await show(stand, server_id))["status"] == "ERROR"
+    await stand.call("DELETE", f"/servers/{server_id}")
+    for volume_id in (root, kept):
+        await stand.look_at_path(server_id, volume_id)
+    assert (await status_of(stand, root), await status_of(stand, kept)) == ("deleting", "error")
+    assert (await show(stand, server_id))["status"] == "ERROR", "its host has not said yet that nothing of it is there"
+    await stand.host_removed(server_id)
+    assert (await stand.call("GET", f"/servers/{server_id}")).status_code == 404
+
+
+async def test_a_server_whose_host_is_silent_keeps_its_volumes_until_the_host_has_let_go(stand: Stand) -> None:
+    root, more = await stand.make_volume(bootable=True), await stand.make_volume()
+    server_id = await make(stand, boot(root), data(more))
+    await stand.host_moved(server_id, root, Rung.PLUGGED)  # half attached: the other is on its way
+    await stand.call("DELETE", f"/servers/{server_id}")
+    assert (await stand.call("DELETE", f"/servers/{server_id}")).status_code == 204
+    for volume_id in (root, more):
+        assert await status_of(stand, volume_id) == "detaching"
+        answer = await ask(stand, boot(volume_id))
+        assert server_id in message(answer)
+    await stand.host_removed(server_id)
+    for volume_id in (root, more):
+        await stand.host_moved(server_id, volume_id, Rung.EXPORTED)
+        assert await status_of(stand, volume_id) == "available"
+    assert (await stand.call("GET", f"/servers/{server_id}")).status_code == 404

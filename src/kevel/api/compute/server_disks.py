@@ -51,7 +51,8 @@ def read_disks(call: Call, sent: Mapping[str, Any], image_id: str) -> tuple[NewD
 
 def read_root_bus(sent: Mapping[str, Any]) -> str | None:
     """The bus that a request, which `read_disks` has taken, asks for its root disk."""
-    roots = (item for item in sent.get(V2) or [] if str(item.get("boot_index")) == "0" and not item.get("no_device"))
+    items = enumerate(sent.get(V2) or [])
+    roots = (item for number, item in items if str(item.get("boot_index")) == "0" and not _is_none(number, item))
     return next((item.get("disk_bus") for item in roots), None)
 
 
@@ -59,7 +60,7 @@ def _read_v2(call: Call, items: list[dict[str, Any]], image_id: str) -> tuple[Ne
     disks: list[NewDisk] = []
     boot_indexes: list[int] = []
     for number, item in enumerate(items):
-        if item.get("no_device"):
+        if _is_none(number, item):
             continue  # it would take away a device that the image defines; images define none
         disk, index = _read_item(call, number, item, image_id)
         if disk is not None:
@@ -105,12 +106,30 @@ def _read_item(call: Call, number: int, item: dict[str, Any], image_id: str) -> 
         boot_index=index,
         size_gib=None if source is DiskSource.VOLUME else size_gib,
         type_ref=type_ref,
-        delete_on_termination=read_bool(f"{label} delete_on_termination", item.get("delete_on_termination") or False),
+        delete_on_termination=_read_flag(label, item, "delete_on_termination"),
         device=_read_device(label, item.get("device_name")),
         tag=item.get("tag"),
         bus=item.get("disk_bus"),
     )
     return disk, index
+
+
+def _is_none(number: int, item: dict[str, Any]) -> bool:
+    """Does the item only take away a device that an image defines?"""
+    return _read_flag(f"block device {number}", item, "no_device")
+
+
+def _read_flag(label: str, item: dict[str, Any], name: str) -> bool:
+    """A boolean in any of Nova's spellings; null and a key that is not sent are false."""
+    value = item.get(name)
+    if value is None:
+        return False
+    if not isinstance(value, bool | int | str):
+        raise refuse_disk(label, f"{name} has to be a boolean.")
+    try:
+        return read_bool(name, value)
+    except Invalid as error:
+        raise refuse_disk(label, error.message) from error
 
 
 def _read_source(number: int, item: dict[str, Any]) -> tuple[DiskSource, str | None, str]:
@@ -211,7 +230,7 @@ def _check_local_root(label: str, item: dict[str, Any]) -> None:
             raise refuse_disk(
                 label, f"{name}={str(value)[:64]!r} is not supported for the root disk made of the image."
             )
-    if not read_bool(f"{label} delete_on_termination", item.get("delete_on_termination", True)):
+    if item.get("delete_on_termination") is not None and not _read_flag(label, item, "delete_on_termination"):
         raise refuse_disk(label, "a root disk on the host always goes with its server: delete_on_termination is true.")
 
 
@@ -219,7 +238,7 @@ def _read_v1(items: list[dict[str, Any]], image_id: str) -> tuple[NewDisk, ...]:
     """Nova's older form: volumes and snapshots by device name; without an image, the first one is the root disk."""
     disks: list[NewDisk] = []
     for number, item in enumerate(items):
-        if item.get("no_device"):
+        if _is_none(number, item):
             continue
         source = DiskSource.VOLUME if item.get("volume_id") else DiskSource.SNAPSHOT
         label = f"block device {number} ({source.value})"
@@ -236,7 +255,7 @@ def _read_v1(items: list[dict[str, Any]], image_id: str) -> tuple[NewDisk, ...]:
                 source_id=source_id,
                 boot_index=None if image_id or disks else 0,
                 size_gib=None if source is DiskSource.VOLUME else size_gib,
-                delete_on_termination=read_bool(label, item.get("delete_on_termination") or False),
+                delete_on_termination=_read_flag(label, item, "delete_on_termination"),
                 device=_read_device(label, item.get("device_name")),
             )
         )
