@@ -20,7 +20,7 @@ from kevel.domain.model import Actor
 from kevel.store import groups as rows
 from kevel.store.group_snapshots import find_group_snapshot, has_group_snapshots, snapshots_of
 from kevel.store.groups import Group, GroupView
-from kevel.store.journal import Entry, append
+from kevel.store.journal import Entry, append, note_volume
 from kevel.store.pages import Listed, Page
 from kevel.store.quotas import check_room_for
 from kevel.store.snapshots import live_snapshots
@@ -252,19 +252,7 @@ def _check_joins(view: GroupView, found: VolumeView) -> None:
 def _move(tx: Tx, actor: Actor, view: VolumeView, group_id: str | None, at: int) -> None:
     before, after = view.volume.group_id or "none", group_id or "none"
     change_volume(tx, view.volume.id, group_id=group_id, updated_at=at)
-    entry = Entry(
-        at=at,
-        subject="volume",
-        subject_id=view.volume.id,
-        volume_id=view.volume.id,
-        what="group",
-        before=before,
-        after=after,
-        revision=view.volume.generation,
-        actor="user",
-        request_id=actor.request_id,
-    )
-    append(tx, entry)
+    note_volume(tx, actor, view.volume, "group", before, after, at)
 
 
 def _delete(tx: Tx, actor: Actor, group_id: str, *, with_volumes: bool, at: int, deadline_at: int) -> None:

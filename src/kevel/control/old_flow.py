@@ -37,7 +37,7 @@ from kevel.store.external_moves import (
     hold_as,
     open_external,
 )
-from kevel.store.journal import Entry, append
+from kevel.store.journal import note_volume
 from kevel.store.transactions import Tx
 from kevel.store.volumes import change_volume, find_volume
 
@@ -310,16 +310,4 @@ def _choose(tx: Tx, volume: Volume, actor: Actor, attachment_id: str | None) -> 
 
 def _unmask(tx: Tx, volume: Volume, actor: Actor, at: int) -> None:
     change_volume(tx, volume.id, mask=None, updated_at=at)
-    entry = Entry(
-        at=at,
-        subject="volume",
-        subject_id=volume.id,
-        volume_id=volume.id,
-        what="mask",
-        before=str(volume.mask),
-        after="none",
-        revision=volume.generation,
-        actor="user",
-        request_id=actor.request_id,
-    )
-    append(tx, entry)
+    note_volume(tx, actor, volume, "mask", str(volume.mask), "none", at)

@@ -11,7 +11,7 @@ from kevel.domain.ladder import Goal
 from kevel.domain.model import Actor
 from kevel.domain.status import volume_status
 from kevel.store.external_moves import cause_of, end_external
-from kevel.store.journal import Entry, append
+from kevel.store.journal import note_volume
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import VolumeView, view_volume
 from kevel.store.volumes import change_volume, find_volume, volume_operation
@@ -65,19 +65,7 @@ def reset_status(
         mask = None
         change_volume(tx, volume_id, fault=None)
     change_volume(tx, volume_id, mask=mask, updated_at=at)
-    entry = Entry(
-        at=at,
-        subject="volume",
-        subject_id=volume_id,
-        volume_id=volume_id,
-        what="mask",
-        before=view.status,
-        after=status,
-        revision=view.volume.generation,
-        actor="user",
-        request_id=actor.request_id,
-    )
-    append(tx, entry)
+    note_volume(tx, actor, view.volume, "mask", view.status, status, at)
 
 
 def _check_truth(tx: Tx, view: VolumeView, status: str) -> None:

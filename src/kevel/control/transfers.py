@@ -12,7 +12,7 @@ from kevel.control.volume_keys import refuse_encrypted
 from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.model import Actor
 from kevel.store import transfers as rows
-from kevel.store.journal import Entry, append
+from kevel.store.journal import note_volume
 from kevel.store.pages import Listed, Page
 from kevel.store.quotas import check_room_for
 from kevel.store.transactions import Tx
@@ -154,17 +154,4 @@ def _view(tx: Tx, transfer: Transfer) -> VolumeView:
 
 
 def _note(tx: Tx, view: VolumeView, actor: Actor, before: str, after: str, at: int) -> None:
-    entry = Entry(
-        at=at,
-        subject="volume",
-        subject_id=view.volume.id,
-        volume_id=view.volume.id,
-        what="transfer",
-        before=before,
-        after=after,
-        revision=view.volume.generation,
-        actor="user",
-        request_id=actor.request_id,
-        detail={"project_id": actor.project_id},
-    )
-    append(tx, entry)
+    note_volume(tx, actor, view.volume, "transfer", before, after, at, detail={"project_id": actor.project_id})

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import bindparam, insert, select
 
+from kevel.domain.model import Actor, Volume
 from kevel.store.schema.attachments import journal
 from kevel.store.transactions import Tx, as_struct, row_columns
 
@@ -54,6 +55,33 @@ def append(tx: Tx, *entries: Entry) -> None:
         tx.execute(_INSERT, msgspec.structs.asdict(entry))
         if entry.attachment_id is not None:
             tx.wake("attachment", entry.attachment_id)
+
+
+def note_volume(
+    tx: Tx,
+    actor: Actor,
+    volume: Volume,
+    what: str,
+    before: str,
+    after: str,
+    at: int,
+    detail: dict[str, Any] | None = None,
+) -> None:
+    """Append what a user's request has changed of a volume at once."""
+    entry = Entry(
+        at=at,
+        subject="volume",
+        subject_id=volume.id,
+        volume_id=volume.id,
+        what=what,
+        before=before,
+        after=after,
+        revision=volume.generation,
+        actor="user",
+        request_id=actor.request_id,
+        detail=detail,
+    )
+    append(tx, entry)
 
 
 def lines_of(tx: Tx, attachment_id: str, since: int, rows_max: int) -> list[Line]:
