@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from kevel.domain.errors import Conflict, Invalid
+from kevel.control.attachments import find_server
+from kevel.domain.errors import Conflict, Invalid, NotFound
+from kevel.domain.model import Actor
 from kevel.domain.placement import HOST_SILENT_S, VCPUS_RATIO, Room, place_servers
 from kevel.domain.server_groups import ServerGroup
 from kevel.store import servers as rows
@@ -28,13 +30,16 @@ def choose_hosts(
     flavor: Mapping[str, Any],
     volumes: int,
     group: ServerGroup | None,
+    near: Collection[str],
+    apart: Collection[str],
     count_min: int,
     count_max: int,
     at: int,
 ) -> list[Room]:
     """A host for each of `count_min` to `count_max` servers of a flavor, with so many volumes besides their root disks.
 
-    `zone` and `host`: None is any; `group`: whose policy holds. Raises Invalid for what there is not, and Conflict when
+    `zone` and `host`: None is any; `group`: whose policy holds; `near`: hosts of which one is to be taken, where there
+    are any, and `apart`: of which none. Raises Invalid for what there is not, and Conflict when
     there is room for too few: it says what is in the way on how many hosts.
     """
     hosts = list_hosts(tx)
@@ -43,7 +48,14 @@ def choose_hosts(
         raise Invalid(f"The requested availability zone {zone!r} is not available; there is: {_words(zones)}.")
     if host is not None and not any(_is_named(one, host) for one in hosts):
         raise Invalid(f"Compute host {host} could not be found.")
-    wanted = [one for one in hosts if zone in (None, one.availability_zone) and (host is None or _is_named(one, host))]
+    wanted = [
+        one
+        for one in hosts
+        if zone in (None, one.availability_zone)
+        and (host is None or _is_named(one, host))
+        and (not near or one.name in near)
+        and one.name not in apart
+    ]
     rooms = _rooms(tx, wanted, at)
     vcpus, memory_mib = flavor["vcpus"], flavor["ram_mib"]
     members = Counter[str]() if group is None else count_by_host(tx, group.id)
@@ -59,7 +71,7 @@ def choose_hosts(
     barred = 0 if group is None else len(rooms) - len(full) - len(narrow)
     policy = "" if group is None else group.policy.value
     reasons = (
-        (len(hosts) - len(wanted), "not what was asked for by availability zone or name"),
+        (len(hosts) - len(wanted), "not what was asked for by availability zone, name or hint"),
         (len(wanted) - len(rooms), "disabled or not heard of"),
         (len(full), f"without room for {vcpus} more vCPUs and {memory_mib} MiB of memory"),
         (len(narrow), f"unable to give one server {volumes} volumes besides its root disk (at most {bounds})"),
@@ -70,6 +82,14 @@ def choose_hosts(
         f"No valid host was found. There is room for {len(placed)} of {count_min} servers. "
         f"Of {len(hosts)} hosts: {told}."
     )
+
+
+def hosts_of(tx: Tx, actor: Actor, server_ids: Sequence[str]) -> frozenset[str]:
+    """The hosts of servers that a request names. Raises Invalid for one that is not the actor's."""
+    try:
+        return frozenset(find_server(tx, server_id, actor).host for server_id in server_ids)
+    except NotFound as error:
+        raise Invalid(error.message) from error
 
 
 def _is_named(host: Host, name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from kevel.control.attachments import find_server
-from kevel.control.choosing_hosts import choose_hosts, host_is_up
+from kevel.control.choosing_hosts import choose_hosts, host_is_up, hosts_of
 from kevel.control.flavors import Flavors
 from kevel.control.images import Images, describe_volume_root
 from kevel.control.pools import PoolRoom
@@ -93,8 +93,12 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True):
     access_v6: str = ""
     hostname: str = ""
     auto_disk: bool = False
-    #: The server group that it is to join.
+    #: The scheduler hints as they were sent, and what they say: the server group that it is to join, and servers with
+    #: one of which it is to be on a host, or with none of them.
+    hints: dict[str, Any] = msgspec.field(default_factory=dict)
     group_id: str | None = None
+    same_host: tuple[str, ...] = ()
+    different_host: tuple[str, ...] = ()
     #: Availability zone and host that were asked for; None: any.
     zone: str | None = None
     host: str | None = None
@@ -229,7 +233,7 @@ class Servers:
                 hostname=new.hostname,
                 auto_disk=new.auto_disk,
                 tags=tuple(sorted(new.tags)),
-                hints={} if new.group_id is None else {"group": new.group_id},
+                hints=new.hints,
             ),
         )
         return await self._runtime.store.write(once_only(once, self._create), actor, new, blank, drawn, rooms)
@@ -259,6 +263,8 @@ class Servers:
             flavor=blank.flavor,
             volumes=sum(not disk.is_root for disk in new.disks),
             group=group,
+            near=hosts_of(tx, actor, new.same_host),
+            apart=hosts_of(tx, actor, new.different_host),
             count_min=new.count_min,
             count_max=count,
             at=blank.created_at,

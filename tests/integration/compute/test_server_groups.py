@@ -171,7 +171,7 @@ async def test_servers_that_are_asked_for_together_keep_to_the_policy(stand: Sta
 
 async def test_a_hint_that_names_no_group_of_ones_own_is_refused(stand: Stand) -> None:
     theirs = await make_group(stand, caller="other")
-    for hints in ({"group": theirs["id"]}, {"group": "x"}, {"group": 7}, {"same_host": "x"}, ["group"], "group"):
+    for hints in ({"group": theirs["id"]}, {"group": "x"}, {"group": 7}, {"query": "x"}, ["group"], "group"):
         answer = await ask(stand, hints)
         assert answer.status_code == 400, (hints, answer.text)
     assert (await stand.call("GET", "/servers")).json()["servers"] == []
@@ -185,3 +185,24 @@ async def test_the_quota_bounds_the_servers_of_a_group(stand: Stand) -> None:
     assert (await ask(stand, {"group": group["id"]})).status_code == 202
     answer = await ask(stand, {"group": group["id"]})
     assert (answer.status_code, "too many servers in group" in message(answer)) == (403, True)
+
+
+async def test_a_server_is_placed_beside_or_away_from_others(stand: Stand) -> None:
+    await stand.runtime.store.write(_enter_host, "host-2", stand.now)
+    first = (await ask(stand, {})).json()["server"]["id"]
+
+    async def host_of(server_id: str) -> str:
+        shown = (await stand.call("GET", f"/servers/{server_id}", caller="admin")).json()["server"]
+        return str(shown["OS-EXT-SRV-ATTR:host"])
+
+    beside = (await ask(stand, {"same_host": first})).json()["server"]["id"]
+    away = (await ask(stand, {"different_host": [first, beside]})).json()["server"]["id"]
+    assert await host_of(beside) == await host_of(first) != await host_of(away)
+    refused = await ask(stand, {"different_host": [first, away]})
+    assert (refused.status_code, "2 not what was asked for" in message(refused)) == (409, True)
+    refused = await ask(stand, {"same_host": [first], "different_host": [first]})
+    assert refused.status_code == 409
+    assert (await ask(stand, {"same_host": first}, caller="other")).status_code == 400
+    nonsense: tuple[object, ...] = ("x", 7, ["x"], {}, [first] * 101)
+    for wrong in nonsense:
+        assert (await ask(stand, {"same_host": wrong})).status_code == 400

@@ -137,6 +137,8 @@ class MetaBody(Struct, forbid_unknown_fields=True):
 
 #: Characters of a host name until 2.93.
 HOSTNAME_CHARACTERS_MAX: Final = 63
+#: Hints that name servers.
+_SERVER_HINTS: Final = ("same_host", "different_host")
 #: Keys that came later than 2.1, by the minor version.
 _SINCE: Final = {
     "description": 19,
@@ -178,6 +180,7 @@ def read_new_server(call: Call) -> NewServer:
     sent = sent_keys(keys)
     refuse_newer_keys(call, "server", sent, _SINCE)
     refuse_without_effect(sent)
+    hints = _read_hints(body)
     check_name(keys.name)
     metadata = {} if keys.metadata is UNSET else keys.metadata
     image_id = _read_image(keys)
@@ -205,7 +208,10 @@ def read_new_server(call: Call) -> NewServer:
         access_v6=_read_address("accessIPv6", keys.access_v6 or None, IPv6Address),
         hostname="" if keys.hostname is UNSET else read_hostname(call, keys.hostname),
         auto_disk=keys.disk_config == "AUTO",
-        group_id=_read_group(body),
+        hints=hints,
+        group_id=hints.get("group"),
+        same_host=tuple(_list_hint(hints, "same_host")),
+        different_host=tuple(_list_hint(hints, "different_host")),
         zone=zone,
         host=host,
         count_min=count_min,
@@ -213,19 +219,32 @@ def read_new_server(call: Call) -> NewServer:
     )
 
 
-def _read_group(body: ServerBody) -> str | None:
-    """The server group among the hints. Raises Invalid for any other hint: it would have no effect."""
+def _read_hints(body: ServerBody) -> dict[str, Any]:
+    """The hints, as sent. Raises Invalid for one that would have no effect."""
     if body.hints and body.hints_too:
         raise Invalid("Invalid input for scheduler_hints: they stand there twice.")
-    hints = body.hints or body.hints_too
-    if not hints:
-        return None
-    if not isinstance(hints, dict) or hints.keys() != {"group"}:
-        raise Invalid("Invalid input for scheduler_hints: this Kevel knows only `group`, a server group.")
-    group_id = hints["group"]
-    if not isinstance(group_id, str) or not UUID.fullmatch(group_id):
+    hints = body.hints or body.hints_too or {}
+    if not isinstance(hints, dict) or not hints.keys() <= {"group", *_SERVER_HINTS}:
+        raise Invalid(
+            "Invalid input for scheduler_hints: this Kevel knows `group`, a server group, and "
+            f"{' and '.join(_SERVER_HINTS)}, servers."
+        )
+    if "group" in hints and not _is_id(hints["group"]):
         raise Invalid("Server group scheduler hint must be a UUID.")
-    return group_id
+    for name in _SERVER_HINTS:
+        if not all(map(_is_id, _list_hint(hints, name))) or len(_list_hint(hints, name)) > COUNT_MAX:
+            raise Invalid(f"Invalid input for scheduler_hints.{name}: it has to be {COUNT_MAX} ids of servers at most.")
+    return hints
+
+
+def _list_hint(hints: Mapping[str, Any], name: str) -> list[Any]:
+    """The servers that a hint names, one or several."""
+    value = hints.get(name, [])
+    return value if isinstance(value, list) else [value]
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and UUID.fullmatch(value) is not None
 
 
 def wants_reservation(call: Call) -> bool:
