@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Run every check of the project, all of them even when one fails; pytest comes last, so that its summary ends the output.
+# Only what reads the record of a whole run comes behind it: has a test seen each answer that the APIs' tables list?
 # Arguments go to pytest. Exit code: 0 when everything passed; pytest's own, or else 1.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -24,10 +25,16 @@ fi
 if [ $# -eq 0 ]; then
     # A file at a time goes to whoever is free, in the order of tests/conftest.py. One more worker than cores: tests that
     # boot guests or talk to processes wait more than they work.
+    answered=$(mktemp)
+    trap 'rm -f "$answered"' EXIT
+    export KEVEL_ANSWERED=${KEVEL_ANSWERED:-$answered}
     set -- --numprocesses "$(($(nproc) + 1))" --dist loadfile --no-loadscope-reorder
 fi
 printf '== pytest\n'
 $bin/python -m pytest "$@"
 code=$?
+if [ $code -eq 0 ] && [ -n "${answered:-}" ]; then
+    check 'answers that tests have seen' $bin/python -m tests.answered "$KEVEL_ANSWERED"
+fi
 [ $code -eq 0 ] && [ ${#failed[@]} -gt 0 ] && code=1
 exit $code

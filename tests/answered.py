@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,12 +27,12 @@ NEVER: Final = frozenset({("compute", "swapVolume", 202)})
 Seen = dict[tuple[str, str], dict[int, list[str]]]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Say what is missing; exit code 1 if anything is."""
     parser = argparse.ArgumentParser(prog="python -m tests.answered", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--write", action="store_true", help="write the table to docs/compatibility.md")
-    wanted = parser.parse_args()
+    wanted = parser.parse_args(arguments)
     seen: Seen = defaultdict(dict)
     for line in json.loads(wanted.file.read_text(encoding="utf-8")):
         seen[line["api"], line["operation"]][line["status"]] = line["tests"]

@@ -10,10 +10,9 @@ from sqlalchemy import insert, select
 
 from kevel.domain.ladder import Rung
 from kevel.domain.model import Actor
-from kevel.store.schema.attachments import journal
-from kevel.store.schema.transfers import transfers
 from kevel.store.schema.volumes import snapshots
 from kevel.store.transactions import Tx
+from tests.integration.rows import read_everything
 from tests.integration.stand import PROJECTS
 from tests.integration.volumes.conftest import World, message
 from tests.integration.volumes.test_encryption import key_of, make_sealed
@@ -120,13 +119,9 @@ async def test_a_wrong_key_takes_nothing(world: World, place: str) -> None:
 async def test_the_key_is_told_once_and_not_kept(world: World) -> None:
     transfer = await offer(world, await world.make())
     assert "auth_key" not in await world.get(f"/volume-transfers/{transfer['id']}", "transfer")
-    kept = await world.runtime.store.read(read_everything)
+    kept = str(await world.runtime.store.read(read_everything))
     assert transfer["id"] in kept
     assert transfer["auth_key"] not in kept
-
-
-def read_everything(tx: Tx) -> str:
-    return "".join(str(tuple(row)) for table in (transfers, journal) for row in tx.execute(select(table)))
 
 
 @pytest.mark.parametrize("place", PLACES)
