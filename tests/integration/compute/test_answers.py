@@ -52,3 +52,20 @@ async def test_a_list_of_hypervisors_is_asked_for_what_can_be(stand: Stand, path
     for query, status in (("marker=none", 400), ("limit=few", 400), ("hypervisor_hostname_pattern=none", 404)):
         answer = await stand.call("GET", f"{path}?{query}", caller="admin", version="2.53")
         assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize("path", ["/os-volumes", "/os-snapshots"])
+async def test_lists_of_the_older_volumes_are_asked_for_a_number_of_rows(stand: Stand, path: str) -> None:
+    for one in (path, f"{path}/detail"):
+        assert (await stand.call("GET", f"{one}?limit=few", version="2.35")).status_code == 400
+
+
+@pytest.mark.parametrize("version", ["2.74", "2.75"])
+async def test_a_locked_server_is_not_rebuilt_nor_of_nothing(stand: Stand, version: str) -> None:
+    server_id = await stand.make_server()
+    path = f"/servers/{server_id}/action"
+    answer = await stand.call("POST", path, {"rebuild": {"imageRef": "none"}}, version=version)
+    assert answer.status_code == 400, answer.text
+    await stand.call("POST", path, {"lock": None})
+    answer = await stand.call("POST", path, {"rebuild": {"imageRef": stand.image_id}}, version=version)
+    assert (answer.status_code, message(answer)) == (409, f"Instance {server_id} is locked")

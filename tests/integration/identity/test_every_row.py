@@ -70,7 +70,8 @@ async def test_a_users_projects_are_asked_for_a_number_of_rows(world: World) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS_IN_PATHS)
-async def test_a_change_has_to_be_an_object(world: World, kind: str) -> None:
+async def test_what_is_made_or_changed_has_to_be_an_object(world: World, kind: str) -> None:
+    assert (await world.call("POST", f"/{kind}s", {kind: [5]})).status_code == 400
     answer = await world.call("PATCH", f"/{kind}s/{NOTHING}", {kind: [5]})
     assert answer.status_code == 400, answer.text
 

@@ -180,7 +180,7 @@ OPERATIONS: Final = (
         handler=_ending("unrescue"),
         policy=Policy.MEMBER,
         success=202,
-        errors=(400, 404, 409),
+        errors=(404, 409),
     ),
     Operation(
         name="rebuildServer",
@@ -232,7 +232,7 @@ OPERATIONS: Final = (
         handler=confirm_resize,
         policy=Policy.MEMBER,
         success=204,
-        errors=(400, 404, 409),
+        errors=(404, 409),
     ),
     Operation(
         name="revertResizeServer",
@@ -243,6 +243,6 @@ OPERATIONS: Final = (
         handler=_ending("revertResize"),
         policy=Policy.MEMBER,
         success=202,
-        errors=(400, 404, 409),
+        errors=(404, 409),
     ),
 )
