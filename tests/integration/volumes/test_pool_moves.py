@@ -241,6 +241,9 @@ async def test_what_has_to_stay_in_its_pool_is_not_moved(world: World, fast: Poo
     assert (await world.call("PUT", "/os-services/enable", other, caller="admin")).status_code == 200
     fast.shown = Capacity(total_bytes=50 * GIB, free_bytes=0)
     assert "full" in message(await ask_move(world, volume_id, name), 413)
+    older = {"os-migrate_volume": {"host": FAST}}
+    path = f"/volumes/{volume_id}/action"
+    assert "full" in message(await world.call("POST", path, older, caller="admin", version="3.15"), 413)
     assert await show(world, volume_id) == ("available", LOCAL, None)
     assert await fast.list_files() == []
     assert await world.status(copy_id) == "available"
