@@ -6,20 +6,46 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from kevel.control.attachments import find_server
 from kevel.domain.errors import Conflict, Invalid, NotFound
 from kevel.domain.model import Actor
 from kevel.domain.placement import HOST_SILENT_S, VCPUS_RATIO, Room, place_servers
 from kevel.domain.server_groups import ServerGroup
 from kevel.store import servers as rows
-from kevel.store.hosts import Host, list_hosts
+from kevel.store.hosts import Host, list_hosts, set_disabled
 from kevel.store.server_groups import count_by_host
+from kevel.store.servers import Used
 from kevel.store.transactions import Tx
 
 
 def host_is_up(host: Host, at: int) -> bool:
     """Has the host's agent been heard of lately?"""
     return at - host.seen_at <= HOST_SILENT_S * 1_000_000
+
+
+class HostView(msgspec.Struct, frozen=True, kw_only=True):
+    """A host, whether it is up, and what lives on it."""
+
+    host: Host
+    up: bool
+    used: Sequence[Used]
+
+
+def view_hosts(tx: Tx, at: int) -> list[HostView]:
+    """All hosts with the servers that live on them."""
+    used = rows.list_used(tx)
+    return [
+        HostView(host=host, up=host_is_up(host, at), used=[one for one in used if one.host == host.name])
+        for host in list_hosts(tx)
+    ]
+
+
+def disable_host(tx: Tx, name: str, reason: str | None) -> None:
+    """Place no new servers on the host, for that reason, or (None) some again. Raises NotFound."""
+    if not set_disabled(tx, name, reason):
+        raise NotFound(f"Compute host {name[:64]} could not be found.")
 
 
 def choose_hosts(

@@ -138,7 +138,9 @@ def ask_rebuild(tx: Tx, server_id: str, actor: Actor, new: Rebuild, at: int, dea
     )
 
 
-def ask_resize(tx: Tx, server_id: str, actor: Actor, flavor: Flavor, at: int, deadline_at: int) -> None:
+def ask_resize(
+    tx: Tx, server_id: str, actor: Actor, flavor: Flavor, auto_disk: bool | None, at: int, deadline_at: int
+) -> None:
     """Give the server another flavor on its host, until that is confirmed or reverted."""
     server = find_server(tx, server_id, actor)
     check_unlocked(server, actor)
@@ -159,7 +161,11 @@ def ask_resize(tx: Tx, server_id: str, actor: Actor, flavor: Flavor, at: int, de
         "resize",
         "resize_migrating",
         goal=server.goal,
-        extras=msgspec.structs.replace(server.extras, old_flavor=server.flavor),
+        extras=msgspec.structs.replace(
+            server.extras,
+            old_flavor=server.flavor,
+            auto_disk=server.extras.auto_disk if auto_disk is None else auto_disk,
+        ),
         actor=actor,
         at=at,
         deadline_at=deadline_at,

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from kevel.control.attachments import find_server
-from kevel.control.choosing_hosts import choose_hosts, host_is_up, hosts_of
+from kevel.control.choosing_hosts import HostView, choose_hosts, disable_host, hosts_of, view_hosts
 from kevel.control.flavors import Flavors
 from kevel.control.images import Images, describe_volume_root
 from kevel.control.pools import PoolRoom
@@ -21,8 +21,18 @@ from kevel.control.server_life import (
     ask_reboot,
     ask_shape,
     check_unlocked,
-    check_vm_state,
     reset_state,
+)
+from kevel.control.server_records import (
+    ServerChanges,
+    ServerNews,
+    change_metadata,
+    change_record,
+    change_tags,
+    check_name,
+    hear_news,
+    lock_server,
+    unlock_server,
 )
 from kevel.control.server_shapes import (
     Rebuild,
@@ -33,11 +43,10 @@ from kevel.control.server_shapes import (
     check_metadata_size,
     check_sizes,
 )
-from kevel.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from kevel.domain.errors import Conflict, Invalid, NotFound
 from kevel.domain.images import ImageForServer
 from kevel.domain.limits import Limits
 from kevel.domain.model import (
-    TAGS_MAX,
     Actor,
     Attachment,
     BootKind,
@@ -49,26 +58,23 @@ from kevel.domain.model import (
 from kevel.domain.placement import Room
 from kevel.domain.server_disks import NewDisk
 from kevel.store import servers as rows
-from kevel.store.actions import Action, finish_action, list_actions, start_action
-from kevel.store.attachments import find_open, open_of_server, open_of_servers, open_of_volume
-from kevel.store.hosts import Host, list_hosts, load_host, set_disabled
+from kevel.store.actions import Action, list_actions
+from kevel.store.attachments import open_of_server, open_of_servers, open_of_volume
+from kevel.store.hosts import Host, list_hosts, load_host
 from kevel.store.images import has_files
 from kevel.store.keypairs import load_keypair
 from kevel.store.repeats import Once, once_only
 from kevel.store.server_groups import group_of_server, join_group
 from kevel.store.server_moves import set_server_goal
 from kevel.store.server_quotas import bound_servers
-from kevel.store.servers import ServerQuery, Used, load_server
+from kevel.store.servers import ServerQuery, load_server
 from kevel.store.transactions import Tx
 from kevel.store.volumes import find_volume
 
 #: Servers made by one request.
 COUNT_MAX: Final = 100
-#: What a PUT changes of what is kept of a server's request.
-_SHOWN_EXTRAS: Final = ("access_v4", "access_v6", "hostname", "auto_disk", "pinned_zone")
 #: Pairs in a server's metadata, whatever the quota allows.
 METADATA_MAX: Final = 1024
-NAME_CHARS_MAX: Final = 255
 
 
 class NewServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,27 +117,6 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True):
         return next((disk for disk in self.disks if disk.is_root), None)
 
 
-class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to change of a server's record. UNSET: it stays."""
-
-    name: str | msgspec.UnsetType = msgspec.UNSET
-    description: str | msgspec.UnsetType | None = msgspec.UNSET
-    access_v4: str | msgspec.UnsetType = msgspec.UNSET
-    access_v6: str | msgspec.UnsetType = msgspec.UNSET
-    hostname: str | msgspec.UnsetType = msgspec.UNSET
-    auto_disk: bool | msgspec.UnsetType = msgspec.UNSET
-    #: None: it may be in any.
-    pinned_zone: str | msgspec.UnsetType | None = msgspec.UNSET
-
-
-class ServerNews(msgspec.Struct, frozen=True, kw_only=True):
-    """What another service has to tell of a server."""
-
-    server_id: str
-    #: The volume that it speaks of.
-    volume_id: str | None = None
-
-
 class Drawn(msgspec.Struct, frozen=True, kw_only=True):
     """The ids of one server and its disks."""
 
@@ -148,14 +133,6 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     host: Host
     #: The server group that it was made in; not looked up for lists.
     group_id: str | None = None
-
-
-class HostView(msgspec.Struct, frozen=True, kw_only=True):
-    """A host, whether it is up, and what lives on it."""
-
-    host: Host
-    up: bool
-    used: Sequence[Used]
 
 
 class Servers:
@@ -322,21 +299,21 @@ class Servers:
 
     async def hear(self, actor: Actor, news: Sequence[ServerNews]) -> list[bool]:
         """Take news of servers of any project; which of them are there."""
-        return await self._runtime.store.write(_hear, list(news))
+        return await self._runtime.store.write(hear_news, list(news))
 
     async def change_metadata(
         self, actor: Actor, server_id: str, change: Callable[[dict[str, str]], dict[str, str]]
     ) -> dict[str, str]:
         """Replace the metadata by what `change`, a pure function, makes of it."""
         at, _ = self._now()
-        return await self._runtime.store.write(_change_metadata, server_id, actor, at, change)
+        return await self._runtime.store.write(change_metadata, server_id, actor, at, change)
 
     async def change_tags(
         self, actor: Actor, server_id: str, change: Callable[[frozenset[str]], frozenset[str]]
     ) -> list[str]:
         """Replace the tags by what `change`, a pure function, makes of them; the tags afterwards, sorted."""
         at, _ = self._now()
-        return await self._runtime.store.write(_change_tags, server_id, actor, at, change)
+        return await self._runtime.store.write(change_tags, server_id, actor, at, change)
 
     async def ask(self, actor: Actor, server_id: str, action: str) -> None:
         """Ask for one of `kevel.control.server_life.WISHES`: start, stop, pause, and so on."""
@@ -384,14 +361,14 @@ class Servers:
         await self._runtime.store.write(ask_rebuild, server_id, actor, new, *self._now())
         return await self.get(actor, server_id)
 
-    async def resize(self, actor: Actor, server_id: str, flavor_id: str) -> None:
+    async def resize(self, actor: Actor, server_id: str, flavor_id: str, *, auto_disk: bool | None = None) -> None:
         """Give a server another flavor on its host, until that is confirmed or reverted."""
         await self._runtime.store.read_point(find_server, server_id, actor)
         try:
             flavor = await self._flavors.get(actor, flavor_id)
         except NotFound as error:
             raise Invalid(error.message) from error
-        await self._runtime.store.write(ask_resize, server_id, actor, flavor, *self._now())
+        await self._runtime.store.write(ask_resize, server_id, actor, flavor, auto_disk, *self._now())
 
     async def _find_image(self, actor: Actor, image_id: str) -> ImageForServer:
         try:
@@ -414,11 +391,11 @@ class Servers:
 
     async def lock(self, actor: Actor, server_id: str, *, reason: str | None) -> None:
         """Keep all but admins from changing the server."""
-        await self._runtime.store.write(_lock, server_id, actor, self._now()[0], reason)
+        await self._runtime.store.write(lock_server, server_id, actor, self._now()[0], reason)
 
     async def unlock(self, actor: Actor, server_id: str) -> None:
         """Undo a lock."""
-        await self._runtime.store.write(_unlock, server_id, actor, self._now()[0])
+        await self._runtime.store.write(unlock_server, server_id, actor, self._now()[0])
 
     async def actions(self, actor: Actor, server_id: str, *, deleted: bool) -> tuple[Server, list[Action]]:
         """What was asked of the server, newest first; with `deleted`, of a server that is gone too."""
@@ -434,16 +411,11 @@ class Servers:
 
     async def list_hosts(self) -> list[HostView]:
         """All hosts with the servers that live on them."""
-        return await self._runtime.store.read(_host_views, self._now()[0])
+        return await self._runtime.store.read(view_hosts, self._now()[0])
 
     async def set_disabled(self, host: str, reason: str | None) -> None:
         """Place no new servers on the host, for that reason ("": none was said), or (None) some again; NotFound."""
-        await self._runtime.store.write(_set_disabled, host, reason)
-
-
-def _set_disabled(tx: Tx, name: str, reason: str | None) -> None:
-    if not set_disabled(tx, name, reason):
-        raise NotFound(f"Compute host {name[:64]} could not be found.")
+        await self._runtime.store.write(disable_host, host, reason)
 
 
 def _name_server(blank: Server, server_id: str, room: Room, at: int, count: int) -> Server:
@@ -458,19 +430,6 @@ def _name_server(blank: Server, server_id: str, room: Room, at: int, count: int)
     )
     check_name(server.name)
     return server
-
-
-def check_name(name: str) -> None:
-    """Raise Invalid for what cannot be a server's name."""
-    if not 0 < len(name) <= NAME_CHARS_MAX or name != name.strip() or not all(map(_printable, name)):
-        raise Invalid(
-            f"Invalid input for field/attribute name: {name[:64]!r}. A name has 1 to {NAME_CHARS_MAX} characters, "
-            "no control characters, and no space at either end."
-        )
-
-
-def _printable(char: str) -> bool:
-    return char.isprintable() or (char.isspace() and char not in "\t\n\r\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029")
 
 
 def _view(tx: Tx, server_id: str, actor: Actor) -> ServerView:
@@ -506,85 +465,9 @@ def _delete(tx: Tx, server_id: str, actor: Actor, at: int, deadline_at: int) -> 
     set_server_goal(tx, server, ServerGoal.DELETED, actor=actor, at=at, deadline_at=deadline_at)
 
 
-def _lock(tx: Tx, server_id: str, actor: Actor, at: int, reason: str | None) -> None:
-    server = find_server(tx, server_id, actor)
-    foreign = server.project_id != actor.project_id
-    extras = msgspec.structs.replace(server.extras, lock_reason=reason, locked_by_admin=foreign)
-    _record_at_once(tx, server, "lock", actor, at)
-    rows.update_shown(tx, server, at=at, locked=True, extras=extras)
-
-
-def _unlock(tx: Tx, server_id: str, actor: Actor, at: int) -> None:
-    server = find_server(tx, server_id, actor)
-    if server.extras.locked_by_admin and not actor.is_admin:
-        raise Forbidden(f"Instance {server.id} was locked by an admin; only an admin can unlock it.")
-    extras = msgspec.structs.replace(server.extras, lock_reason=None, locked_by_admin=False)
-    _record_at_once(tx, server, "unlock", actor, at)
-    rows.update_shown(tx, server, at=at, locked=False, extras=extras)
-
-
-def _record_at_once(tx: Tx, server: Server, action: str, actor: Actor, at: int) -> None:
-    start_action(tx, server_id=server.id, subject_id=server.id, action=action, actor=actor, at=at)
-    finish_action(tx, subject_id=server.id, action=action, at=at)
-
-
 def _update(tx: Tx, server_id: str, actor: Actor, at: int, changes: ServerChanges) -> ServerView:
-    view = _view(tx, server_id, actor)
-    server = view.server
-    asked = {name: value for name, value in msgspec.structs.asdict(changes).items() if value is not msgspec.UNSET}
-    if "name" in asked:
-        check_name(asked["name"])
-    zone = asked.get("pinned_zone")
-    if zone not in (None, server.availability_zone):
-        raise Invalid(
-            f"Server {server.id} is in the availability zone {server.availability_zone}: it can be pinned to no other."
-        )
-    values: dict[str, Any] = {name: asked[name] for name in ("name", "description") if name in asked}
-    extras = {name: asked[name] for name in _SHOWN_EXTRAS if name in asked}
-    if extras:
-        values["extras"] = msgspec.structs.replace(server.extras, **extras)
-    if not values:
-        return view
-    return msgspec.structs.replace(view, server=rows.update_shown(tx, server, at=at, **values))
-
-
-def _hear(tx: Tx, news: Sequence[ServerNews]) -> list[bool]:
-    known: list[bool] = []
-    for one in news:
-        server = load_server(tx, one.server_id)
-        if server is not None and server.deleted_at is not None:
-            server = None
-        known.append(server is not None)
-        if server is None or one.volume_id is None:
-            continue
-        if find_open(tx, server_id=server.id, volume_id=one.volume_id) is not None:
-            rows.stamp_server(tx, server.id, server.host)
-    return known
-
-
-def _change_metadata(
-    tx: Tx, server_id: str, actor: Actor, at: int, change: Callable[[dict[str, str]], dict[str, str]]
-) -> dict[str, str]:
-    server = find_server(tx, server_id, actor)
-    check_unlocked(server, actor)
-    check_vm_state(server, "update metadata", ("active", "paused", "suspended", "stopped"))
-    changed = change(dict(server.metadata))
-    check_metadata_size(tx, actor, changed)
-    rows.update_shown(tx, server, at=at, metadata=changed)
-    return changed
-
-
-def _change_tags(
-    tx: Tx, server_id: str, actor: Actor, at: int, change: Callable[[frozenset[str]], frozenset[str]]
-) -> list[str]:
-    server = find_server(tx, server_id, actor)
-    check_vm_state(server, "update tags", ("active", "paused", "suspended", "stopped"))
-    changed = sorted(change(frozenset(server.extras.tags)))
-    if len(changed) > TAGS_MAX:
-        raise Invalid(f"The number of tags exceeded the per-server limit {TAGS_MAX}")
-    extras = msgspec.structs.replace(server.extras, tags=tuple(changed))
-    rows.update_shown(tx, server, at=at, extras=extras)
-    return changed
+    change_record(tx, server_id, actor, at, changes)
+    return _view(tx, server_id, actor)
 
 
 def _actions(tx: Tx, server_id: str, actor: Actor, deleted: bool) -> tuple[Server, list[Action]]:
@@ -608,11 +491,3 @@ def _refuse_swap(tx: Tx, server_id: str, old_id: str, new_id: str, actor: Actor)
     raise Conflict(
         f"Volume {old_id} of instance {server_id} cannot be exchanged for another: detach it, and attach {new_id}."
     )
-
-
-def _host_views(tx: Tx, at: int) -> list[HostView]:
-    used = rows.list_used(tx)
-    return [
-        HostView(host=host, up=host_is_up(host, at), used=[one for one in used if one.host == host.name])
-        for host in list_hosts(tx)
-    ]

@@ -477,5 +477,11 @@ async def test_the_host_name_and_the_disk_config_that_users_choose_are_kept(stan
     ):
         changed = (await stand.call("PUT", path, {"server": body}, version="2.94")).json()["server"]
         assert (changed["OS-EXT-SRV-ATTR:hostname"], changed["OS-DCF:diskConfig"]) == wanted
+    await stand.host_saw(path.rpartition("/")[2], ServerRung.RUNNING)
+    resized = await stand.call(
+        "POST", f"{path}/action", {"resize": {"flavorRef": "1", "OS-DCF:diskConfig": "AUTO"}}, version="2.94"
+    )
+    assert resized.status_code == 202, resized.text
+    assert (await stand.call("GET", path)).json()["server"]["OS-DCF:diskConfig"] == "AUTO"
     for name, version in ((long, "2.93"), ("a.b", "2.90"), ("web", "2.89")):
         assert (await stand.call("PUT", path, {"server": {"hostname": name}}, version=version)).status_code == 400

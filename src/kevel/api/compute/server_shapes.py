@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -20,7 +20,7 @@ from kevel.api.compute.server_bodies import (
 from kevel.api.compute.server_views import show_basics, show_server
 from kevel.api.compute.shapes import UUID, refuse_newer_keys, v
 from kevel.api.operations import Call, Handler, Operation, Policy, Reply
-from kevel.control.servers import check_name
+from kevel.control.server_records import check_name
 from kevel.domain.errors import Invalid
 
 #: What may be sent and has no effect: nothing here hands a password to a guest.
@@ -69,7 +69,7 @@ class ResizeKeys(Struct, forbid_unknown_fields=True):
     """What a server is to become."""
 
     flavor: Annotated[str, Meta(min_length=1, max_length=255)] | int = field(name="flavorRef")
-    disk_config: Literal["MANUAL"] | UnsetType = field(name="OS-DCF:diskConfig", default=UNSET)
+    disk_config: DiskConfig | UnsetType = field(name="OS-DCF:diskConfig", default=UNSET)
 
 
 class ResizeBody(Struct, forbid_unknown_fields=True):
@@ -134,12 +134,15 @@ async def rebuild_server(call: Call) -> Reply:
         shown["key_name"] = view.server.key_name
     if version >= v(57):
         shown["user_data"] = None
+        shown.pop("OS-EXT-SRV-ATTR:user_data", None)  # in this answer it stands under its plain name alone
     return Reply(body={"server": shown}, headers={"Location": f"{call.base_url}/servers/{view.server.id}"})
 
 
 async def resize_server(call: Call) -> Reply:
     body: ResizeBody = call.body
-    await call.services.servers.resize(call.actor, call.path["server_id"], str(body.resize.flavor))
+    keys = body.resize
+    auto_disk = None if keys.disk_config is UNSET else keys.disk_config == "AUTO"
+    await call.services.servers.resize(call.actor, call.path["server_id"], str(keys.flavor), auto_disk=auto_disk)
     return Reply()
 
 
