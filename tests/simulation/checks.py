@@ -307,10 +307,6 @@ class Checker:
             assert "detach_volume" in str(error), f"L2: a detach is refused: {error}"
 
 
-_FIRST_PLUGGED = """
-    SELECT attachment_id, min(seq) AS seq FROM journal WHERE subject = 'path' AND what = 'rung' AND after = 'plugged'
-    GROUP BY attachment_id
-"""
 _LIVE_PATHS = """
     SELECT p.id, p.attachment_id, p.volume_id, p.server_id, p.host, p.generation, p.rung, p.hands,
         p.plugged_bytes, a.goal, a.goal_revision, s.goal AS server_goal

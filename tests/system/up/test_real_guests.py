@@ -70,15 +70,27 @@ class Stand:
     def console(self, server_id: str) -> GuestConsole:
         return GuestConsole(self.data / "servers" / server_id / "console.sock")
 
-    def serials(self, server_id: str) -> set[str]:
-        """Serials of the disks that the guest itself sees."""
+    def disks(self, server_id: str) -> dict[str, str]:
+        """The disks that the guest itself sees: device names by serial. After a boot the names are as it likes."""
         with self.console(server_id) as console:
             lines = console.run("disks").output.splitlines()
-        return {words[2] for line in lines if len(words := line.split()) == 3}
+        return {words[2]: Path("/dev", words[0]).as_posix() for line in lines if len(words := line.split()) == 3}
+
+    def write(self, server_id: str, volume_id: str, text: str) -> None:
+        """Have the guest write the text to the beginning of its disk."""
+        device = self.disks(server_id)[volume_id]
+        with self.console(server_id) as console:
+            assert console.run(f"echo {text} | dd of={device} bs=512 conv=sync,fsync").code == 0
+
+    def read(self, server_id: str, volume_id: str, length: int) -> str:
+        """What the guest finds at the beginning of its disk."""
+        device = self.disks(server_id)[volume_id]
+        with self.console(server_id) as console:
+            return console.run(f"head -c {length} {device}").output.strip()
 
     def wait_serial(self, server_id: str, volume_id: str, *, there: bool) -> None:
         deadline = time.monotonic() + WAIT_S
-        while (volume_id in self.serials(server_id)) is not there:
+        while (volume_id in self.disks(server_id)) is not there:
             assert time.monotonic() < deadline, f"{volume_id} there={not there} in {server_id}"
             time.sleep(0.1)
 
@@ -204,7 +216,7 @@ def test_guests_and_attachments_outlive_a_clean_stop(stand: Stand, server: str, 
     stand.restart()
     assert stand.cloud.server(server)["status"] == "ACTIVE"
     assert stand.cloud.volume_status(volume) == "in-use"
-    assert volume in stand.serials(server)
+    assert volume in stand.disks(server)
     stand.detach(server, volume)
 
 
@@ -239,17 +251,18 @@ def test_a_guest_boots_from_a_volume_and_finds_its_data_again_after_a_hard_reboo
     server = stand.boot_from_volume("from-volume", data)
     root, more = stand.volumes_of(server)
     assert more == volume
-    assert stand.serials(server) == {root, volume}
+    for one in (root, volume):
+        stand.wait_serial(server, one, there=True)
+    assert stand.disks(server).keys() == {root, volume}
     assert {stand.cloud.volume_status(one) for one in (root, more)} == {"in-use"}
-    for disk in ("sda", "sdb"):
-        with stand.console(server) as console:
-            assert console.run(f"echo written-to-{disk} | dd of=/dev/{disk} bs=512 conv=sync,fsync").code == 0
+    for one in (root, more):
+        stand.write(server, one, one)
     stand.act(server, {"reboot": {"type": "HARD"}})
     stand.cloud.wait_server(server, "ACTIVE", BOOT_S)
     stand.wait_booted_with(server, root)
-    for disk in ("sda", "sdb"):
-        with stand.console(server) as console:
-            assert f"written-to-{disk}" in console.run(f"head -c 15 /dev/{disk}").output
+    stand.wait_serial(server, volume, there=True)
+    for one in (root, more):
+        assert stand.read(server, one, len(one)) == one
     with pytest.raises(ApiError, match="root device"):
         stand.cloud.detach(server, root)
     stand.cloud.delete_server(server, WAIT_S)
@@ -284,8 +297,7 @@ def test_a_snapshot_of_a_volume_in_use_has_what_the_guest_had_written(stand: Sta
     cloud = stand.cloud
     stand.attach(server, volume)
     stand.wait_serial(server, volume, there=True)
-    with stand.console(server) as console:
-        assert console.run("echo before-the-snapshot | dd of=/dev/sdb bs=512 conv=sync,fsync").code == 0
+    stand.write(server, volume, "before-the-snapshot")
     body = {"snapshot": {"volume_id": volume, "name": "live", "force": True}}
     snapshot_id = cloud.client.post("/volume/v3/snapshots", body)["snapshot"]["id"]
     deadline = time.monotonic() + WAIT_S
@@ -295,8 +307,7 @@ def test_a_snapshot_of_a_volume_in_use_has_what_the_guest_had_written(stand: Sta
         time.sleep(0.1)
     with (stand.data / "volumes" / f"snapshot-{snapshot_id}").open("rb") as file:
         assert file.read(19) == b"before-the-snapshot"
-    with stand.console(server) as console:
-        assert console.run("echo after-the-snapshot | dd of=/dev/sdb bs=512 conv=sync,fsync").code == 0
+    stand.write(server, volume, "after-the-snapshot")
     stand.detach(server, volume)
     cloud.client.delete(f"/volume/v3/snapshots/{snapshot_id}")
 
@@ -317,8 +328,7 @@ def test_an_encrypted_volume_with_limits_lives_through_a_kill_and_a_restart_of_i
     stand.cloud.wait_volume(volume, "available", WAIT_S)
     stand.attach(server, volume)
     stand.wait_serial(server, volume, there=True)
-    with stand.console(server) as console:
-        assert console.run("echo for-the-guest-alone | dd of=/dev/sdb bs=512 conv=sync,fsync").code == 0
+    stand.write(server, volume, "for-the-guest-alone")
     with (stand.data / "volumes" / f"volume-{volume}").open("rb") as file:
         assert b"for-the-guest-alone" not in file.read(8 << 20)
     assert "<total_iops_sec>500<" in stand.definition(server)
@@ -330,9 +340,7 @@ def test_an_encrypted_volume_with_limits_lives_through_a_kill_and_a_restart_of_i
     stand.act(server, {"os-start": None})
     stand.cloud.wait_server(server, "ACTIVE", WAIT_S)
     stand.wait_booted_with(server, volume)
-    with stand.console(server) as console:
-        (device,) = [line.split()[0] for line in console.run("disks").output.splitlines() if volume in line]
-        assert console.run(f"head -c 19 /dev/{device.removeprefix('/dev/')}").output == "for-the-guest-alone"
+    assert stand.read(server, volume, 19) == "for-the-guest-alone"
     stand.detach(server, volume)
     stand.cloud.delete_volume(volume)
 

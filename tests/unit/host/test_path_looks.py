@@ -27,7 +27,6 @@ from tests.unit.host.world import (
     until,
 )
 
-RELEASED_BY_HOST = (Rung.EXPORTED, Hands.CONTROL)
 PLUGGED: dict[str, Any] = {"revision": 1}
 
 
