@@ -41,7 +41,7 @@ from kevel.domain.server_disks import DiskSource
 from kevel.hypervisor.libvirt import blocks, wire
 from kevel.hypervisor.libvirt.child import FROM_CHILD
 from kevel.hypervisor.libvirt.domain_xml import Unreadable, parse_domain_xml
-from kevel.runtime.ports import SystemIds
+from kevel.runtime.ports import SystemClock, SystemIds
 from kevel.store.volume_lists import SORT_KEYS
 from tests.integration.stand import KnownTokens
 
@@ -321,7 +321,7 @@ async def ask(app: ApiApp, scope: dict[str, Any], body: bytes) -> int:
 def test_any_headers_and_any_query(
     headers: list[tuple[bytes, bytes]], query: bytes, path: str, method: str, body: bytes
 ) -> None:
-    runtime = SimpleNamespace(ids=SystemIds(), has_space=lambda: True)
+    runtime = SimpleNamespace(clock=SystemClock(), ids=SystemIds(), has_space=lambda: True)
     app = ApiApp(VOLUME, cast("Services", SimpleNamespace(runtime=runtime, identity=KnownTokens())))
     scope = {
         "type": "http",
