@@ -51,6 +51,8 @@ log = structlog.get_logger(__name__)
 BODY_BYTES_MAX: Final = 1024 * 1024
 #: Names by which clients reach us, remembered.
 ORIGINS_MAX: Final = 64
+#: Of what is wrong with a body: it repeats keys that the client made up.
+REASON_CHARACTERS_MAX: Final = 400
 #: The role that a token in X-Service-Token has to have.
 SERVICE_ROLE: Final = "service"
 _PROJECT: Final = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(/.*)")
@@ -323,7 +325,7 @@ def _plain(error: msgspec.ValidationError) -> str:
     """msgspec says 'Expected `int`, got `str` - at `$.volume.size`': put the place first, as Nova does."""
     text, _, place = str(error).partition(" - at `")
     place = place.rstrip("`").removeprefix("$").removeprefix(".") or "the request"
-    return f"{place}: {text}".replace("`", "'")
+    return f"{place}: {text[:REASON_CHARACTERS_MAX]}".replace("`", "'")
 
 
 async def _no_endpoint(request: Request) -> Response:

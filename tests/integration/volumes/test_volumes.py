@@ -141,6 +141,12 @@ async def test_unknown_keys_are_refused_from_3_53(world: World) -> None:
     message(await world.call("POST", "/volumes", body, version="3.53"), 400)
 
 
+async def test_an_error_repeats_only_the_beginning_of_a_long_key(world: World) -> None:
+    text = message(await world.call("POST", "/volumes", {"volume": {"size": 1, "k" * 100_000: 1}}), 400)
+    assert "unknown field 'kkk" in text
+    assert len(text) < 1000
+
+
 async def test_what_volumes_are_not_made_from_is_said_by_name(world: World) -> None:
     answer = await world.ask(consistencygroup_id=str(uuid.uuid4()))
     assert "does not make volumes from consistency groups" in message(answer, 400)
