@@ -344,6 +344,7 @@ def _make_operations(row: _Row) -> tuple[Operation, ...]:
             name=f"create{name}",
             reply=single,
             body_shape=wanted,
+            needs_space=True,
             new_id=f"/{row.singular}/id",
             method="POST",
             path=f"/{row.plural}",

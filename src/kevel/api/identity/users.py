@@ -150,6 +150,7 @@ OPERATIONS: Final = (
     Operation(
         name="createApplicationCredential",
         reply=replies.CREDENTIAL,
+        needs_space=True,
         new_id="/application_credential/id",
         method="POST",
         path=_CREDENTIALS,

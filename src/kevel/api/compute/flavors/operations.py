@@ -43,6 +43,7 @@ OPERATIONS: Final = (
     Operation(
         name="createFlavor",
         reply=replies.FLAVOR,
+        needs_space=True,
         new_id="/flavor/id",
         method="POST",
         path="/flavors",
@@ -55,6 +56,7 @@ OPERATIONS: Final = (
     Operation(
         name="createFlavorWithDescription",
         reply=replies.FLAVOR,
+        needs_space=True,
         new_id="/flavor/id",
         method="POST",
         path="/flavors",
@@ -68,6 +70,7 @@ OPERATIONS: Final = (
     Operation(
         name="createTrimmedFlavor",
         reply=replies.FLAVOR,
+        needs_space=True,
         new_id="/flavor/id",
         method="POST",
         path="/flavors",

@@ -14,6 +14,7 @@ _GROUP: Final = "/os-server-groups/{group_id}"
 _create = partial(
     Operation,
     reply=shapes.GROUP,
+    needs_space=True,
     new_id="/server_group/id",
     method="POST",
     path=_GROUPS,

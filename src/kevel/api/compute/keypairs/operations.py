@@ -11,7 +11,9 @@ from kevel.api.operations import Operation, Policy
 
 #: Key pairs are the user's own, so a reader may change them.
 _own = partial(Operation, policy=Policy.READER)
-_create = partial(_own, method="POST", path="/os-keypairs", handler=handlers.create_keypair, reply=shapes.MADE)
+_create = partial(
+    _own, method="POST", path="/os-keypairs", handler=handlers.create_keypair, reply=shapes.MADE, needs_space=True
+)
 _delete = partial(
     _own,
     method="DELETE",

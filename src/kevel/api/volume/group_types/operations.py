@@ -30,6 +30,7 @@ GROUP_TYPES: Final = (
     _admin(
         name="createGroupType",
         reply=shapes.GROUP_TYPE,
+        needs_space=True,
         new_id="/group_type/id",
         method="POST",
         path="/group_types",

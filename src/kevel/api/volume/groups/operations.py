@@ -44,6 +44,7 @@ GROUPS: Final = (
     _write(
         name="createGroup",
         reply=shapes.NEW_GROUP,
+        needs_space=True,
         new_id="/group/id",
         method="POST",
         path="/groups",

@@ -17,6 +17,7 @@ def _rows(place: str, prefix: str, body: Any, since: Version | None) -> tuple[Op
         write(
             name=f"create{prefix}Transfer",
             reply=shapes.NEW_TRANSFER,
+            needs_space=True,
             new_id="/transfer/id",
             method="POST",
             path=place,

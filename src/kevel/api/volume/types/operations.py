@@ -134,6 +134,7 @@ TYPES: Final = (
     admin(
         name="createTypeEncryption",
         reply=shapes.CREATED_ENCRYPTION,
+        needs_space=True,
         new_id="/encryption/encryption_id",
         method="POST",
         path="/types/{type_id}/encryption",
