@@ -77,6 +77,10 @@ class CopyLooks:
     async def _fail(self, copy: CopyAssignment, error: StepError) -> Outcome:
         if copy.state is CopyState.DROPPED or not isinstance(error, StepNever):
             return Retry(error.message)
+        try:
+            await self._end(copy)  # what has begun of it would be in the way of the next copy of this disk
+        except StepError as left:
+            return Retry(left.message)
         await self._report(copy, CopyState.FAILED, None, self._reason(FAILED, error.message))
         return DONE
 

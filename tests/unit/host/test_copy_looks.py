@@ -140,3 +140,15 @@ async def test_l3_a_copy_that_no_order_names_is_stopped() -> None:
         await world.hypervisor.copy_disk("server", SPEC)
         world.hypervisor._listener(Event(kind=EventKind.RECONNECTED, server_id=""))
         await until(lambda: world.hypervisor.servers["server"].copies == {})
+
+
+async def test_a_copy_that_fails_for_good_in_its_middle_is_ended_before_that_is_told() -> None:
+    world = World()
+    async with world.running():
+        await world.attach()
+        world.hypervisor.behave(copy="slow:60")
+        world.control.put(order())
+        await until(lambda: world.hypervisor.servers["server"].copies)
+        world.hypervisor.fail_next("copy_disk", StepNever("There is no space."))
+        assert await ended(world) == (CopyState.FAILED, FAILED)
+        assert world.hypervisor.servers["server"].copies == {}
