@@ -203,6 +203,7 @@ class Checker:
         ]
         found += [f"external {row['id']} wants {row['goal']}" for row in self.rows(_UNFINISHED_EXTERNAL)]
         found += [f"operation {row['kind']}" for row in self.rows("SELECT * FROM operations WHERE finished_at IS NULL")]
+        found += [] if silent else self._find_copying()
         found += [
             f"action {row['action']} of {row['subject_id']}"
             for row in self.rows("SELECT * FROM server_actions WHERE finished_at IS NULL")
@@ -255,7 +256,20 @@ class Checker:
         found += [f"volume {name}" for name in self._world.backend.volumes]
         found += [f"server row {row['id']}" for row in self.rows("SELECT * FROM servers WHERE deleted_at IS NULL")]
         found += [f"volume row {row['id']}" for row in self.rows("SELECT * FROM volumes WHERE deleted_at IS NULL")]
-        return found
+        return found + self.find_kept()
+
+    def find_kept(self) -> list[str]:
+        """What is left of snapshots, backups and copies on their way."""
+        found = [f"snapshot {name}" for name in self._world.backend.snapshots]
+        found += [f"target {name}" for name in self._world.backend.targets]
+        found += [f"backup {name}" for name in self._world.backups.kept]
+        for kind in ("snapshots", "backups"):
+            found += [f"row {row['id']} of {kind}" for row in self.rows(_LIVE_ROWS.format(kind))]
+        return found + self._find_copying()
+
+    def _find_copying(self) -> list[str]:
+        """Orders to copy a plugged disk that a host has still something to do for."""
+        return [f"copy {row['id']}" for row in self.rows("SELECT * FROM copies WHERE live = 1")]
 
     def find_missing(self, server_id: str, volume_id: str) -> list[str]:
         """What an attachment that a user has asked for lacks: nothing, when the volume is in use for real."""
@@ -307,6 +321,7 @@ class Checker:
             assert "detach_volume" in str(error), f"L2: a detach is refused: {error}"
 
 
+_LIVE_ROWS = "SELECT id FROM {} WHERE live = 1"
 _LIVE_PATHS = """
     SELECT p.id, p.attachment_id, p.volume_id, p.server_id, p.host, p.generation, p.rung, p.hands,
         p.plugged_bytes, a.goal, a.goal_revision, s.goal AS server_goal

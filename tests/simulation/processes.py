@@ -6,20 +6,22 @@ import asyncio
 import contextvars
 import random
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 from sqlalchemy.exc import OperationalError
 
 from kevel.cli.engine import Engine, Workers
+from kevel.control.backups import Backups
 from kevel.control.flavors import Flavors
 from kevel.control.pools import Pools
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import KEY_BYTES, Sealer
 from kevel.control.server_disks import ServerDisks
 from kevel.control.servers import Servers
+from kevel.control.snapshots import Snapshots
 from kevel.control.volume_types import VolumeTypes
 from kevel.control.volumes import Volumes
 from kevel.domain.errors import KevelError
@@ -28,6 +30,8 @@ from kevel.domain.limits import Limits
 from kevel.domain.model import Actor
 from kevel.host.agent import Agent
 from kevel.host.state import HostConfig, HostState
+from kevel.storage.backup_files import BackupFiles
+from tests.simulation.backups import SimExecutor
 from tests.simulation.loop import PROCESS, SimLoop
 from tests.simulation.network import ControlSide, SimLink
 from tests.simulation.store import IMAGE_FILE, SimStore, StoreFaults
@@ -71,13 +75,6 @@ class SimIds:
 
     def jitter(self) -> float:
         return self._dice.random()
-
-
-class NoThreads:
-    """Nothing in a simulated run may block, so nothing needs a thread."""
-
-    async def run(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        raise AssertionError("the simulator has no threads")
 
 
 class OneImage:
@@ -148,10 +145,11 @@ class ControlProcess(Process):
         faults.tell = run.tell
         faults.is_full = lambda: run.loop.time() < run.disk_full_until
         store = SimStore(run.conn, run.loop, run.dice, faults)
-        return Runtime(store=store, clock=self.clock, ids=self.ids, executor=NoThreads())
+        return Runtime(store=store, clock=self.clock, ids=self.ids, executor=SimExecutor(run.world, self, run.outside))
 
     def _build(self) -> None:
         self.runtime = runtime = self._open_store()
+        self.backup_files = cast("BackupFiles", self.run.world.backups)
         self.workers = self._make_workers(Sealer(bytes(range(KEY_BYTES))))
         self.flavors = Flavors(runtime)
         self.types = VolumeTypes(runtime)
@@ -159,12 +157,14 @@ class ControlProcess(Process):
         self.volumes = Volumes(
             runtime, Pools(runtime, {self.pool.name: self.pool}, LIMITS, host="sim", availability_zone="nova"), LIMITS
         )
+        self.snapshots = Snapshots(runtime, LIMITS)
+        self.backups = Backups(runtime, self.backup_files, self.volumes, LIMITS, availability_zone="nova")
         self.attachments = self.workers.attachments
         disks = ServerDisks(self.volumes, self.attachments, self.ids, LIMITS)
         self.servers = Servers(runtime, images, self.flavors, disks, LIMITS)
 
     def _make_workers(self, sealer: Sealer) -> Workers:
-        return Workers(self.runtime, {"sim": self.pool}, sealer, LIMITS)
+        return Workers(self.runtime, {"sim": self.pool}, sealer, LIMITS, backups=self.backup_files)
 
     async def start(self) -> None:
         await self.flavors.bootstrap()
@@ -179,7 +179,15 @@ class KevelProcess(ControlProcess):
         (host,) = self.run.world.hosts.values()
         reach = SimReach(self.run.world, host, self, self.run.outside)
         config = self.host_config(host)
-        self.engine = Engine(self.runtime, {"sim": self.pool}, {"sim": reach}, self.driver(host), config, sealer)
+        self.engine = Engine(
+            self.runtime,
+            {"sim": self.pool},
+            {"sim": reach},
+            self.driver(host),
+            config,
+            sealer,
+            backups=self.backup_files,
+        )
         return self.engine.workers
 
     async def start(self) -> None:

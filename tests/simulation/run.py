@@ -31,7 +31,9 @@ from tests.simulation.users import (
     USER,
     Request,
     attach,
+    delete_backup,
     delete_server,
+    delete_snapshot,
     delete_volume,
     detach,
     draw_request,
@@ -348,8 +350,13 @@ class Run:
         """Delete everything, and see that nothing is left."""
         for server in self.servers:
             await self.ask(delete_server(server))
-        for volume in self.volumes:
-            await self.ask(delete_volume(volume))
+        for row in self.checker.rows("SELECT id FROM snapshots WHERE live = 1"):
+            await self.ask(delete_snapshot(row["id"]))
+        for row in self.checker.rows("SELECT id FROM backups WHERE live = 1"):
+            await self.ask(delete_backup(row["id"]))
+        await self.until(self.checker.find_kept)
+        for row in self.checker.rows("SELECT id FROM volumes WHERE deleted_at IS NULL"):
+            await self.ask(delete_volume(row["id"]))
         await self.until(self.checker.find_residue)
 
     async def until(self, find: Callable[[], list[str]]) -> None:

@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from kevel.control.attachments import find_server
+from kevel.control.backups import NewBackup
 from kevel.control.server_life import check_task_state
 from kevel.control.servers import NewServer
+from kevel.control.snapshots import NewSnapshot
+from kevel.control.volumes import NewVolume
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor, BootKind, ServerGoal
 from kevel.domain.server_disks import DiskSource, NewDisk
@@ -140,6 +143,41 @@ def delete_server(server: str) -> Request:
 def delete_volume(volume: str) -> Request:
     """Delete the volume."""
     return Request("delete volume", "", volume, lambda process: process.volumes.delete(USER, volume, force=False))
+
+
+def take_snapshot(volume: str) -> Request:
+    """Take a snapshot of the volume, in use or not."""
+    new = NewSnapshot(volume_id=volume, in_use=True)
+    return Request("snapshot", "", volume, lambda process: process.snapshots.create(USER, new))
+
+
+def delete_snapshot(snapshot: str) -> Request:
+    """Delete it."""
+    return Request(
+        "delete snapshot", "", snapshot, lambda process: process.snapshots.delete(USER, snapshot, force=False)
+    )
+
+
+def copy_volume(volume: str) -> Request:
+    """Make another volume from it, in use or not."""
+    new = NewVolume(source_volume_id=volume)
+    return Request("copy volume", "", volume, lambda process: process.volumes.create(USER, new))
+
+
+def back_up(volume: str) -> Request:
+    """Back the volume up, in use or not."""
+    new = NewBackup(volume_id=volume, force=True)
+    return Request("back up", "", volume, lambda process: process.backups.create(USER, new))
+
+
+def restore(backup: str) -> Request:
+    """Restore it into a new volume."""
+    return Request("restore", "", backup, lambda process: process.backups.restore(USER, backup, None, None))
+
+
+def delete_backup(backup: str) -> Request:
+    """Delete it."""
+    return Request("delete backup", "", backup, lambda process: process.backups.delete(USER, backup, force=False))
 
 
 def reset_status(volume: str) -> Request:

@@ -31,6 +31,7 @@ from kevel.storage.base import (
     VolumeFile,
 )
 from kevel.storage.sim import SimBackend, SimConnector
+from tests.simulation.backups import SimBackups
 from tests.simulation.faults import Fault, Faults, Kind
 from tests.simulation.loop import SimLoop
 
@@ -121,6 +122,7 @@ class World:
         self.dice = dice
         self.faults = faults
         self.backend = SimBackend("sim", total_bytes=1 << 50, effect_free=effect_free)
+        self.backups = SimBackups()
         self.hosts = {name: HostTruth(name, self.backend) for name in hosts}
         for host in self.hosts.values():
             host.forgetful = forgetful

@@ -25,6 +25,7 @@ from tests.simulation.users import (
     start,
     stop,
 )
+from tests.sweep import contents
 
 Find = Callable[[], list[str]]
 
@@ -398,6 +399,42 @@ OPERATIONS: tuple[Operation, ...] = (
         _detach,
         Scene.held,
         ATTACHED,
+    ),
+    Operation(
+        "snapshot, attached",
+        contents.snapshot,
+        contents.snapshot,
+        contents.no_snapshot,
+        contents.drop_snapshots,
+        contents.kept,
+        ATTACHED,
+    ),
+    Operation(
+        "delete snapshot",
+        contents.drop_snapshots,
+        contents.drop_snapshots,
+        contents.kept,
+        contents.snapshot,
+        contents.no_snapshot,
+        (contents.snapshot,),
+    ),
+    Operation(
+        "volume from volume",
+        contents.copy,
+        contents.copy,
+        contents.no_copy,
+        contents.drop_copies,
+        contents.copies_left,
+    ),
+    Operation("backup", contents.backup, contents.backup, contents.no_backup, contents.drop_backups, contents.kept),
+    Operation(
+        "restore of a backup",
+        contents.restore_one,
+        contents.restore_one,
+        contents.no_copy,
+        contents.drop_copies,
+        contents.copies_left,
+        (contents.backup,),
     ),
     Operation(
         "restart of everything", _restart, _restart, Scene.not_attached, _detach_everywhere, Scene.held, ATTACHED
