@@ -44,6 +44,7 @@ from kevel.control.server_shapes import (
     check_sizes,
 )
 from kevel.domain.errors import Conflict, Invalid, NotFound
+from kevel.domain.flavors import Flavor, check_usable
 from kevel.domain.images import ImageForServer
 from kevel.domain.limits import Limits
 from kevel.domain.model import (
@@ -159,12 +160,8 @@ class Servers:
 
         Raises Invalid for an image or flavor that cannot be used, Conflict when no host has room.
         """
-        try:
-            flavor = await self._flavors.get(actor, new.flavor)
-            image = None if new.root is not None else await self._images.get_for_server(actor, new.image_id)
-        except NotFound as error:
-            # The body names it, not the address: Nova answers 400.
-            raise Invalid(error.message) from error
+        flavor = await self._find_flavor(actor, new.flavor)
+        image = None if new.root is not None else await self._find_image(actor, new.image_id)
         if image is not None:
             check_sizes(flavor, image)
         rooms = await self._disks.measure(new.disks)
@@ -364,11 +361,17 @@ class Servers:
     async def resize(self, actor: Actor, server_id: str, flavor_id: str, *, auto_disk: bool | None = None) -> None:
         """Give a server another flavor on its host, until that is confirmed or reverted."""
         await self._runtime.store.read_point(find_server, server_id, actor)
+        flavor = await self._find_flavor(actor, flavor_id)
+        await self._runtime.store.write(ask_resize, server_id, actor, flavor, auto_disk, *self._now())
+
+    async def _find_flavor(self, actor: Actor, flavor_id: str) -> Flavor:
         try:
             flavor = await self._flavors.get(actor, flavor_id)
         except NotFound as error:
+            # The body names it, not the address: Nova answers 400.
             raise Invalid(error.message) from error
-        await self._runtime.store.write(ask_resize, server_id, actor, flavor, auto_disk, *self._now())
+        check_usable(flavor)
+        return flavor
 
     async def _find_image(self, actor: Actor, image_id: str) -> ImageForServer:
         try:

@@ -35,6 +35,8 @@ class Flavor(msgspec.Struct, frozen=True, kw_only=True):
     is_public: bool
     description: str | None
     extra_specs: dict[str, str]
+    #: Kept and shown; it says something only to networks that Kevel does not have.
+    rxtx_factor: float = 1.0
 
 
 #: What a new Kevel starts with. `tiny` is enough for the tiny guest.
@@ -77,9 +79,17 @@ def check_flavor(flavor: Flavor) -> None:
     ):
         if not least <= value <= NUMBER_MAX:
             raise Invalid(f"{name} has to be a whole number from {least} to {NUMBER_MAX}, not {str(value)[:32]}.")
-    if flavor.ephemeral_gib or flavor.swap_mib:
-        raise Invalid("Kevel gives servers no ephemeral and no swap disks: both have to be 0.")
+    if not 0 < flavor.rxtx_factor < float("inf"):
+        raise Invalid("rxtx_factor has to be a number above 0.")
     check_description(flavor.description)
+
+
+def check_usable(flavor: Flavor) -> None:
+    """Raise Invalid when there can be such a flavor, and no server of it."""
+    if flavor.ephemeral_gib or flavor.swap_mib:
+        raise Invalid(
+            f"Flavor {flavor.id} has an ephemeral or a swap disk, which Kevel gives to no server: choose one without."
+        )
 
 
 def check_description(description: str | None) -> None:

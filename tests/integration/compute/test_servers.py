@@ -485,3 +485,14 @@ async def test_the_host_name_and_the_disk_config_that_users_choose_are_kept(stan
     assert (await stand.call("GET", path)).json()["server"]["OS-DCF:diskConfig"] == "AUTO"
     for name, version in ((long, "2.93"), ("a.b", "2.90"), ("web", "2.89")):
         assert (await stand.call("PUT", path, {"server": {"hostname": name}}, version=version)).status_code == 400
+
+
+@pytest.mark.parametrize("keys", [{"swap": 64}, {"OS-FLV-EXT-DATA:ephemeral": 1}], ids=str)
+async def test_a_flavor_with_more_disks_than_kevel_gives_makes_no_server(stand: Stand, keys: dict[str, int]) -> None:
+    flavor = {"id": "more", "name": "more", "ram": 64, "disk": 1, "vcpus": 1} | keys
+    assert (await stand.call("POST", "/flavors", {"flavor": flavor}, caller="admin")).status_code == 200
+    refused = await stand.ask_server(flavorRef="more")
+    assert (refused.status_code, "choose one without" in message(refused)) == (400, True)
+    server_id = await stand.make_server()
+    refused = await stand.call("POST", f"/servers/{server_id}/action", {"resize": {"flavorRef": "more"}})
+    assert (refused.status_code, "choose one without" in message(refused)) == (400, True)

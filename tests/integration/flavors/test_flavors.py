@@ -181,9 +181,8 @@ async def test_an_id_is_taken_or_made(admin: httpx.AsyncClient, given: object, s
         (61, {"id": " x"}, 400),
         (61, {"id": "x" * 256}, 400),
         (61, {"os-flavor-access:is_public": "maybe"}, 400),
-        (61, {"OS-FLV-EXT-DATA:ephemeral": 1}, 400),
-        (61, {"swap": 64}, 400),
-        (61, {"rxtx_factor": 2.0}, 400),
+        (61, {"rxtx_factor": 0}, 400),
+        (61, {"rxtx_factor": "nan"}, 400),
         (61, {"rxtx_factor": "fast"}, 400),
         (61, {"description": "x" * 65536}, 400),
         (61, {"colour": "red"}, 400),
@@ -201,7 +200,8 @@ async def test_a_bad_flavor_is_refused_and_changes_nothing(
 
 
 async def test_numbers_may_be_texts(admin: httpx.AsyncClient) -> None:
-    made = (await create(admin, ram="256", vcpus="2", disk="0", rxtx_factor="1.0")).json()["flavor"]
+    made = (await create(admin, ram="256", vcpus="2", disk="0", rxtx_factor="2.5")).json()["flavor"]
+    assert made["rxtx_factor"] == 2.5
     assert (made["ram"], made["vcpus"], made["disk"]) == (256, 2, 0)
 
 

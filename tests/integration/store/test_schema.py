@@ -54,6 +54,7 @@ WORLD: dict[str, dict[str, object]] = {
         "swap_mib": 0,
         "is_public": 1,
         "extra_specs": "{}",
+        "rxtx_factor": 1.0,
     },
     "keypairs": {
         "id": 1,

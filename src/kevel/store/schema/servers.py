@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -51,6 +52,7 @@ flavors = Table(
     Column("is_public", Boolean, nullable=False),
     Column("description", Text),
     Column("extra_specs", Json(dict[str, str]), nullable=False),
+    Column("rxtx_factor", Float, nullable=False),
     CheckConstraint("vcpus > 0 AND ram_mib > 0 AND disk_gib >= 0", name="sizes"),
 )
 

@@ -56,8 +56,6 @@ async def show_one(call: Call) -> Reply:
 async def create_flavor(call: Call) -> Reply:
     """A new flavor; answers with 200."""
     asked = call.body.flavor
-    if _read_float(getattr(asked, "rxtx_factor", 1.0)) != 1.0:
-        raise Invalid("rxtx_factor has no effect here: leave it out, or make it 1.0.")
     flavor = Flavor(
         id="" if asked.id in (None, "", "auto") else str(asked.id),
         name=asked.name,
@@ -69,6 +67,7 @@ async def create_flavor(call: Call) -> Reply:
         is_public=read_bool("os-flavor-access:is_public", asked.is_public),
         description=getattr(asked, "description", None),
         extra_specs={},
+        rxtx_factor=_read_float(getattr(asked, "rxtx_factor", 1.0)),
     )
     flavor = await call.services.flavors.create(flavor)
     return Reply(body={"flavor": show_flavor(call, flavor)})
@@ -157,7 +156,7 @@ def show_flavor(call: Call, flavor: Flavor) -> dict[str, Any]:
         "os-flavor-access:is_public": flavor.is_public,
     }
     if call.version < TRIMMED:
-        shown |= {"OS-FLV-DISABLED:disabled": False, "rxtx_factor": 1.0}
+        shown |= {"OS-FLV-DISABLED:disabled": False, "rxtx_factor": flavor.rxtx_factor}
     if call.version >= _EXTRA_SPECS_INLINE:
         shown["extra_specs"] = flavor.extra_specs
     return shown

@@ -125,6 +125,7 @@ def upgrade() -> None:
         sa.Column("is_public", sa.Boolean(), nullable=False),
         sa.Column("description", sa.Text(), nullable=True),
         sa.Column("extra_specs", sa.Text(), nullable=False),
+        sa.Column("rxtx_factor", sa.Float(), nullable=False),
         sa.CheckConstraint("vcpus > 0 AND ram_mib > 0 AND disk_gib >= 0", name=op.f("ck_flavors_sizes")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_flavors")),
         sa.UniqueConstraint("name", name=op.f("uq_flavors_name")),
