@@ -84,6 +84,13 @@ def ask_reboot(tx: Tx, server_id: str, actor: Actor, kind: BootKind, at: int, de
     want_boot(tx, server, kind, actor=actor, at=at, deadline_at=deadline_at)
 
 
+def ask_restore(tx: Tx, server_id: str, actor: Actor) -> None:
+    """Restore a deleted server that is kept for a while. Kevel keeps none, so that is always a Conflict."""
+    server = find_server(tx, server_id, actor)
+    check_unlocked(server, actor)
+    check_vm_state(server, "restore", ("soft-delete",))
+
+
 def ask_confirm(tx: Tx, server_id: str, actor: Actor, at: int) -> None:
     """Keep a resized server's new flavor."""
     server = find_server(tx, server_id, actor)

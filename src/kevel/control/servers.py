@@ -19,6 +19,7 @@ from kevel.control.server_life import (
     ask_confirm,
     ask_life,
     ask_reboot,
+    ask_restore,
     ask_shape,
     check_unlocked,
     reset_state,
@@ -319,6 +320,10 @@ class Servers:
     async def change_shape(self, actor: Actor, server_id: str, action: str) -> None:
         """End a rescue ("unrescue"), or give a resized server its old flavor back ("revertResize")."""
         await self._runtime.store.write(ask_shape, server_id, actor, action, *self._now())
+
+    async def restore(self, actor: Actor, server_id: str) -> None:
+        """Restore a deleted server: always a Conflict, since none is kept."""
+        await self._runtime.store.read_point(ask_restore, server_id, actor)
 
     async def confirm_resize(self, actor: Actor, server_id: str) -> None:
         """Keep a resized server's new flavor."""

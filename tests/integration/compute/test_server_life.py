@@ -206,3 +206,17 @@ async def test_what_is_no_state_to_reset_to_is_400(stand: Stand, value: object) 
     server_id = await stand.make_server()
     assert (await act(stand, server_id, {"os-resetState": value}, caller="admin"))[0] == 400
     assert (await act(stand, "0" * 32, {"os-resetState": {"state": "error"}}, caller="admin"))[0] == 404
+
+
+async def test_a_forced_deletion_is_a_deletion_and_none_is_undone(stand: Stand) -> None:
+    server_id = await stand.make_server()
+    code, text = await act(stand, server_id, {"restore": None})
+    assert (code, text) == (409, f"Cannot 'restore' instance {server_id} while it is in vm_state active")
+    assert (await act(stand, server_id, {"lock": None}))[0] == 202
+    assert (await act(stand, server_id, {"forceDelete": None}))[0] == 409
+    assert (await act(stand, server_id, {"unlock": None}))[0] == 202
+    assert (await act(stand, server_id, {"forceDelete": None}, caller="other"))[0] == 404
+    assert (await act(stand, server_id, {"forceDelete": None}))[0] == 202
+    assert (await show(stand, server_id))[1] == "deleting"
+    await stand.host_saw(server_id, ServerRung.PLACED)
+    assert (await stand.call("GET", f"/servers/{server_id}")).status_code == 404

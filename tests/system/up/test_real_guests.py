@@ -414,3 +414,43 @@ def test_deleting_a_server_frees_its_volumes_and_leaves_nothing(stand: Stand, vo
     while (stand.data / "volumes" / f"volume-{volume}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_volume_stays_in_its_guest_with_its_data_through_every_change_of_its_server(stand: Stand) -> None:
+    cloud, server_id = stand.cloud, stand.boot("changing")
+    larger = {"id": "larger", "name": "larger", "ram": 128, "disk": 1, "vcpus": 1}
+    cloud.client.post("/compute/v2.1/flavors", {"flavor": larger})
+    (tiny,) = cloud.client.get("/image/v2/images?name=tiny")["images"]
+    volume_id = cloud.create_volume("kept", 1, WAIT_S)
+    stand.attach(server_id, volume_id)
+    stand.wait_serial(server_id, volume_id, there=True)
+    (path,) = (stand.data / "volumes").rglob(f"*{volume_id}*")
+    with path.open("r+b") as file:
+        file.write(b"what was there")
+
+    def change(body: dict[str, Any], status: str) -> None:
+        stand.act(server_id, body)
+        cloud.wait_server(server_id, status, BOOT_S)
+        assert cloud.volume_status(volume_id) == "in-use"
+
+    pid = stand.guest_pid(server_id)
+    change({"pause": None}, "PAUSED")
+    change({"unpause": None}, "ACTIVE")
+    change({"suspend": None}, "SUSPENDED")
+    assert not Path(f"/proc/{pid}").exists()
+    change({"resume": None}, "ACTIVE")
+    assert stand.guest_pid(server_id) != pid
+    assert volume_id in stand.disks(server_id), "it goes on where it was, without a boot"
+    for body, status in (
+        ({"rescue": None}, "RESCUE"),
+        ({"unrescue": None}, "ACTIVE"),
+        ({"rebuild": {"imageRef": tiny["id"]}}, "ACTIVE"),
+        ({"resize": {"flavorRef": "larger"}}, "VERIFY_RESIZE"),
+    ):
+        change(body, status)
+        stand.wait_booted_with(server_id, volume_id)
+    change({"confirmResize": None}, "ACTIVE")
+    assert [disk.name for disk in (stand.data / "servers" / server_id).glob("r*.raw")] == ["root-3.raw"]
+    stand.detach(server_id, volume_id)
+    with path.open("rb") as kept:
+        assert kept.read(14) == b"what was there"

@@ -21,6 +21,17 @@ async def reboot_server(call: Call) -> Reply:
     return Reply()
 
 
+async def force_delete(call: Call) -> Reply:
+    """Every deletion is at once: Kevel keeps no deleted server for a while."""
+    await call.services.servers.delete(call.actor, call.path["server_id"])
+    return Reply()
+
+
+async def restore_server(call: Call) -> Reply:
+    await call.services.servers.restore(call.actor, call.path["server_id"])
+    return Reply()
+
+
 async def reset_server(call: Call) -> Reply:
     body: bodies.ResetBody = call.body
     await call.services.servers.reset_state(call.actor, call.path["server_id"], body.reset.state)
@@ -64,6 +75,28 @@ OPERATIONS: Final = (
         success=202,
         errors=(400, 404, 409),
         body=bodies.RebootBody,
+    ),
+    Operation(
+        name="forceDeleteServer",
+        reply=None,
+        method="POST",
+        path=_ACTION,
+        action="forceDelete",
+        handler=force_delete,
+        policy=Policy.MEMBER,
+        success=202,
+        errors=(400, 404, 409),
+    ),
+    Operation(
+        name="restoreServer",
+        reply=None,
+        method="POST",
+        path=_ACTION,
+        action="restore",
+        handler=restore_server,
+        policy=Policy.MEMBER,
+        success=202,
+        errors=(400, 404, 409),
     ),
     Operation(
         name="resetServerState",
