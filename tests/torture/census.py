@@ -23,19 +23,21 @@ from tests.torture.users import FREE, GONE, User, VolumeBook, ask_counted
 #: Letters of a serial that a virtio disk shows.
 VIRTIO_SERIAL: Final = 20
 JOURNAL_ROWS_MAX: Final = 60
+#: The rungs that statements name.
+RUNGS: Final = {"plugged": Rung.PLUGGED, "running": ServerRung.RUNNING, "defined": ServerRung.DEFINED}
 UNFINISHED: Final = (
     (
         "attachment",
         """SELECT a.id, 'wants ' || a.goal || ', rung ' || p.rung || ' in hands of ' || p.hands || ' ' ||
         ifnull(a.reason, '') AS why
         FROM attachments a LEFT JOIN paths p ON p.attachment_id = a.id AND p.live = 1
-        WHERE a.live = 1 AND NOT (a.goal = 'attached' AND p.rung = 4)""",
+        WHERE a.live = 1 AND NOT (a.goal = 'attached' AND p.rung = :plugged)""",
     ),
     (
         "server",
         """SELECT id, 'wants ' || goal || ', rung ' || rung || ', boot ' || boot || ' of ' || wanted_boot AS why
-        FROM servers WHERE deleted_at IS NULL AND NOT (goal = 'running' AND rung = 3 AND boot = wanted_boot)
-        AND NOT (goal = 'stopped' AND rung = 2)""",
+        FROM servers WHERE deleted_at IS NULL AND NOT (goal = 'running' AND rung = :running AND boot = wanted_boot)
+        AND NOT (goal = 'stopped' AND rung = :defined)""",
     ),
     (
         "operation",
@@ -60,12 +62,12 @@ class Records:
                 connection,
                 "SELECT a.id, a.volume_id, a.server_id, p.plugged_bytes, v.size_gib FROM attachments a "
                 "JOIN paths p ON p.attachment_id = a.id AND p.live = 1 JOIN volumes v ON v.id = a.volume_id "
-                "WHERE a.live = 1 AND p.rung = 4",
+                "WHERE a.live = 1 AND p.rung = :plugged",
             )
             self.unfinished = [
                 f"{what} {row['id']}: {row['why']}"
                 for what, statement in UNFINISHED
-                for row in connection.execute(statement)
+                for row in self._rows(connection, statement)
             ]
             self.refused = {
                 row["id"]: row["volume_id"]
@@ -79,7 +81,7 @@ class Records:
 
     @staticmethod
     def _rows(connection: sqlite3.Connection, statement: str) -> list[dict[str, Any]]:
-        return [dict(row) for row in connection.execute(statement)]
+        return [dict(row) for row in connection.execute(statement, RUNGS)]
 
     def plugged_into(self, server_id: str) -> dict[str, dict[str, Any]]:
         """Rows of the volumes that the server has, by alias."""
