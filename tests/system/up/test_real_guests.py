@@ -50,14 +50,18 @@ class Stand:
             console.wait_ready(BOOT_S)
         return server_id
 
-    def boot_from_volume(self, name: str, *others: dict[str, Any]) -> str:
-        """A running guest whose root disk is a volume made of the tiny image; it has the others besides."""
+    def ask_boot_from_volume(self, name: str, *others: dict[str, Any]) -> str:
+        """Ask for a server whose root disk is a volume made of the tiny image; it has the others besides."""
         (tiny,) = self.cloud.client.get("/image/v2/images?name=tiny")["images"]
         root = {"uuid": tiny["id"], "source_type": "image", "destination_type": "volume", "volume_size": 1}
         root |= {"boot_index": 0, "delete_on_termination": True}
         server: dict[str, Any] = {"name": name, "imageRef": "", "flavorRef": "tiny", "networks": "none"}
         server["block_device_mapping_v2"] = [root, *others]
-        server_id = str(self.cloud.client.post("/compute/v2.1/servers", {"server": server})["server"]["id"])
+        return str(self.cloud.client.post("/compute/v2.1/servers", {"server": server})["server"]["id"])
+
+    def boot_from_volume(self, name: str, *others: dict[str, Any]) -> str:
+        """The same, with its guest running."""
+        server_id = self.ask_boot_from_volume(name, *others)
         self.cloud.wait_server(server_id, "ACTIVE", BOOT_S)
         with self.console(server_id) as console:
             console.wait_ready(BOOT_S)
@@ -276,6 +280,24 @@ def test_a_guest_boots_from_a_volume_and_finds_its_data_again_after_a_hard_reboo
         break
     else:
         pytest.fail("the root volume did not go with its server")
+
+
+def test_a_kill_while_a_server_with_volumes_is_made_costs_time_only(stand: Stand, volume: str) -> None:
+    data = {"uuid": volume, "source_type": "volume", "destination_type": "volume", "boot_index": -1}
+    server = stand.ask_boot_from_volume("killed-over", data)
+    time.sleep(random.Random(1).random() * 0.3)
+    stand.process.kill()
+    stand.restart()
+    stand.cloud.wait_server(server, "ACTIVE", BOOT_S)
+    root, more = stand.volumes_of(server)
+    with stand.console(server) as console:
+        console.wait_ready(BOOT_S)
+    for one in (root, more):
+        stand.wait_serial(server, one, there=True)
+    assert stand.disks(server).keys() == {root, volume}
+    assert {stand.cloud.volume_status(one) for one in (root, more)} == {"in-use"}
+    stand.cloud.delete_server(server, WAIT_S)
+    stand.cloud.wait_volume(volume, "available", WAIT_S)
 
 
 def test_a_volume_grows_under_a_running_guest(stand: Stand, server: str, volume: str) -> None:
