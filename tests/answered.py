@@ -21,8 +21,8 @@ RECORD: Final = Path(__file__).parents[1] / "docs" / "compatibility.md"
 BEGIN: Final = "<!-- operations: written by python -m tests.answered -->"
 END: Final = "<!-- end of operations -->"
 
-#: What is declared and never answered: a volume is not exchanged for another, so its row is refused whatever is asked.
-NEVER: Final = frozenset({("compute", "swapVolume", 202)})
+#: Successes that are declared and never happen: a volume is not exchanged for another, and no deleted server is kept.
+NEVER: Final = frozenset({("compute", "swapVolume", 202), ("compute", "restoreServer", 202)})
 
 Seen = dict[tuple[str, str], dict[int, list[str]]]
 

@@ -85,7 +85,7 @@ OPERATIONS: Final = (
         handler=force_delete,
         policy=Policy.MEMBER,
         success=202,
-        errors=(400, 404, 409),
+        errors=(404, 409),
     ),
     Operation(
         name="restoreServer",
@@ -96,7 +96,7 @@ OPERATIONS: Final = (
         handler=restore_server,
         policy=Policy.MEMBER,
         success=202,
-        errors=(400, 404, 409),
+        errors=(404, 409),
     ),
     Operation(
         name="resetServerState",
