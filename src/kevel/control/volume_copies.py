@@ -162,6 +162,12 @@ class VolumeCopies:
         return True
 
 
+def may_be_staged(operation: Operation) -> bool:
+    """May a host have copied for it? Also for one that found the volume at rest then, or died over the order."""
+    from_volume = operation.kind is OperationKind.CREATING and operation.args.get("source") == "volume"
+    return from_volume or operation.kind is OperationKind.UPLOADING
+
+
 def copies(operation: Operation) -> bool:
     """Does the operation copy contents?"""
     kinds = (OperationKind.DOWNLOADING, OperationKind.UPLOADING, OperationKind.REVERTING)

@@ -13,10 +13,10 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from kevel.control.copies import COPIED, WAIT_S, Copies, copy_counts
+from kevel.control.copies import WAIT_S, Copies, copy_counts
 from kevel.control.failures import fail_volume_operation, note_retry
 from kevel.control.runtime import Runtime
-from kevel.control.volume_copies import VolumeCopies, copies, volume_file
+from kevel.control.volume_copies import VolumeCopies, copies, may_be_staged, volume_file
 from kevel.control.volume_images import fill_image
 from kevel.control.volume_keys import KeyRing
 from kevel.domain.errors import StaleWrite, StepError, StepNever
@@ -88,13 +88,12 @@ class VolumeWorker:
             return await self._note_failure(volume, operation, error)
         if again is not None:
             return again
-        staged = copies(operation) and await self._runtime.store.read(_was_staged, operation)
         at = self._runtime.clock.now_us()
         if written is None:
             await self._runtime.store.write(_complete, operation, at, at - started)
         elif not await self._runtime.store.write(_complete_upload, operation, written, at, at - started):
             await self._copies.drop_written(operation)
-        if staged:
+        if may_be_staged(operation):
             await self._copies.clear(self._backends[volume.backend], volume)
         # A volume that has moved is tidied up.
         return Again(0) if operation.kind in POOL_MOVES else DONE
@@ -214,11 +213,6 @@ def _see(tx: Tx, volume_id: str) -> tuple[Volume, Operation | None]:
 def _is_kept(tx: Tx, volume_id: str) -> bool:
     """Something has to end before the volume can go: a copy that is made of it, or the deletion of its snapshots."""
     return is_read(tx, volume_id) or bool(live_snapshots(tx, volume_id))
-
-
-def _was_staged(tx: Tx, operation: Operation) -> bool:
-    running = volume_operation(tx, operation.subject_id)
-    return running is not None and COPIED in running.args
 
 
 def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:

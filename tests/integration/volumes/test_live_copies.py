@@ -108,6 +108,22 @@ async def test_a_snapshot_that_is_deleted_while_the_agent_copies_waits_for_it_to
     assert [path.name for path in world.root.iterdir()] == [f"volume-{volume_id}"]
 
 
+async def test_nothing_is_left_of_a_copy_that_the_agent_began_for_a_volume_and_the_back_end_made(world: World) -> None:
+    volume_id = await world.make()
+    world.write(volume_id, b"at rest")
+    server_id = await world.attach(volume_id)
+    made = (await world.ask(source_volid=volume_id)).json()["volume"]["id"]
+    await look(world)
+    (order,) = await orders(world)
+    assert Path(order.target_path).exists()
+    await world.detach(server_id, volume_id)
+    await report(world, order, CopyState.FAILED, AT_REST)
+    await world.settle_all()
+    assert world.read(made, 7) == b"at rest"
+    names = sorted(path.name for path in world.root.iterdir())
+    assert names == sorted([f"volume-{volume_id}", f"volume-{made}"])
+
+
 async def test_a_volume_and_an_image_are_made_of_a_plugged_volume_by_way_of_a_copy(world: World) -> None:
     volume_id = await world.make()
     await world.attach(volume_id)
