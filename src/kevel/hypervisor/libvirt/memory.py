@@ -27,15 +27,15 @@ def pause_guest(domain: libvirt.virDomain, subject: str) -> None:
         domain.suspend()
 
 
-def unpause_guest(domain: libvirt.virDomain, subject: str) -> None:
+def unpause_guest(domain: libvirt.virDomain, subject: str, save_dir: Path | None) -> None:
     """See the port."""
     _need_guest(domain, subject)
-    go_on(domain)
+    go_on(domain, save_dir)
 
 
-def go_on(domain: libvirt.virDomain) -> None:
+def go_on(domain: libvirt.virDomain, save_dir: Path | None) -> None:
     """Let an active domain run; what is left of a suspension goes first."""
-    drop_memory(domain)
+    drop_memory(domain, save_dir)
     if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
         domain.resume()
 
@@ -49,13 +49,13 @@ def suspend_guest(domain: libvirt.virDomain, subject: str, save_dir: Path | None
         wait_for_monitor(domain, subject)
         if look_at_disks(domain).copying:
             raise StepRetry(f"{subject}: one of its disks is being copied; it is suspended afterwards.")
-        drop_memory(domain)
+        drop_memory(domain, save_dir)
         domain.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
     if save_dir is not None:
         _sync_memory(save_dir / f"{domain.name()}.save")
 
 
-def resume_guest(domain: libvirt.virDomain, subject: str, lender: Lender, disks: Disks) -> None:
+def resume_guest(domain: libvirt.virDomain, subject: str, lender: Lender, disks: Disks, save_dir: Path | None) -> None:
     """See the port."""
     if not domain.isActive():
         there = find_memory(domain)
@@ -67,7 +67,9 @@ def resume_guest(domain: libvirt.virDomain, subject: str, lender: Lender, disks:
             raise StepRetry(f"{subject}: the key of one of its encrypted volumes has not arrived yet.")
         with lender.lent(choose_keys(disks)):
             domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
-    go_on(domain)
+    # libvirt has removed the file by now, and does not sync that: after a loss of power it would be used again.
+    _sync_names(save_dir)
+    go_on(domain, save_dir)
 
 
 def find_memory(domain: libvirt.virDomain) -> tuple[DiskView, ...] | None:
@@ -80,10 +82,16 @@ def find_memory(domain: libvirt.virDomain) -> tuple[DiskView, ...] | None:
         return None  # it was never finished
 
 
-def drop_memory(domain: libvirt.virDomain) -> None:
-    """Forget the memory that is kept of a domain, and what is left of a suspension that died."""
+def drop_memory(domain: libvirt.virDomain, save_dir: Path | None) -> None:
+    """Forget the memory that is kept of a domain, for good, and what is left of a suspension that died."""
     if domain.hasManagedSaveImage():
         domain.managedSaveRemove()
+        _sync_names(save_dir)
+
+
+def _sync_names(save_dir: Path | None) -> None:
+    if save_dir is not None and save_dir.exists():
+        sync_directory(save_dir)
 
 
 def _need_guest(domain: libvirt.virDomain, subject: str) -> None:

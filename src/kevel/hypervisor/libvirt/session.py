@@ -80,6 +80,8 @@ class Session:
         self._lender = lender or Lender(connection, keeps=False)
         #: The embedded driver's directory; None when libvirt's files are not ours to remove.
         self._embed_root = embed_root
+        #: Where it keeps the memory of suspended guests.
+        self._save_dir = None if embed_root is None else embed_root / "lib" / "qemu" / "save"
         self._servers_dir = servers_dir
         self._kvm = kvm
         self._dir_mode = dir_mode
@@ -132,9 +134,9 @@ class Session:
         with _translating(f"Server {server_id}"):
             domain = self._need(server_id)
             if domain.isActive():
-                memory.go_on(domain)
+                memory.go_on(domain, self._save_dir)
                 return ()
-            memory.drop_memory(domain)
+            memory.drop_memory(domain, self._save_dir)
             root_disk.trim_console_log(self._find_dir(server_id) / "console.log")
             self._quiescer.forget(server_id)
             strays = drop_strays(domain, disks)
@@ -156,18 +158,17 @@ class Session:
     def unpause_guest(self, server_id: str) -> None:
         """See the port."""
         with _translating(f"Server {server_id}"):
-            memory.unpause_guest(self._need(server_id), f"Server {server_id}")
+            memory.unpause_guest(self._need(server_id), f"Server {server_id}", self._save_dir)
 
     def suspend_guest(self, server_id: str) -> None:
         """See the port."""
-        save_dir = None if self._embed_root is None else self._embed_root / "lib" / "qemu" / "save"
         with _translating(f"Server {server_id}"):
-            memory.suspend_guest(self._need(server_id), f"Server {server_id}", save_dir)
+            memory.suspend_guest(self._need(server_id), f"Server {server_id}", self._save_dir)
 
     def resume_guest(self, server_id: str, disks: Disks) -> None:
         """See the port."""
         with _translating(f"Server {server_id}"):
-            memory.resume_guest(self._need(server_id), f"Server {server_id}", self._lender, disks)
+            memory.resume_guest(self._need(server_id), f"Server {server_id}", self._lender, disks, self._save_dir)
 
     def ask_shutdown(self, server_id: str) -> None:
         """See the port. The agent is asked if there is one, else the power button is pressed."""
@@ -207,7 +208,7 @@ class Session:
             if domain is None:
                 return
             if not domain.isActive():
-                memory.drop_memory(domain)
+                memory.drop_memory(domain, self._save_dir)
                 return
             try:
                 # Not graceful: SIGTERM, and SIGKILL when that does not help; returns when the process is gone.
@@ -217,7 +218,7 @@ class Session:
                     raise
             if domain.isActive():
                 raise StepRetry(f"Server {server_id}: the guest's process is still there.")
-            memory.drop_memory(domain)
+            memory.drop_memory(domain, self._save_dir)
 
     def undefine_server(self, server_id: str) -> None:
         """See the port."""
@@ -250,7 +251,7 @@ class Session:
             try:
                 if domain.isActive():
                     wait_for_monitor(domain, f"Server {server_id}")
-                    memory.drop_memory(domain)
+                    memory.drop_memory(domain, self._save_dir)
                     look = look_at_disks(domain)
                     copies = clear_unused_nodes(domain, look.copying) if look.copying else ()
                     return msgspec.structs.replace(view_server(domain, server_id, look), copies=copies)
