@@ -112,6 +112,7 @@ class VolumeFiles:
         with _storage_errors(_title(file)), self._open_root() as root:
             if not self._is_there(root, file):
                 self._make(root, file, lambda fd: self._fill(root, fd, file, source, watch))
+            _unlink(root, f".{_name(file)}{_TARGET}")  # of a copy that somebody else began and nobody needs now
 
     def rewrite(self, volume: VolumeFile, source: Source, watch: CopyWatch) -> None:
         """Replace the file by one with the source's contents; the old one stays when that fails."""

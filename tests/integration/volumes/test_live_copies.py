@@ -72,6 +72,7 @@ async def test_a_guest_that_goes_meanwhile_leaves_the_copy_to_the_back_end(world
     await report(world, order, CopyState.FAILED, AT_REST)
     await world.settle_all()
     assert await world.snapshot_status(snapshot_id) == "available"
+    assert not Path(order.target_path).exists()
     made = await world.make(snapshot_id=snapshot_id)
     assert world.read(made, 7) == b"at rest"
 
