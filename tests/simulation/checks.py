@@ -202,7 +202,7 @@ class Checker:
             if row["host"] not in silent
         ]
         found += [f"external {row['id']} wants {row['goal']}" for row in self.rows(_UNFINISHED_EXTERNAL)]
-        found += [f"operation {row['kind']}" for row in self.rows("SELECT * FROM operations WHERE finished_at IS NULL")]
+        found += [f"operation {row['kind']}" for row in self.rows(_UNFINISHED_OPERATIONS) if row["host"] not in silent]
         found += [] if silent else self._find_copying()
         found += [
             f"action {row['action']} of {row['subject_id']}"
@@ -347,6 +347,11 @@ _EXTERNAL_PATHS = "SELECT * FROM paths WHERE live = 1 AND server_id IS NULL"
 _UNFINISHED_EXTERNAL = """
     SELECT a.id, a.goal FROM attachments a LEFT JOIN paths p ON p.attachment_id = a.id AND p.live = 1
     WHERE a.live = 1 AND a.stage IS NOT NULL AND (a.goal = 'detached' OR p.dropped OR p.rung < 2)
+"""
+#: With the host that still copies for it, if one does: what a silent host has begun waits for it.
+_UNFINISHED_OPERATIONS = """
+    SELECT o.kind, c.host FROM operations o LEFT JOIN copies c ON c.subject_id = o.subject_id AND c.live = 1
+    WHERE o.finished_at IS NULL
 """
 _UNFINISHED_SERVERS = """
     SELECT id, goal, rung, host FROM servers WHERE deleted_at IS NULL AND NOT (shape = wanted_shape AND (

@@ -20,6 +20,7 @@ from kevel.domain.model import Actor, BootKind, ServerGoal
 from kevel.domain.server_disks import DiskSource, NewDisk
 from kevel.store.attachments import open_of_volume
 from kevel.store.server_rows import want_shape
+from kevel.store.snapshots import live_snapshots
 from kevel.store.transactions import Tx
 from tests.simulation.processes import ControlProcess
 
@@ -158,6 +159,16 @@ def delete_snapshot(snapshot: str) -> Request:
     )
 
 
+def drop_snapshots(volume: str) -> Request:
+    """Delete all snapshots of the volume."""
+    return Request("drop snapshots", "", volume, lambda process: _drop_snapshots(process, volume))
+
+
+async def _drop_snapshots(process: ControlProcess, volume: str) -> None:
+    for snapshot in await process.runtime.store.read(live_snapshots, volume):
+        await process.snapshots.delete(USER, snapshot.id, force=False)
+
+
 def copy_volume(volume: str) -> Request:
     """Make another volume from it, in use or not."""
     new = NewVolume(source_volume_id=volume)
@@ -201,5 +212,9 @@ def draw_request(dice: random.Random, servers: Sequence[str], volumes: Sequence[
         delete_volume(volume),
         declare(volume),
         end_declared(volume),
+        take_snapshot(volume),
+        drop_snapshots(volume),
+        copy_volume(volume),
+        back_up(volume),
     ]
-    return dice.choices(requests, weights=[10, 8, 2, 3, 2, 1, 0.4, 0.3, 1.5, 1.5])[0]
+    return dice.choices(requests, weights=[10, 8, 2, 3, 2, 1, 0.4, 0.3, 1.5, 1.5, 1, 0.7, 0.5, 0.5])[0]
