@@ -29,6 +29,7 @@ _LIVE_PATHS = (
 #: Everything that is asked of a server and takes a host's doing.
 _RESHAPING = ("rescue", "unrescue", "rebuild", "resize", "revertResize")
 _ACTIONS = ("create", "start", "stop", "reboot", "pause", "unpause", "suspend", "resume", "delete", *_RESHAPING)
+_WRITE = update(servers).where(servers.c.id == bindparam("of_id"), servers.c.revision == bindparam("of_revision"))
 #: Actions that are done once a server without a running guest is what is wanted of it.
 _REACHED = {
     ServerGoal.STOPPED: ("stop", *_RESHAPING),
@@ -40,8 +41,8 @@ _REACHED = {
 def _write(tx: Tx, server: Server, **values: Any) -> Server:
     """Change the row by compare-and-set; every change concerns its host."""
     values["revision"] = server.revision + 1
-    statement = update(servers).where(servers.c.id == server.id, servers.c.revision == server.revision)
-    written = tx.execute(statement.values(**values, host_version=raise_version(tx, server.host)))
+    keys = {"of_id": server.id, "of_revision": server.revision, "host_version": raise_version(tx, server.host)}
+    written = tx.execute(_WRITE, values | keys)
     if written.rowcount != 1:
         raise StaleWrite
     return msgspec.structs.replace(server, **values)

@@ -21,6 +21,7 @@ from kevel.store.transactions import Tx, as_struct, row_columns
 VOLUME_COLUMNS = row_columns(volumes, Volume)
 _VOLUME = select(*VOLUME_COLUMNS).where(volumes.c.id == bindparam("of_id"))
 _INSERT_VOLUME = insert(volumes)
+_CHANGE = update(volumes).where(volumes.c.id == bindparam("of_id"))
 _PROVISIONED = select(func.coalesce(func.sum(volumes.c.size_gib), 0)).where(
     volumes.c.backend == bindparam("of_backend"), volumes.c.live == LIVE
 )
@@ -86,7 +87,7 @@ def insert_volume(tx: Tx, volume: Volume) -> None:
 
 def change_volume(tx: Tx, volume_id: str, **changes: Any) -> None:
     """Write columns of the volume's row."""
-    tx.execute(update(volumes).where(volumes.c.id == volume_id).values(**changes))
+    tx.execute(_CHANGE, changes | {"of_id": volume_id})
 
 
 def tell_hosts(tx: Tx, volume_id: str) -> None:
