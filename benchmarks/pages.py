@@ -38,7 +38,7 @@ def measure_pages() -> Section:
         process.start().create_volume("page", 1, VOLUME_TIMEOUT_S)
         process.stop()
         for size in SIZES:
-            _fill(process.data / "kevel.db", size)
+            _fill(process.data, size)
             process.start()
             for name, value in asyncio.run(_measure(process.data, size)).items():
                 taken[name, size] = value
@@ -53,17 +53,19 @@ def measure_pages() -> Section:
     return Section(title="Pages of long lists", figures=figures)
 
 
-def _fill(database: Path, size: int) -> None:
-    """Copies of the one volume, on a back end that nobody looks into."""
-    with closing(sqlite3.connect(database)) as connection:
+def _fill(data: Path, size: int) -> None:
+    """Copies of the first volume, each with an empty file of its own."""
+    with closing(sqlite3.connect(data / "kevel.db")) as connection:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(volumes)")]
-        (first,) = connection.execute("SELECT * FROM volumes WHERE backend <> 'elsewhere'").fetchall()
+        first = connection.execute("SELECT * FROM volumes ORDER BY created_at LIMIT 1").fetchone()
+        one = dict(zip(columns, first, strict=True))
+        (file,) = (data / "volumes").rglob(f"*{one['id']}*")
         known = connection.execute("SELECT count(*) FROM volumes").fetchone()[0]
         rows = []
         for number in range(known, size):
-            row = dict(zip(columns, first, strict=True))
-            row |= {"id": str(uuid.uuid4()), "name": f"page-{number}", "backend": "elsewhere"}
-            row |= {"created_at": row["created_at"] + number}
+            row = one | {"id": str(uuid.uuid4()), "name": f"page-{number}", "created_at": one["created_at"] + number}
+            with file.with_name(file.name.replace(one["id"], row["id"])).open("xb") as made:
+                made.truncate(file.stat().st_size)
             if number % 100 == 0:
                 row["fault"] = '{"code":"creating_failed","message":"no","at":1}'
             rows.append(tuple(row.values()))
