@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from kevel.domain.model import ServerRung
@@ -33,6 +35,15 @@ async def test_a_servers_tags_are_a_set(stand: Stand) -> None:
     assert replaced.json() == {"tags": ["x", "y"]}
     assert (await stand.call("DELETE", path, version="2.26")).status_code == 204
     assert await tags_of(stand, server_id) == []
+
+
+@pytest.mark.parametrize("tag", ["\ufeff", "\u78c1\u76d8", "a b\r\n"])
+async def test_a_tag_of_any_characters_has_an_address(stand: Stand, tag: str) -> None:
+    server_id = await stand.make_server()
+    path = f"/servers/{server_id}/tags/{quote(tag)}"
+    added = await stand.call("PUT", path, version="2.26")
+    assert (added.status_code, added.headers["location"]) == (201, f"http://kevel.test/compute/v2.1{path}")
+    assert await tags_of(stand, server_id) == [tag]
 
 
 async def test_tags_came_with_2_26_and_can_be_given_to_a_new_server_from_2_52_on(stand: Stand) -> None:

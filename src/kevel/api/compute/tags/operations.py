@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Final
+from urllib.parse import quote
 
 from msgspec import Meta, Struct
 
@@ -62,7 +63,7 @@ async def add_tag(call: Call) -> Reply:
     await _change(call, add)
     if known == [True]:
         return Reply(status=204)
-    return Reply(headers={"Location": f"{call.base_url}/servers/{call.path['server_id']}/tags/{tag}"})
+    return Reply(headers={"Location": f"{call.base_url}/servers/{call.path['server_id']}/tags/{quote(tag, safe='')}"})
 
 
 async def delete_tag(call: Call) -> Reply:
