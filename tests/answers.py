@@ -18,7 +18,7 @@ from starlette.responses import Response
 from kevel.api.dispatch import ApiApp
 from kevel.api.openapi import error_codes
 from kevel.api.operations import Api, Call, Caller, Handler, Operation, Reply, Version
-from kevel.control.services import Services
+from kevel.control.hosts.services import Services
 from kevel.domain.errors import CallerError
 
 #: By API, operation and status: the tests that were answered so.

@@ -29,8 +29,8 @@ from kevel.api.versions import NotAcceptable, read_version
 from kevel.api.volume import API as VOLUME
 from kevel.api.volume import listing, paging, values
 from kevel.cli.config import Config, read_config, split_listen
-from kevel.control.identity import _hash_token
-from kevel.control.services import Services
+from kevel.control.hosts.services import Services
+from kevel.control.identity.identity import _hash_token
 from kevel.domain.devices import DEVICE_CHARACTERS_MAX, choose_device
 from kevel.domain.errors import CallerError, Conflict, Invalid, SetupError
 from kevel.domain.images import ATTRIBUTES, READ_ONLY, Image, ImageStatus, Visibility, set_attribute

@@ -13,8 +13,8 @@ import msgspec
 
 from kevel.api.dispatch import ApiApp
 from kevel.api.operations import Api
+from kevel.control.hosts.services import Services
 from kevel.control.runtime import Runtime
-from kevel.control.services import Services
 from kevel.domain.errors import Unauthenticated
 from kevel.runtime.ports import SystemClock, SystemIds, ThreadExecutor
 from kevel.store.ballast import Ballast

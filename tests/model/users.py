@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 import msgspec
 
 from kevel.api.app import KevelApp
-from kevel.control.services import Services
+from kevel.control.hosts.services import Services
 from kevel.domain.errors import Unauthenticated
 from tests.integration.stand import KnownToken
 from tests.model.linearizability import Operation

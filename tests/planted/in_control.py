@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import structs
 from sqlalchemy.exc import OperationalError
 
-from kevel.control.attachments import export_of, find_server
+from kevel.control.attachments.attachments import export_of, find_server
 from kevel.domain.errors import Conflict, StepError, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung, Step
 from kevel.runtime.reconciler import DONE
@@ -16,7 +16,7 @@ from kevel.store.hosts import touch_host
 from kevel.store.path_moves import move_path, set_goal
 from tests.planted.planting import Bug, Planting, bug
 
-WORKER = "kevel.control.paths:PathWorker."
+WORKER = "kevel.control.attachments.paths:PathWorker."
 
 
 @bug("the export is announced and never made: connection_info is stored, the storage does not let the host in")
@@ -164,7 +164,7 @@ def delete_the_attachment_after_complete(planting: Planting) -> None:
 
         return complete
 
-    planting.replace("kevel.control.hosts:Hosts.report", make)
+    planting.replace("kevel.control.hosts.hosts:Hosts.report", make)
 
 
 @bug("no way out (facts A.2, E.1): a detach in the middle of an attach is refused with 409")
@@ -180,7 +180,7 @@ def refuse_a_detach_in_the_middle(planting: Planting) -> None:
 
         return refuse
 
-    planting.replace("kevel.control.attachments:_detach", make)
+    planting.replace("kevel.control.attachments.attachments:_detach", make)
 
 
 @bug("E.1: every error of storage is ignored in a delete, so that the delete succeeds")
@@ -196,7 +196,7 @@ def ignore_storage_in_a_delete(planting: Planting) -> None:
 
         return ignore
 
-    planting.replace("kevel.control.volume_worker:VolumeWorker._act", make)
+    planting.replace("kevel.control.volumes.worker:VolumeWorker._act", make)
 
 
 @bug("a volume is deleted while somebody holds it: the check that no attachment is open is left out")
@@ -210,7 +210,7 @@ def delete_a_volume_that_is_held(planting: Planting) -> None:
 
         return hide
 
-    planting.replace("kevel.control.volumes:view_volume", make, everywhere=False)
+    planting.replace("kevel.control.volumes.volumes:view_volume", make, everywhere=False)
 
 
 @bug("a name is exported again that was revoked: the path's generation does not count")
@@ -222,7 +222,7 @@ def export_under_the_volumes_own_name(planting: Planting) -> None:
 
         return same
 
-    planting.replace("kevel.control.attachments:export_of", make)
+    planting.replace("kevel.control.attachments.attachments:export_of", make)
 
 
 BUGS = tuple(value for value in list(vars().values()) if isinstance(value, Bug))

@@ -431,7 +431,7 @@ def let_two_servers_claim_one_volume(planting: Planting) -> None:
         return pass_all
 
     _drop_indexes(planting, "one_holder", "one_claim_per_holder")
-    planting.replace("kevel.control.attachments:check_attachable", make)
+    planting.replace("kevel.control.attachments.attachments:check_attachable", make)
 
 
 @bug("E.1: a second path of one attachment is opened without a migration's record (a duplicated attachment)")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy.exc import OperationalError
 
-from kevel.control.hosts import POLL_WAIT_S, Hosts
+from kevel.control.hosts.hosts import POLL_WAIT_S, Hosts
 from kevel.domain.assignments import Assignments, CopyReport, HostCensus, PathReport, ServerReport
 from kevel.domain.errors import KevelError, Unavailable
 from tests.simulation.faults import Fault, Faults, Kind

@@ -14,16 +14,16 @@ import msgspec
 from sqlalchemy.exc import OperationalError
 
 from kevel.cli.engine import Engine, Workers
-from kevel.control.backups import Backups
-from kevel.control.flavors import Flavors
-from kevel.control.pools import Pools
+from kevel.control.backups.backups import Backups
+from kevel.control.copies.snapshots import Snapshots
+from kevel.control.pools.pools import Pools
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import KEY_BYTES, Sealer
-from kevel.control.server_disks import ServerDisks
-from kevel.control.servers import Servers
-from kevel.control.snapshots import Snapshots
-from kevel.control.volume_types import VolumeTypes
-from kevel.control.volumes import Volumes
+from kevel.control.servers.disks import ServerDisks
+from kevel.control.servers.flavors import Flavors
+from kevel.control.servers.servers import Servers
+from kevel.control.volume_types.types import VolumeTypes
+from kevel.control.volumes.volumes import Volumes
 from kevel.domain.errors import KevelError
 from kevel.domain.images import ImageForServer
 from kevel.domain.limits import Limits

@@ -14,9 +14,9 @@ from typing import Any, TypeVar, cast
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from kevel.control.hosts import Hosts
-from kevel.control.servers import NewServer
-from kevel.control.volumes import NewVolume
+from kevel.control.hosts.hosts import Hosts
+from kevel.control.servers.servers import NewServer
+from kevel.control.volumes.volumes import NewVolume
 from kevel.domain.errors import KevelError
 from kevel.domain.ladder import Rung
 from kevel.domain.model import BootKind

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Executable, create_engine, event, ins
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
-from kevel.control.hosts import Hosts
+from kevel.control.hosts.hosts import Hosts
 from kevel.domain.images import ContainerFormat, DiskFormat, ImageStatus, Visibility
 from kevel.store.batch import Batcher, Job
 from kevel.store.schema import metadata

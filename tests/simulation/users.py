@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from kevel.control.attachments import find_server
-from kevel.control.backups import NewBackup
-from kevel.control.server_life import check_task_state
-from kevel.control.servers import NewServer
-from kevel.control.snapshots import NewSnapshot
-from kevel.control.volumes import NewVolume
+from kevel.control.attachments.attachments import find_server
+from kevel.control.backups.backups import NewBackup
+from kevel.control.copies.snapshots import NewSnapshot
+from kevel.control.servers.life import check_task_state
+from kevel.control.servers.servers import NewServer
+from kevel.control.volumes.volumes import NewVolume
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor, BootKind, ServerGoal
 from kevel.domain.server_disks import DiskSource, NewDisk

@@ -16,7 +16,7 @@ from kevel.api.image import API as IMAGE
 from kevel.api.kevel import API as KEVEL
 from kevel.api.operations import Api, ErrorStyle
 from kevel.api.volume import API as VOLUME
-from kevel.control.services import Services
+from kevel.control.hosts.services import Services
 
 APIS: tuple[Api, ...] = (IDENTITY, COMPUTE, VOLUME, IMAGE, KEVEL)
 

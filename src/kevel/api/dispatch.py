@@ -33,7 +33,7 @@ from kevel.api.operations import (
 )
 from kevel.api.repeats import carry_once, read_repeat
 from kevel.api.versions import read_version
-from kevel.control.services import Services
+from kevel.control.hosts.services import Services
 from kevel.domain.errors import (
     CallerError,
     Forbidden,

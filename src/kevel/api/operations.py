@@ -16,7 +16,7 @@ from kevel.store.repeats import KeptAnswer, Once, Repeat
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from kevel.control.services import Services
+    from kevel.control.hosts.services import Services
 
 T = TypeVar("T")
 

@@ -11,21 +11,21 @@ from typing import Final
 
 import structlog
 
-from kevel.control.attachments import Attachments
-from kevel.control.backup_worker import BackupWorker
-from kevel.control.comparison import Comparison
-from kevel.control.copies import Copies
-from kevel.control.deadlines import Deadlines
-from kevel.control.explaining import Explaining
-from kevel.control.external import External
-from kevel.control.hosts import Hosts
-from kevel.control.old_flow import OldFlow
-from kevel.control.paths import PathWorker
+from kevel.control.attachments.attachments import Attachments
+from kevel.control.attachments.explaining import Explaining
+from kevel.control.attachments.external import External
+from kevel.control.attachments.old_flow import OldFlow
+from kevel.control.attachments.paths import PathWorker
+from kevel.control.backups.worker import BackupWorker
+from kevel.control.copies.copies import Copies
+from kevel.control.copies.snapshot_worker import SnapshotWorker
+from kevel.control.hosts.comparison import Comparison
+from kevel.control.hosts.hosts import Hosts
+from kevel.control.operations.deadlines import Deadlines
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
-from kevel.control.snapshot_worker import SnapshotWorker
-from kevel.control.volume_keys import KeyRing
-from kevel.control.volume_worker import VolumeWorker
+from kevel.control.volume_types.keys import KeyRing
+from kevel.control.volumes.worker import VolumeWorker
 from kevel.domain.limits import Limits
 from kevel.host.agent import Agent
 from kevel.host.state import HostConfig, HostState

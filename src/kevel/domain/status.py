@@ -22,7 +22,7 @@ from kevel.domain.model import (
 )
 from kevel.domain.server_life import MOVES
 
-#: Cinder's words for a fault, by the code that `control/volume_worker.py` keeps for the operation that failed.
+#: Cinder's words for a fault, by the code that `control/volumes/worker.py` keeps for the operation that failed.
 _FAULT_STATUS = {
     f"{OperationKind.CREATING.value}_failed": "error",
     f"{OperationKind.DELETING.value}_failed": "error_deleting",

@@ -12,21 +12,21 @@ import msgspec
 import pytest
 
 from kevel.api.compute import API
-from kevel.control.attachments import Attachments
-from kevel.control.flavors import Flavors
-from kevel.control.images import Images
-from kevel.control.keypairs import Keypairs
-from kevel.control.paths import PathWorker
-from kevel.control.pools import Pools
+from kevel.control.attachments.attachments import Attachments
+from kevel.control.attachments.paths import PathWorker
+from kevel.control.copies.snapshots import Snapshots
+from kevel.control.images.images import Images
+from kevel.control.pools.pools import Pools
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
-from kevel.control.server_disks import ServerDisks
-from kevel.control.server_groups import ServerGroups
-from kevel.control.server_quotas import ServerQuotas
-from kevel.control.servers import Servers
-from kevel.control.snapshots import Snapshots
-from kevel.control.volume_types import VolumeTypes
-from kevel.control.volumes import Volumes
+from kevel.control.servers.disks import ServerDisks
+from kevel.control.servers.flavors import Flavors
+from kevel.control.servers.groups import ServerGroups
+from kevel.control.servers.keypairs import Keypairs
+from kevel.control.servers.quotas import ServerQuotas
+from kevel.control.servers.servers import Servers
+from kevel.control.volume_types.types import VolumeTypes
+from kevel.control.volumes.volumes import Volumes
 from kevel.domain.assignments import Failure, PathReport, ServerReport
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.limits import Limits

@@ -3,7 +3,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from kevel.control.hosts import Hosts
+from kevel.control.hosts.hosts import Hosts
 from kevel.control.secrets import Sealer
 from kevel.domain.limits import Limits
 from kevel.domain.placement import HOST_SILENT_S

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kevel.control.copies import Copies
-from kevel.control.volume_worker import VolumeWorker
+from kevel.control.copies.copies import Copies
+from kevel.control.volumes.worker import VolumeWorker
 from kevel.domain.ladder import Rung
 from kevel.domain.model import ServerRung
 from tests.integration.compute.conftest import Stand, message

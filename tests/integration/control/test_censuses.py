@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kevel.control.hosts import Hosts
+from kevel.control.hosts.hosts import Hosts
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.domain.assignments import Assignments, DiskSight, HostCensus, ServerSight, Stranger

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from kevel.control.comparison import Comparison
-from kevel.control.copies import Copies
-from kevel.control.paths import PathWorker
+from kevel.control.attachments.paths import PathWorker
+from kevel.control.copies.copies import Copies
+from kevel.control.copies.snapshot_worker import SnapshotWorker
+from kevel.control.hosts.comparison import Comparison
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
-from kevel.control.snapshot_worker import SnapshotWorker
-from kevel.control.volume_worker import VolumeWorker
+from kevel.control.volumes.worker import VolumeWorker
 from kevel.domain.copies import stage_id
 from kevel.domain.errors import StepRetry
 from kevel.domain.findings import Finding, FindingKind, needs_person
@@ -233,7 +233,7 @@ async def test_what_is_deleted_and_revoked_while_the_storage_lists_is_not_left_b
 async def test_storage_that_does_not_answer_is_reported_and_not_asked_twice_at_once(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kevel.control.comparison.ANSWER_WAIT_S", 0.02)
+    monkeypatch.setattr("kevel.control.hosts.comparison.ANSWER_WAIT_S", 0.02)
     await stand.live()
     stand.pool.hung.clear()
     assert await stand.kinds() == [FindingKind.STORAGE_SILENT]
@@ -254,7 +254,7 @@ async def test_storage_that_refuses_to_list_is_reported(stand: Stand) -> None:
 async def test_an_examination_names_the_hosts_that_have_not_answered(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kevel.control.comparison.ANSWER_WAIT_S", 0.05)
+    monkeypatch.setattr("kevel.control.hosts.comparison.ANSWER_WAIT_S", 0.05)
     await stand.live()
     examined = await stand.comparison.examine()
     assert [(one.subject, one.kind) for one in examined.findings] == [("host:here", FindingKind.HOST_SILENT)]
@@ -263,7 +263,7 @@ async def test_an_examination_names_the_hosts_that_have_not_answered(
 async def test_an_examination_finds_rows_that_were_changed_behind_the_journals_back(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kevel.control.comparison.ANSWER_WAIT_S", 0.05)
+    monkeypatch.setattr("kevel.control.hosts.comparison.ANSWER_WAIT_S", 0.05)
     await stand.live("attach", "settle")
 
     def kinds(findings: Iterable[Finding]) -> list[FindingKind]:

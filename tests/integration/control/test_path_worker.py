@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kevel.control.deadlines import GRACE_S, Deadlines
-from kevel.control.paths import PathWorker
+from kevel.control.attachments.paths import PathWorker
+from kevel.control.operations.deadlines import GRACE_S, Deadlines
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.domain.errors import StaleWrite, StepNever, StepRetry

@@ -13,8 +13,8 @@ import pytest
 from kevel.cli.config import Config
 from kevel.cli.data_dir import DataDir
 from kevel.cli.up import Kevel, find_admin, running
-from kevel.control.comparison import Examination
-from kevel.control.volumes import NewVolume
+from kevel.control.hosts.comparison import Examination
+from kevel.control.volumes.volumes import NewVolume
 from kevel.domain.findings import FindingKind
 from kevel.domain.limits import Limits
 from kevel.hypervisor.base import DomainSpec

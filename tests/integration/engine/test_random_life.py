@@ -14,8 +14,8 @@ import pytest
 from kevel.cli.config import Config
 from kevel.cli.data_dir import DataDir
 from kevel.cli.up import Kevel, find_admin, running
-from kevel.control.servers import NewServer
-from kevel.control.volumes import NewVolume
+from kevel.control.servers.servers import NewServer
+from kevel.control.volumes.volumes import NewVolume
 from kevel.domain.errors import CallerError
 from kevel.domain.flavors import Flavor
 from kevel.domain.limits import Limits

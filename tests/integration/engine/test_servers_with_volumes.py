@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kevel.control.servers import NewServer
-from kevel.control.volumes import NewVolume
+from kevel.control.servers.servers import NewServer
+from kevel.control.volumes.volumes import NewVolume
 from kevel.domain.errors import NotFound
 from kevel.domain.model import BootKind
 from kevel.domain.server_disks import DiskSource, NewDisk

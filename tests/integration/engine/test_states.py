@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kevel.control.snapshots import NewSnapshot
+from kevel.control.copies.snapshots import NewSnapshot
 from kevel.domain.errors import Conflict, NotFound
 from kevel.domain.flavors import Flavor
 from kevel.domain.limits import Limits

@@ -33,8 +33,8 @@ def test_l3_no_alarm_is_false_whatever_fails_in_the_middle(seed: int, monkeypatc
     def hear(new: Iterable[Finding]) -> None:
         alarms.extend(new)
 
-    monkeypatch.setattr("kevel.control.hosts.raise_alarms", hear)
-    monkeypatch.setattr("kevel.control.comparison.raise_alarms", hear)
+    monkeypatch.setattr("kevel.control.hosts.hosts.raise_alarms", hear)
+    monkeypatch.setattr("kevel.control.hosts.comparison.raise_alarms", hear)
     run = Run(seed)
     try:
         run.play()

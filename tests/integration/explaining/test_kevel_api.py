@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from kevel.api.kevel import API
-from kevel.control import comparison
-from kevel.control.comparison import Comparison
-from kevel.control.explaining import HOST_LOOK_S_MAX, Explaining
-from kevel.control.hosts import Hosts
+from kevel.control.attachments.explaining import HOST_LOOK_S_MAX, Explaining
+from kevel.control.hosts import comparison
+from kevel.control.hosts.comparison import Comparison
+from kevel.control.hosts.hosts import Hosts
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.domain.assignments import DiskSight, HostCensus
@@ -232,7 +232,7 @@ async def test_whoever_waits_for_the_journal_gets_its_next_line_at_once(stand: S
 
 
 async def test_when_too_many_wait_one_more_is_answered_at_once(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kevel.control.explaining.WAITERS_MAX", 0)
+    monkeypatch.setattr("kevel.control.attachments.explaining.WAITERS_MAX", 0)
     await stand.live("attach")
     lines = (await stand.call("GET", "/attachments/a0/journal")).json()["journal"]
     path = f"/attachments/a0/journal?since={lines[-1]['seq']}&wait=30"

@@ -14,10 +14,10 @@ import pytest
 from kevel.api.volume import API
 from kevel.cli.engine import Workers
 from kevel.control.messages import Messages
-from kevel.control.pools import Pools
+from kevel.control.pools.pools import Pools
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
-from kevel.control.volumes import Volumes
+from kevel.control.volumes.volumes import Volumes
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB
 from kevel.storage.base import ConnectionInfo, Export, VolumeFile

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from kevel.control.deadlines import GRACE_S, Deadlines
+from kevel.control.operations.deadlines import GRACE_S, Deadlines
 from kevel.control.runtime import Runtime
 from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung

@@ -13,9 +13,9 @@ import pytest
 from kevel.api.compute.flavors.operations import OPERATIONS
 from kevel.api.compute.shapes import HIGHEST, LOWEST
 from kevel.api.operations import Api, ErrorStyle
-from kevel.control import flavors as control_flavors
-from kevel.control.flavors import Flavors
 from kevel.control.runtime import Runtime
+from kevel.control.servers import flavors as control_flavors
+from kevel.control.servers.flavors import Flavors
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor
 from tests.integration.stand import PROJECTS, make_app, make_client, open_runtime

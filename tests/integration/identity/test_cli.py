@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from kevel.api.identity import API
-from kevel.control.services import Services
+from kevel.control.hosts.services import Services
 from kevel.runtime.ports import SystemClock
 from tests.answers import CheckedApp
 from tests.integration.identity.world import MovedClock, open_identity

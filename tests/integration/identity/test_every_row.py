@@ -8,7 +8,7 @@ import pytest
 
 from kevel.api.identity import API
 from kevel.api.operations import Operation, Policy
-from kevel.control import passwords
+from kevel.control.identity import passwords
 from tests.integration.identity.test_resources import KINDS
 from tests.integration.identity.world import World
 from tests.integration.rows import NOTHING, Asker, read_everything, rows_shut_to, rows_with

@@ -11,10 +11,10 @@ from typing import Any, cast
 import httpx
 
 from kevel.api.identity import API
-from kevel.control.identity import CACHED_TOKENS_MAX, Identity
-from kevel.control.passwords import PasswordCost
+from kevel.control.hosts.services import Services
+from kevel.control.identity.identity import CACHED_TOKENS_MAX, Identity
+from kevel.control.identity.passwords import PasswordCost
 from kevel.control.runtime import Runtime
-from kevel.control.services import Services
 from kevel.runtime.ports import SystemIds, ThreadExecutor
 from kevel.store.ballast import Ballast
 from kevel.store.sqlite import SqliteStore, make_engine

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from kevel.api.image import API
-from kevel.control.images import Images
+from kevel.control.images.images import Images
 from kevel.control.runtime import Runtime
 from kevel.domain.limits import Limits
 from kevel.storage.image_files import ImageFiles

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from kevel.control import images as control
+from kevel.control.images import images as control
 from kevel.domain.images import PROPERTIES_MAX, TAGS_MAX
 from kevel.store import images as rows
 from tests.integration.images.test_image_api import BYTES, PATCH, create

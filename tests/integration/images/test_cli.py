@@ -13,10 +13,10 @@ import pytest
 import uvicorn
 
 from kevel.api.app import APIS, KevelApp
-from kevel.control.flavors import Flavors
-from kevel.control.identity import Identity
-from kevel.control.images import Images
-from kevel.control.services import Services
+from kevel.control.hosts.services import Services
+from kevel.control.identity.identity import Identity
+from kevel.control.images.images import Images
+from kevel.control.servers.flavors import Flavors
 from kevel.domain.limits import Limits
 from kevel.storage.image_files import ImageFiles
 from tests.answers import checked

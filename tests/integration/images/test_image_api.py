@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from kevel.api.image.views import IMAGE_SCHEMA
-from kevel.control.images import Images
+from kevel.control.images.images import Images
 from tests.integration.images.conftest import IMAGE_BYTES_MAX, Connect, make_qcow2
 from tests.integration.stand import PROJECTS
 

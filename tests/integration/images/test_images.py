@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from kevel.control import images as control
-from kevel.control.images import TRANSFERS_MAX, Change, Images
+from kevel.control.images import images as control
+from kevel.control.images.images import TRANSFERS_MAX, Change, Images
 from kevel.control.runtime import Runtime
 from kevel.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from kevel.domain.images import ImageStatus

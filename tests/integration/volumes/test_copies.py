@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from kevel.control import copies
+from kevel.control.copies import copies
 from kevel.domain.errors import StepRetry, Unavailable
 from kevel.runtime.reconciler import Again, Retry
 from kevel.storage.base import CopyWatch, SnapshotFile, Source, VolumeFile

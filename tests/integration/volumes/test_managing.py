@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kevel.control.comparison import Comparison
+from kevel.control.hosts.comparison import Comparison
 from kevel.domain.errors import StepRetry
 from kevel.storage.base import Capacity, VolumeFile
 from kevel.store.censuses import list_findings

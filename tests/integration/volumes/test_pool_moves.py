@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from kevel.control import copies
-from kevel.control.comparison import Comparison
+from kevel.control.copies import copies
+from kevel.control.hosts.comparison import Comparison
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.findings import FindingKind
 from kevel.storage.base import Capacity, CopyWatch, Source, VolumeFile

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kevel.control import qos_specs
+from kevel.control.volume_types import qos_specs
 from kevel.store.assignments import changes_for_host
 from kevel.store.qos_specs import front_end_limits
 from tests.integration.volumes.conftest import HOST, World, message

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kevel.control import volume_types
+from kevel.control.volume_types import types as volume_types
 from kevel.store.volume_types import TypeEncryption, put_encryption
 from tests.integration.stand import PROJECTS
 from tests.integration.volumes.conftest import World, message

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kevel.control.volume_types import VolumeTypes
+from kevel.control.volume_types.types import VolumeTypes
 from tests.integration.volumes.conftest import World, message
 
 

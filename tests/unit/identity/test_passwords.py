@@ -6,8 +6,8 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-from kevel.control import passwords
-from kevel.control.passwords import HASHES_AT_ONCE_MAX, HASHES_WAITING_MAX, PasswordCost, Passwords
+from kevel.control.identity import passwords
+from kevel.control.identity.passwords import HASHES_AT_ONCE_MAX, HASHES_WAITING_MAX, PasswordCost, Passwords
 from kevel.domain.errors import Unavailable
 from kevel.runtime.ports import SystemIds
 

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from kevel.api.answers import Answer, name_answer
 from kevel.api.compute.shapes import UUID, v
 from kevel.api.operations import Call, Operation, Policy, Reply
-from kevel.control.server_records import ServerNews
+from kevel.control.servers.records import ServerNews
 from kevel.domain.errors import Invalid, NotFound
 
 #: Events of one request.

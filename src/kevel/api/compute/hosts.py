@@ -9,7 +9,7 @@ from typing import Any, Final
 from kevel.api.compute import replies
 from kevel.api.compute.shapes import read_bool, read_count, refuse_unknown_query, show_time_us, v
 from kevel.api.operations import Call, Operation, Policy, Reply
-from kevel.control.choosing_hosts import HostView
+from kevel.control.servers.choosing_hosts import HostView
 from kevel.domain.errors import Invalid, NotFound
 
 BINARY: Final = "nova-compute"

@@ -12,8 +12,8 @@ from kevel.api.compute.server_disks import read_disks, read_root_bus
 from kevel.api.compute.shapes import UUID, read_bool, refuse_newer_keys, v
 from kevel.api.compute.tags.operations import Tags
 from kevel.api.operations import Call
-from kevel.control.server_records import ServerChanges, check_name
-from kevel.control.servers import COUNT_MAX, NewServer
+from kevel.control.servers.records import ServerChanges, check_name
+from kevel.control.servers.servers import COUNT_MAX, NewServer
 from kevel.domain.errors import Forbidden, Invalid
 from kevel.domain.model import BootKind
 from kevel.domain.server_disks import DiskSource

@@ -20,7 +20,7 @@ from kevel.api.compute.server_bodies import (
 from kevel.api.compute.server_views import show_basics, show_server
 from kevel.api.compute.shapes import UUID, refuse_newer_keys, v
 from kevel.api.operations import Call, Handler, Operation, Policy, Reply
-from kevel.control.server_records import check_name
+from kevel.control.servers.records import check_name
 from kevel.domain.errors import Invalid
 
 #: What may be sent and has no effect: nothing here hands a password to a guest.

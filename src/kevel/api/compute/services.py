@@ -12,7 +12,7 @@ from kevel.api.compute import replies
 from kevel.api.compute.hosts import BINARY, name_service, show_service
 from kevel.api.compute.shapes import v
 from kevel.api.operations import Call, Operation, Policy, Reply
-from kevel.control.choosing_hosts import HostView
+from kevel.control.servers.choosing_hosts import HostView
 from kevel.domain.errors import Invalid, NotFound
 
 Why = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*\Z")]

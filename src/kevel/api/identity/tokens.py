@@ -14,7 +14,7 @@ from kevel.api.identity.bodies import (
 )
 from kevel.api.identity.views import show_catalog, show_domain, show_project, show_token
 from kevel.api.operations import Call, Reply
-from kevel.control.identity import Issued
+from kevel.control.identity.identity import Issued
 from kevel.domain.errors import Forbidden, Invalid, Unauthenticated
 from kevel.domain.identity import CredentialRef, DomainRef, ScopeKind, Token, UserRef, WantedScope
 

@@ -10,7 +10,7 @@ import msgspec
 from kevel.api.image.listing import select_page
 from kevel.api.image.views import IMAGE_SCHEMA, IMAGES_SCHEMA, show_image
 from kevel.api.operations import Call, Reply
-from kevel.control.images import Change
+from kevel.control.images.images import Change
 from kevel.domain.errors import Invalid, Unsupported
 
 #: Steps of one patch.

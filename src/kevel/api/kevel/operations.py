@@ -9,7 +9,7 @@ import msgspec
 from kevel.api.kevel import replies
 from kevel.api.kevel.views import show_account, show_examination
 from kevel.api.operations import VERSIONS_PATH, Api, Call, ErrorStyle, Operation, Policy, Reply
-from kevel.control.explaining import WAIT_S_MAX
+from kevel.control.attachments.explaining import WAIT_S_MAX
 from kevel.store.accounts import AccountFilter
 
 #: Rows of one page.

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from kevel.control.comparison import Examination
-from kevel.control.explaining import NextLook
+from kevel.control.attachments.explaining import NextLook
+from kevel.control.hosts.comparison import Examination
 from kevel.domain.findings import Finding, describe_finding, describe_remedy, needs_person
 from kevel.domain.model import Attachment, Path, Reason
 from kevel.domain.status import attachment_status

@@ -13,8 +13,8 @@ from kevel.api.volume.listing import read_filter, read_query
 from kevel.api.volume.paging import page_reply, read_page
 from kevel.api.volume.values import read_bool, read_changed_names, read_flag, read_size_gib, read_text
 from kevel.api.volume.views import VolumeShower
-from kevel.control.volume_metadata import metadata_tag
-from kevel.control.volumes import NewVolume
+from kevel.control.volumes.metadata import metadata_tag
+from kevel.control.volumes.volumes import NewVolume
 from kevel.domain.errors import Invalid, NotFound
 from kevel.store.volume_lists import SORT_KEYS, VolumeView
 

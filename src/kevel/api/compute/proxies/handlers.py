@@ -7,8 +7,8 @@ from typing import Any
 from kevel.api.compute.proxies.shapes import NewSnapshotKeys, NewVolumeKeys
 from kevel.api.compute.shapes import read_bool, read_count, show_time_us
 from kevel.api.operations import Call, Reply
-from kevel.control.snapshots import NewSnapshot
-from kevel.control.volumes import NewVolume
+from kevel.control.copies.snapshots import NewSnapshot
+from kevel.control.volumes.volumes import NewVolume
 from kevel.domain.errors import Forbidden, Invalid, NotFound, OverLimit
 from kevel.store.pages import Page
 from kevel.store.snapshots import SnapshotFilter, SnapshotView

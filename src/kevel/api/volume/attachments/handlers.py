@@ -10,7 +10,7 @@ from kevel.api.volume.attachments.bodies import NewModedFields
 from kevel.api.volume.attachments.shapes import show_detail, show_summary
 from kevel.api.volume.listing import read_query, read_scope
 from kevel.api.volume.paging import page_reply, read_page
-from kevel.control.external import Declared
+from kevel.control.attachments.external import Declared
 from kevel.store.attachment_lists import SORT_COLUMNS, AttachmentFilter, AttachmentPage
 from kevel.store.pages import Listed
 

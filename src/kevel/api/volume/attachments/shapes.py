@@ -7,7 +7,7 @@ from typing import Any
 from kevel.api.operations import Call, Policy
 from kevel.api.volume.values import show_time
 from kevel.api.volume.views import attach_mode
-from kevel.control.external import Declared
+from kevel.control.attachments.external import Declared
 from kevel.domain.model import Attachment
 from kevel.domain.status import attachment_status
 from kevel.store.attachments import AttachmentView

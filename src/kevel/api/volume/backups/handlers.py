@@ -10,7 +10,7 @@ from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query, read_scope
 from kevel.api.volume.paging import own_links, page_reply, read_page
 from kevel.api.volume.values import read_bool, read_text, show_time
-from kevel.control.backups import SERVICE, NewBackup
+from kevel.control.backups.backups import SERVICE, NewBackup
 from kevel.domain.errors import Invalid
 from kevel.domain.model import Backup
 from kevel.store.backups import SORT_COLUMNS, BackupView

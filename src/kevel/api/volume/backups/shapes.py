@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType, field
 
 from kevel.api.answers import Answer, Link, name_answer, name_list
 from kevel.api.volume.bodies import Bool, Metadata, Text
-from kevel.control.backups import RECORD_CHARACTERS_MAX
+from kevel.control.backups.backups import RECORD_CHARACTERS_MAX
 
 
 class BackupFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.values import read_bool, show_time
-from kevel.control.volume_images import NewImage
+from kevel.control.images.volume_images import NewImage
 from kevel.domain.errors import Invalid
 
 _VISIBILITY_SINCE: Final = Version(3, 1)

@@ -8,7 +8,7 @@ from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query, read_scope
 from kevel.api.volume.paging import page_reply, read_page
 from kevel.api.volume.values import read_bool, read_flag, read_text, show_time
-from kevel.control.groups import GroupChanges, GroupCopy, NewGroup, split_ids
+from kevel.control.groups.groups import GroupChanges, GroupCopy, NewGroup, split_ids
 from kevel.domain.errors import Invalid
 from kevel.store.groups import SORT_COLUMNS, Group, GroupView
 

@@ -12,7 +12,7 @@ from kevel.api.volume.paging import read_limit
 from kevel.api.volume.snapshots.handlers import show_plainly
 from kevel.api.volume.values import read_bool, read_metadata, read_number, read_text
 from kevel.api.volume.views import VolumeShower
-from kevel.control.managing import Manageable, NewManaged, NewManagedSnapshot
+from kevel.control.volumes.managing import Manageable, NewManaged, NewManagedSnapshot
 from kevel.domain.errors import Invalid, NotFound
 
 #: How a file of a pool is named: Cinder's word for a back end's own names.

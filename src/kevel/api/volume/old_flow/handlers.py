@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kevel.api.operations import Call, Reply
 from kevel.api.volume.attachments.shapes import show_connection
-from kevel.control.old_flow import Use
+from kevel.control.attachments.old_flow import Use
 from kevel.domain.errors import Invalid
 
 

@@ -10,7 +10,7 @@ from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query
 from kevel.api.volume.services.shapes import ChooseLogs, ChooseService
 from kevel.api.volume.values import read_name, show_time
-from kevel.control.volume_services import ServiceView
+from kevel.control.pools.services import ServiceView
 from kevel.domain.errors import Invalid
 from kevel.runtime.log_levels import LEVELS
 from kevel.store.volume_services import VOLUME, ProjectShare

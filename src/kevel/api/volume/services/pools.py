@@ -8,7 +8,7 @@ from typing import Any, Final
 from kevel.api.operations import Call, Reply, Version
 from kevel.api.volume.listing import read_query
 from kevel.api.volume.values import read_flag, show_time
-from kevel.control.pools import Pool
+from kevel.control.pools.pools import Pool
 from kevel.domain.errors import Invalid, NotFound
 from kevel.domain.type_specs import unmet_spec
 

@@ -13,7 +13,7 @@ from kevel.api.volume.listing import read_ids, read_query, read_scope, read_time
 from kevel.api.volume.paging import page_reply, read_page
 from kevel.api.volume.snapshots.shapes import SnapshotFields
 from kevel.api.volume.values import read_bool, read_changed_names, read_metadata, read_number, read_text, show_time
-from kevel.control.snapshots import NewSnapshot
+from kevel.control.copies.snapshots import NewSnapshot
 from kevel.domain.errors import Invalid, NotFound
 from kevel.store.snapshots import SORT_COLUMNS, SnapshotFilter, SnapshotView
 

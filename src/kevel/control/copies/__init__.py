@@ -1,0 +1,1 @@
+"""Snapshots and copies of volumes, and the workers that make them."""

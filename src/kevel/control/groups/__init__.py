@@ -1,0 +1,1 @@
+"""Groups of volumes, and their snapshots."""

@@ -1,0 +1,1 @@
+"""What hosts report, whether they are alive, and how that compares with the records."""

@@ -1,0 +1,1 @@
+"""Pools: how full they are, and which one takes a volume."""

@@ -1,0 +1,1 @@
+"""Types of volumes and of groups: their specs, limits and encryption."""
