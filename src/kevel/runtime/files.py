@@ -9,7 +9,8 @@ from typing import Final
 
 #: Bytes that are copied at a time.
 COPY_BYTES: Final = 8 << 20
-#: What is written ends while this much of the disk is still free: the store and running guests need room too.
+#: What is written ends, and no volume is made or grown, while less of the disk is free than this: the store and running
+#: guests need room too.
 FREE_BYTES_MIN: Final = 64 * 1024**2
 
 

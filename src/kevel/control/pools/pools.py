@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -12,14 +12,12 @@ from kevel.control.runtime import Runtime
 from kevel.domain.errors import Invalid, NotFound, OverLimit, StepError, Unavailable
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB, MIB, Volume
+from kevel.runtime.files import FREE_BYTES_MIN
 from kevel.storage.base import Backend, Capacity
 from kevel.store.transactions import Tx
 from kevel.store.volume_services import VOLUME
 from kevel.store.volume_types import VolumeType
 from kevel.store.volumes import provisioned_gib
-
-#: No volume is made or grown while less than this is free: the store and running guests need room too.
-FREE_BYTES_MIN: Final = 64 * MIB
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
