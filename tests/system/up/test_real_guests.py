@@ -33,10 +33,10 @@ DEAF = "console=ttyS0 quiet acpi=off"
 class Stand:
     """One Kevel on one data directory, its guests, and their consoles."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, configured: str = CONFIG) -> None:
         self.data = data
         config = data / "kevel.toml"
-        config.write_text(CONFIG)
+        config.write_text(configured)
         self.process = KevelProcess(data, "--config", str(config))
         self.cloud: Cloud = self.process.start()
 
