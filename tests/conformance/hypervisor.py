@@ -17,6 +17,7 @@ import pytest
 
 from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepNever, StepRetry
+from kevel.domain.rescues import RescueBus, RescuePlace
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 from kevel.hypervisor.base import (
     CopySpec,
@@ -249,8 +250,11 @@ class HypervisorKit:
         server_id = await rig.start(disk)
         plain = rig.make_spec(server_id)
         rescue = RescueSpec(number=1, image_path=str(plain.image_path), image_format="raw")
+        places = [RescuePlace(bus=bus) for bus in RescueBus] + [RescuePlace(bus=RescueBus.SATA, is_cdrom=True)]
+        beside = [msgspec.structs.replace(rescue, number=number, place=one) for number, one in enumerate(places, 2)]
         for spec in (
             msgspec.structs.replace(plain, rescue=rescue),
+            *(msgspec.structs.replace(plain, rescue=one) for one in beside),
             plain,
             msgspec.structs.replace(plain, root_number=2, root_bytes=4 * MIB, memory_mib=80),
         ):

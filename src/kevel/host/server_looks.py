@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
+import msgspec
 import structlog
 
 from kevel.domain.assignments import Failure, ServerAssignment, ServerReport
@@ -15,6 +16,7 @@ from kevel.domain.devices import volume_bus
 from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepError, StepNever, StepRetry
 from kevel.domain.model import GIB, BootKind, Reason, ServerGoal, ServerRung
+from kevel.domain.rescues import RescuePlace
 from kevel.domain.server_life import MOVES
 from kevel.host.state import HostState
 from kevel.hypervisor.base import DomainSpec, PowerState, RescueSpec, ServerView, VolumeBus
@@ -357,7 +359,13 @@ class ServerLooks:
         path = self._find_file(rescue, "file")
         if path is None:
             raise StepNever("The rescue image has no file.")
-        return RescueSpec(number=rescue["number"], image_path=path, image_format=rescue["disk_format"])
+        place = rescue.get("place")
+        return RescueSpec(
+            number=rescue["number"],
+            image_path=path,
+            image_format=rescue["disk_format"],
+            place=None if place is None else msgspec.convert(place, RescuePlace),
+        )
 
     def _find_file(self, image: dict[str, Any], name: str) -> str | None:
         file = image.get(name)

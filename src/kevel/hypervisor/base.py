@@ -26,6 +26,7 @@ from typing import Final, Protocol
 import msgspec
 
 from kevel.domain.encryption import Passphrase
+from kevel.domain.rescues import RescuePlace
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 
 #: A server's disks by their aliases, and what opens each that is encrypted.
@@ -62,12 +63,14 @@ class VolumeBus(enum.Enum):
 
 
 class RescueSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A disk that the guest boots from instead of its own, which it sees as its second."""
+    """A disk that the guest boots from instead of its own."""
 
     #: Another one for each rescue.
     number: int
     image_path: str
     image_format: str
+    #: None: it has the place of the server's own root disk, which the guest sees as its second.
+    place: RescuePlace | None = None
 
 
 class DomainSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -93,6 +93,45 @@ async def test_the_rescue_image_is_kept_until_it_is_copied(stand: Stand) -> None
     assert not await stand.runtime.store.read(is_file_in_use, rescue["file"])
 
 
+async def boot_from_volume(stand: Stand, **keys: Any) -> tuple[str, str]:
+    """A running server and the volume that is its root disk."""
+    root = await stand.make_volume(bootable=True)
+    disk = {"uuid": root, "source_type": "volume", "destination_type": "volume", "boot_index": 0} | keys
+    server_id = await stand.make_server(rung=None, imageRef="", block_device_mapping_v2=[disk])
+    await stand.host_moved(server_id, root, Rung.PLUGGED)
+    await stand.host_saw(server_id, RUNNING)
+    return server_id, root
+
+
+async def test_a_server_that_boots_from_a_volume_is_rescued_beside_it_from_2_87_on(stand: Stand) -> None:
+    server_id, root = await boot_from_volume(stand)
+    image_id = await stand.make_image(name="rescue", hw_rescue_bus="usb")
+    body = {"rescue": {"rescue_image_ref": image_id}}
+    answer = await act(stand, server_id, body, version="2.86")
+    assert (answer.status_code, "Cannot rescue a volume-backed instance" in message(answer)) == (400, True)
+    answer = await act(stand, server_id, {"rescue": None})
+    assert (answer.status_code, "name one by rescue_image_ref" in message(answer)) == (400, True)
+    assert (await act(stand, server_id, body, version="2.87")).status_code == 200
+    rescue = (await find(stand, server_id)).extras.rescue
+    assert rescue is not None
+    assert (rescue["id"], rescue["place"]) == (image_id, {"bus": "usb", "is_cdrom": False})
+    await host_made(stand, server_id, RUNNING)
+    assert await show(stand, server_id) == ("RESCUE", None)
+    assert await stand.rung_of(server_id, root) is Rung.PLUGGED
+    assert (await act(stand, server_id, {"unrescue": None})).status_code == 202
+    await host_made(stand, server_id, RUNNING)
+    assert await show(stand, server_id) == ("ACTIVE", None)
+    assert await stand.rung_of(server_id, root) is Rung.PLUGGED
+
+
+async def test_a_rescue_image_that_asks_for_a_place_that_there_is_not_is_refused(stand: Stand) -> None:
+    server_id = await stand.make_server()
+    image_id = await stand.make_image(name="rescue", hw_rescue_bus="ide", hw_rescue_device="cdrom")
+    answer = await act(stand, server_id, {"rescue": {"rescue_image_ref": image_id}})
+    assert (answer.status_code, "scsi, sata, usb" in message(answer)) == (400, True)
+    assert await show(stand, server_id) == ("ACTIVE", None)
+
+
 async def test_a_rescue_that_fails_is_forgotten_and_a_hard_reboot_boots_the_server_itself(stand: Stand) -> None:
     server_id = await stand.make_server()
     await act(stand, server_id, {"rescue": None})

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from kevel.domain.errors import StepNever
+from kevel.domain.rescues import RescueBus, RescuePlace
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import DiskSpec, DomainSpec, RescueSpec, VolumeBus
 from kevel.hypervisor.libvirt.domain_xml import (
@@ -206,3 +207,30 @@ def test_a_rescued_server_has_its_rescue_disk_first_and_its_root_disk_out_of_the
         for text in (build_domain_xml(one, files, kvm=False, cache="none", volumes=[]) for one in (plain, spec))
     ]
     assert ports == ([0, 0] if bus is VolumeBus.SCSI else [30, 31])
+
+
+@pytest.mark.parametrize("is_cdrom", [False, True])
+@pytest.mark.parametrize("bus", VolumeBus)
+@pytest.mark.parametrize("rescue_bus", RescueBus)
+def test_a_rescue_disk_beside_the_others_is_booted_from_and_leaves_them_where_they_are(
+    rescue_bus: RescueBus, bus: VolumeBus, is_cdrom: bool
+) -> None:
+    place = RescuePlace(bus=rescue_bus, is_cdrom=is_cdrom)
+    rescue = RescueSpec(number=1, image_path="/images/rescue", image_format="raw", place=place)
+    plain = msgspec.structs.replace(SPEC, volume_bus=bus)
+    rescued = msgspec.structs.replace(plain, rescue=rescue)
+    files = FILES._replace(rescue_disk="/servers/rescue-1.raw")
+    before, after = (
+        ET.fromstring(build_domain_xml(spec, files, kvm=False, cache="none", volumes=[])) for spec in (plain, rescued)
+    )
+    (root,) = (ET.tostring(disk) for disk in before.findall("devices/disk"))
+    disk, *others = sorted(after.findall("devices/disk"), key=lambda one: one.find("boot") is None)
+    assert [ET.tostring(one) for one in others] == [root]
+    target = disk.find("target")
+    assert target is not None
+    assert target.attrib == {"dev": "vdzz" if rescue_bus is RescueBus.VIRTIO else "sdzz", "bus": rescue_bus.value}
+    assert (disk.attrib["device"], disk.find("readonly") is not None) == ("cdrom" if is_cdrom else "disk", is_cdrom)
+    assert after.find("os/boot") is None, "libvirt takes no boot order of disks beside one of kinds"
+    assert (after.find("devices/controller[@model='qemu-xhci']") is not None) is (rescue_bus is RescueBus.USB)
+    has_scsi = after.find("devices/controller[@model='virtio-scsi']") is not None
+    assert has_scsi is (VolumeBus.SCSI is bus or rescue_bus is RescueBus.SCSI)

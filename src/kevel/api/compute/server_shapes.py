@@ -90,7 +90,9 @@ _SINCE: Final = {
 async def rescue_server(call: Call) -> Reply:
     body: RescueBody = call.body
     image_id = None if body.rescue is None or body.rescue.image is UNSET else _read_id("rescue_image_ref", body.rescue)
-    await call.services.servers.rescue(call.actor, call.path["server_id"], image_id)
+    await call.services.servers.rescue(
+        call.actor, call.path["server_id"], image_id, takes_volume_root=call.version >= v(87)
+    )
     return Reply(body={})
 
 

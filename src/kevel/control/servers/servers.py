@@ -329,11 +329,15 @@ class Servers:
         """Keep a resized server's new flavor."""
         await self._runtime.store.write(ask_confirm, server_id, actor, self._now()[0])
 
-    async def rescue(self, actor: Actor, server_id: str, image_id: str | None) -> None:
-        """Boot a server from a copy of an image, its own for None, with its root disk as the second one."""
+    async def rescue(
+        self, actor: Actor, server_id: str, image_id: str | None, *, takes_volume_root: bool = False
+    ) -> None:
+        """Boot a server from a copy of an image, its own for None; `takes_volume_root`: also one that has a volume."""
         await self._runtime.store.read_point(find_server, server_id, actor)  # before anything that the body names
         image = None if image_id is None else await self._find_image(actor, image_id)
-        await self._runtime.store.write(ask_rescue, server_id, actor, image, *self._now())
+        await self._runtime.store.write(
+            ask_rescue, server_id, actor, image, *self._now(), takes_volume_root=takes_volume_root
+        )
 
     async def rebuild(
         self,

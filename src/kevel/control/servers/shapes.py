@@ -9,12 +9,14 @@ import msgspec
 
 from kevel.control.attachments.attachments import find_server
 from kevel.control.servers.life import check_task_state, check_unlocked, check_vm_state
+from kevel.domain.devices import volume_bus
 from kevel.domain.errors import Forbidden, Invalid
 from kevel.domain.flavors import Flavor
 from kevel.domain.images import ImageForServer
 from kevel.domain.model import GIB, Actor, Server, ServerGoal
 from kevel.domain.placement import VCPUS_RATIO
 from kevel.domain.quotas import UNLIMITED
+from kevel.domain.rescues import place_rescue_disk
 from kevel.domain.status import vm_state
 from kevel.store.attachments import open_of_server
 from kevel.store.hosts import load_host
@@ -74,14 +76,34 @@ def check_sizes(flavor: Flavor, image: ImageForServer) -> None:
         )
 
 
-def ask_rescue(tx: Tx, server_id: str, actor: Actor, image: ImageForServer | None, at: int, deadline_at: int) -> None:
-    """Boot the server from a copy of an image, its own if none is given, with its root disk as the second."""
+def ask_rescue(
+    tx: Tx,
+    server_id: str,
+    actor: Actor,
+    image: ImageForServer | None,
+    at: int,
+    deadline_at: int,
+    *,
+    takes_volume_root: bool,
+) -> None:
+    """Boot the server from a copy of an image, its own if none is given; its disks stay where they are.
+
+    Only its own root disk becomes the second, unless the image says how the rescue disk is to be put beside it.
+    """
     server = find_server(tx, server_id, actor)
     check_unlocked(server, actor)
     check_vm_state(server, "rescue", _RESCUE_STATES)
     check_task_state(server, "rescue")
-    _refuse_volume_root(tx, server, "rescue")
+    has_volume_root = _has_volume_root(tx, server)
+    if has_volume_root and not takes_volume_root:
+        raise Invalid(f"Cannot rescue a volume-backed instance: {server.id} can be rescued from microversion 2.87 on.")
     rescue = server.image if image is None else msgspec.to_builtins(image)
+    if rescue["file"] is None:
+        raise Invalid(
+            f"Cannot rescue a volume-backed instance without an image: {server.id} has none of its own; name one by "
+            "rescue_image_ref."
+        )
+    place = place_rescue_disk(rescue["properties"], volume_bus(server.image), has_volume_root=has_volume_root)
     if not has_files(tx, rescue):
         raise Invalid(f"Image {rescue['id']} is not there any more; name another one to rescue the server with.")
     want_shape(
@@ -90,7 +112,10 @@ def ask_rescue(tx: Tx, server_id: str, actor: Actor, image: ImageForServer | Non
         "rescue",
         "rescuing",
         goal=ServerGoal.RUNNING,
-        extras=msgspec.structs.replace(server.extras, rescue=rescue | {"number": server.wanted_shape + 1}),
+        extras=msgspec.structs.replace(
+            server.extras,
+            rescue=rescue | {"number": server.wanted_shape + 1, "place": msgspec.to_builtins(place)},
+        ),
         actor=actor,
         at=at,
         deadline_at=deadline_at,

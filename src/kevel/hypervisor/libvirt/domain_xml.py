@@ -13,6 +13,7 @@ import msgspec
 
 from kevel.domain.devices import BUS_UNITS_MAX
 from kevel.domain.errors import StepNever
+from kevel.domain.rescues import RescueBus, RescuePlace
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 from kevel.hypervisor.base import DiskSpec, DiskView, DomainSpec, VolumeBus
 from kevel.hypervisor.libvirt.secrets import name_secret
@@ -76,14 +77,18 @@ def build_domain_xml(spec: DomainSpec, files: ServerFiles, *, kvm: bool, cache: 
     _add(domain, "on_reboot", "restart")
     _add(domain, "on_crash", "destroy")
     devices = _add(domain, "devices")
-    _add_buses(devices, spec.volume_bus, spare_ports=0 if spec.rescue is None else 1)
-    if files.rescue_disk is not None and spec.rescue is not None:
-        devices.append(_build_own_disk(files.rescue_disk, spec.rescue.image_format, spec.volume_bus, cache))
+    rescue = spec.rescue
+    place = None if rescue is None else rescue.place
+    _add_buses(devices, spec.volume_bus, place, spare_ports=0 if rescue is None else 1)
+    if files.rescue_disk is not None and rescue is not None:
+        if place is None:
+            devices.append(_build_own_disk(files.rescue_disk, rescue.image_format, spec.volume_bus, cache))
+        else:
+            devices.append(_build_rescue_disk(files.rescue_disk, rescue.image_format, place, spec.volume_bus, cache))
     if files.root_disk is not None:
-        second = spec.rescue is not None
+        second = rescue is not None and place is None
         devices.append(_build_own_disk(files.root_disk, spec.image_format, spec.volume_bus, cache, second=second))
     devices.extend(volumes)
-    _add(devices, "controller", type="usb", model="none")
     _add(devices, "memballoon", model="none")
     _add_console(devices, files)
     channel = _add(devices, "channel", type="unix")
@@ -227,13 +232,14 @@ def _add_boot(domain: ET.Element, spec: DomainSpec) -> None:
             _add(system, "cmdline", spec.cmdline)
 
 
-def _add_buses(devices: ET.Element, bus: VolumeBus, *, spare_ports: int) -> None:
-    if bus is VolumeBus.SCSI:
+def _add_buses(devices: ET.Element, bus: VolumeBus, place: RescuePlace | None, *, spare_ports: int) -> None:
+    rescue_bus = None if place is None else place.bus
+    _add(devices, "controller", type="usb", model="qemu-xhci" if rescue_bus is RescueBus.USB else "none")
+    if bus is VolumeBus.SCSI or rescue_bus is RescueBus.SCSI:
         # From the start: a controller that is to be hot-plugged later would need a free port.
         _add(devices, "controller", type="scsi", index="0", model="virtio-scsi")
-        return
-    if bus is VolumeBus.SATA:
-        return  # a q35 machine has an AHCI controller of its own
+    if bus is not VolumeBus.VIRTIO:
+        return  # a q35 machine has an AHCI controller of its own, and libvirt adds ports to a definition without any
     _add(devices, "controller", type="pci", index="0", model="pcie-root")
     for index in range(1, BUS_UNITS_MAX["virtio"] + VIRTIO_COLD_PORTS + spare_ports + 1):
         _add(devices, "controller", type="pci", index=str(index), model="pcie-root-port")
@@ -252,6 +258,24 @@ def _build_own_disk(path: str, image_format: str, bus: VolumeBus, cache: str, *,
         _add(disk, "address", type="drive", controller=controller, bus="0", target=target, unit="0")
     else:
         _add(disk, "target", dev="vdzz" if second else "vda", bus="virtio")
+    return disk
+
+
+def _build_rescue_disk(path: str, image_format: str, place: RescuePlace, bus: VolumeBus, cache: str) -> ET.Element:
+    """A disk beside all others, whose names and places it leaves alone, and from which the guest boots all the same."""
+    disk = ET.Element("disk", type="file", device="cdrom" if place.is_cdrom else "disk")
+    _add_driver(disk, image_format, cache)
+    _add(disk, "source", file=path)
+    _add(disk, "backingStore")
+    _add(disk, "target", dev="vdzz" if place.bus is RescueBus.VIRTIO else "sdzz", bus=place.bus.value)
+    if place.is_cdrom:
+        _add(disk, "readonly")
+    _add(disk, "boot", order="1")
+    if place.bus is RescueBus.SCSI:
+        _add(disk, "address", type="drive", controller="0", bus="0", target="1", unit="0")
+    elif place.bus is RescueBus.SATA:
+        controller = "1" if bus is VolumeBus.SATA else "0"  # of its own, where volumes may have all places of the first
+        _add(disk, "address", type="drive", controller=controller, bus="0", target="0", unit="0")
     return disk
 
 
