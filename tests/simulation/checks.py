@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from kevel.domain.errors import Conflict
 from kevel.domain.ladder import Rung
 from kevel.domain.model import ServerRung
+from kevel.hypervisor.base import PowerState
 from tests.simulation.blocks import Blocks
 from tests.simulation.world import HostTruth, World
 
@@ -66,8 +67,8 @@ class Checker:
         self._conn = conn
         self._world = world
         self.blocks = Blocks(world, self.rows)
-        #: Servers that were recorded as stopped at the last check.
-        self._stopped: set[str] = set()
+        #: Servers that were recorded as stopped, suspended or paused at the last check.
+        self._at_rest: dict[str, str] = {}
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """What a query finds among the committed rows."""
@@ -105,14 +106,15 @@ class Checker:
         assert not left, f"S13 after {name}: deleted volumes {sorted(left)} are still there"
 
     def _check_the_stopped_do_not_run(self, name: str) -> None:
-        """S13: what is reported as stopped has stopped. A start of a process that died may still land after that."""
-        rows = self.rows("SELECT id, host FROM servers WHERE goal = 'stopped' AND rung = :defined")
-        told, self._stopped = self._stopped, {row["id"] for row in rows}
-        for row in rows:
+        """S13: what is reported as at rest is. A start of a process that died may still land after that."""
+        rows = {row["id"]: row for row in self.rows(_AT_REST)}
+        told, self._at_rest = self._at_rest, {row["id"]: row["goal"] for row in rows.values()}
+        for row in rows.values():
             server = self._world.hosts[row["host"]].hypervisor.servers.get(row["id"])
-            runs = server is not None and server.runs
-            assert row["id"] in told or not runs, (
-                f"S13 after {name}: server {row['id']} is recorded as stopped and runs"
+            still = (PowerState.PAUSED,) if row["goal"] == "paused" else ()
+            runs = server is not None and server.runs and server.power not in still
+            assert told.get(row["id"]) == row["goal"] or not runs, (
+                f"S13 after {name}: server {row['id']} is recorded as {row['goal']} and runs"
             )
 
     def _check_disks_have_records(self, name: str, paths: dict[str, Any]) -> None:
@@ -321,6 +323,10 @@ class Checker:
             assert "detach_volume" in str(error), f"L2: a detach is refused: {error}"
 
 
+_AT_REST = """
+    SELECT id, host, goal FROM servers WHERE goal = 'stopped' AND rung = :defined
+        OR goal = 'suspended' AND rung = :suspended OR goal = 'paused' AND rung = :paused
+"""
 _LIVE_ROWS = "SELECT id FROM {} WHERE live = 1"
 _LIVE_PATHS = """
     SELECT p.id, p.attachment_id, p.volume_id, p.server_id, p.host, p.generation, p.rung, p.hands,

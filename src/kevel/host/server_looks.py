@@ -17,7 +17,7 @@ from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepError, StepNever, StepRetry
 from kevel.domain.model import GIB, BootKind, Reason, ServerGoal, ServerRung
 from kevel.domain.rescues import RescuePlace
-from kevel.domain.server_life import MOVES
+from kevel.domain.server_life import MOVES, next_move
 from kevel.host.state import HostState
 from kevel.hypervisor.base import DomainSpec, PowerState, RescueSpec, ServerView, VolumeBus
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
@@ -313,17 +313,38 @@ class ServerLooks:
         final = isinstance(error, StepNever) or late
         if not final:
             return Retry(error.message)
+        try:
+            rung = await self._settle(server)
+        except StepError as unsettled:
+            return Retry(unsettled.message)  # the control plane's deadline bounds it
         reason = Reason(code="server_failed", message=error.message, at=self._state.clock.now_us())
         report = ServerReport(
             server_id=server.id,
             revision=server.revision,
             goal_revision=server.goal_revision,
-            rung=server.rung,
+            rung=rung,
             boot=server.boot,
             failure=Failure(reason=reason, final=True),
         )
-        await self._state.report_server(report, moved=False)
+        if rung is not server.rung:
+            self._state.suspect.update(self._state.paths_of[server.id])
+        await self._state.report_server(report, moved=rung is not server.rung)
         return Retry(error.message)
+
+    async def _settle(self, server: ServerAssignment) -> ServerRung:
+        """The rung on which a failure for good leaves the server: the last step may have taken effect unrecorded.
+
+        The record keeps what it says then (S13), so it is made true, or told otherwise.
+        """
+        next_one = next_move(server.goal, server.rung, reshaping=server.shape < server.wanted_shape)
+        is_under_way = next_one is not None or server.boot < server.wanted_boot
+        if server.goal is ServerGoal.DELETED or not is_under_way:
+            return server.rung
+        if server.rung <= ServerRung.DEFINED:
+            await self._effect(server, self._state.hypervisor.power_off(server.id))
+            return server.rung
+        view = await self._observe(server)
+        return ServerRung.PLACED if view is None else _SEEN.get(view.power, ServerRung.DEFINED)
 
     def _disks(self, server_id: str) -> dict[str, Passphrase | None]:
         """The disks that the server may have, and what opens those that are encrypted."""

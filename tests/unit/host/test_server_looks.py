@@ -13,6 +13,30 @@ from kevel.domain.model import BootKind, Reason, ServerExtras, ServerGoal, Serve
 from kevel.hypervisor.base import PowerState, RescueSpec
 from tests.unit.host.world import ALIAS, LIMITS, World, after_us, assigned_path, assigned_server, quiet, until
 
+STAYS = {
+    ServerGoal.RUNNING: ServerRung.RUNNING,
+    ServerGoal.PAUSED: ServerRung.PAUSED,
+    ServerGoal.SUSPENDED: ServerRung.SUSPENDED,
+}
+SEEN = {
+    ServerRung.RUNNING: PowerState.RUNNING,
+    ServerRung.PAUSED: PowerState.PAUSED,
+    ServerRung.SUSPENDED: PowerState.SUSPENDED,
+}
+
+
+async def make_true(world: World, rung: ServerRung) -> None:
+    """Bring the guest there beside the agent."""
+    hypervisor, seen = world.hypervisor, power(world)
+    if seen is PowerState.PAUSED:
+        await hypervisor.unpause_guest("server")
+    elif seen is PowerState.SUSPENDED:
+        await hypervisor.resume_guest("server", {})
+    if rung is ServerRung.PAUSED:
+        await hypervisor.pause_guest("server")
+    elif rung is ServerRung.SUSPENDED:
+        await hypervisor.suspend_guest("server")
+
 
 def power(world: World) -> PowerState:
     return world.hypervisor.servers["server"].power
@@ -284,6 +308,63 @@ async def test_a_passing_failure_is_tried_again_and_reported_only_past_the_deadl
     async with world.agent():
         await until(lambda: world.control.server.rung is ServerRung.RUNNING)
         assert len(failures(world)) == reported
+
+
+@pytest.mark.parametrize("hinder", [[], [StepNever("No."), StepRetry("Busy.")]], ids=["at once", "power off refused"])
+async def test_s13_a_start_that_ends_for_good_leaves_no_guest_of_an_earlier_one(hinder: list[Exception]) -> None:
+    world = World()
+    async with world.running():
+        pass
+    world.control.server_reports.clear()
+    world.control.change_server(rung=ServerRung.DEFINED)  # the start took effect, and its agent died before the report
+    world.hypervisor.fail_next("start_server", *[StepNever("The image is not bootable.")] * 100)
+    world.hypervisor.fail_next("power_off", *hinder)
+    async with world.agent():
+        await until(lambda: failures(world))
+        first = next(one for one in world.control.server_reports if one.failure is not None)
+        assert power(world) is PowerState.SHUTOFF
+        assert first.rung is ServerRung.DEFINED
+        assert failures(world)[0].message == "The image is not bootable."
+
+
+@pytest.mark.parametrize(
+    ("before", "goal", "act", "after"),
+    [
+        (ServerGoal.SUSPENDED, ServerGoal.RUNNING, "observe_server", ServerRung.RUNNING),
+        (ServerGoal.PAUSED, ServerGoal.RUNNING, "observe_server", ServerRung.RUNNING),
+        (ServerGoal.SUSPENDED, ServerGoal.PAUSED, "pause_guest", ServerRung.RUNNING),
+        (ServerGoal.RUNNING, ServerGoal.PAUSED, "observe_server", ServerRung.PAUSED),
+        (ServerGoal.RUNNING, ServerGoal.SUSPENDED, "observe_server", ServerRung.SUSPENDED),
+    ],
+)
+async def test_s13_a_change_that_ends_for_good_is_reported_with_what_is_true_of_the_guest(
+    before: ServerGoal, goal: ServerGoal, act: str, after: ServerRung
+) -> None:
+    world = World()
+    async with world.running():
+        world.control.change_server(goal=before)
+        await until(lambda: world.control.server.rung is STAYS[before])
+    world.control.server_reports.clear()
+    world.control.change_server(goal=goal)
+    if after is not world.control.server.rung and act == "observe_server":  # done and never recorded
+        await make_true(world, after)
+    world.hypervisor.fail_next(act, StepNever("No."))
+    async with world.agent():
+        await until(lambda: failures(world))
+        first = next(one for one in world.control.server_reports if one.failure is not None)
+        assert first.rung is after
+        assert SEEN[after] is power(world)
+
+
+async def test_a_reboot_whose_start_ends_for_good_is_reported_with_the_guest_gone() -> None:
+    world = World()
+    async with world.running(revision=1):
+        world.hypervisor.fail_next("start_server", StepNever("The image is not bootable."))
+        reboot(world, BootKind.HARD)
+        await until(lambda: failures(world))
+        first = next(one for one in world.control.server_reports if one.failure is not None)
+        assert first.rung is ServerRung.DEFINED
+        assert first.boot == 1
 
 
 async def test_a_server_that_no_assignment_names_is_told_in_the_census_and_left_alone(
