@@ -228,6 +228,29 @@ class HypervisorKit:
         assert (view.server_id, view.power, view.boot_id) == (server_id, PowerState.SHUTOFF, "")
         assert (view.live, view.persistent, view.orphans) == ((), (), ())
 
+    async def test_a_running_server_tells_what_it_uses_and_one_that_does_not_run_tells_nothing(self, rig: Rig) -> None:
+        disk = rig.make_disk()
+        server_id = await rig.define(disk)
+        assert await rig.hypervisor.measure_server(server_id) is None
+        assert await rig.hypervisor.measure_server(str(uuid.uuid4())) is None
+        await rig.boot(server_id, disk)
+        usage = await rig.hypervisor.measure_server(server_id)
+        assert usage is not None
+        assert len(usage.cpu_times_ns) == 1
+        assert (usage.memory_mib, usage.memory_mib_max) == (64, 64)
+        assert disk.target in {one.target for one in usage.disks}
+        assert len(usage.disks) == 2  # the root disk has no name that would be known here
+
+    async def test_a_console_is_told_as_far_as_it_is_asked_for(self, rig: Rig) -> None:
+        assert await rig.hypervisor.read_console(str(uuid.uuid4()), 100) == b""
+        server_id = await rig.start()
+        whole = await rig.hypervisor.read_console(server_id, 1 << 20)
+        assert len(await rig.hypervisor.read_console(server_id, 10)) == min(10, len(whole))
+
+    async def test_a_host_tells_how_long_it_is_up(self, rig: Rig) -> None:
+        first = await rig.hypervisor.measure_host()
+        assert 0 < first.up_s <= (await rig.hypervisor.measure_host()).up_s
+
     async def test_defining_again_changes_nothing_and_keeps_the_disks(self, rig: Rig) -> None:
         disk = rig.make_disk()
         server_id = await rig.define(disk)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from kevel.control.hosts.hosts import POLL_WAIT_S, Hosts
 from kevel.domain.assignments import Assignments, CopyReport, HostCensus, PathReport, ServerReport
 from kevel.domain.errors import KevelError, Unavailable
+from kevel.domain.questions import Answer
 from tests.simulation.faults import Fault, Faults, Kind
 from tests.simulation.loop import SimLoop
 from tests.simulation.world import Caller
@@ -106,6 +107,10 @@ class SimLink:
     async def take_census(self, host: str, epoch: int, census: HostCensus) -> None:
         census = msgspec.json.decode(msgspec.json.encode(census), type=HostCensus)
         await self._call("census", lambda hosts: hosts.take_census(host, epoch, census))
+
+    async def answer(self, host: str, answer: Answer) -> None:
+        answer = msgspec.json.decode(msgspec.json.encode(answer), type=Answer)
+        await self._call("answer to a question", lambda hosts: hosts.answer(host, answer))
 
     async def _call(self, name: str, make: Callable[[Hosts], Coroutine[Any, Any, T]]) -> T:
         network, label = self._network, self._caller.label

@@ -13,6 +13,7 @@ import msgspec
 
 from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Rung
+from kevel.domain.questions import HostUsage, ServerUsage
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import CopySpec, CopyView, Disks, DiskSpec, DomainSpec, Event, HostFacts, ServerView
 from kevel.hypervisor.sim import SimHypervisor
@@ -317,6 +318,15 @@ class SimDriver:
         for alias, disk in live.items():
             if (volume := volumes.get(disk.serial)) is not None:
                 live[alias] = msgspec.structs.replace(disk, size_bytes=max(disk.size_bytes, volume.size_bytes))
+
+    async def read_console(self, server_id: str, bytes_max: int) -> bytes:
+        return await self._call("read_console", lambda: self._truth.read_console(server_id, bytes_max))
+
+    async def measure_server(self, server_id: str) -> ServerUsage | None:
+        return await self._call("measure_server", lambda: self._truth.measure_server(server_id))
+
+    async def measure_host(self) -> HostUsage:
+        return await self._call("measure_host", self._truth.measure_host)
 
     async def ask_shutdown(self, server_id: str) -> None:
         await self._call("ask_shutdown", lambda: self._truth.ask_shutdown(server_id))

@@ -27,6 +27,7 @@ from kevel.control.copies.snapshots import Snapshots
 from kevel.control.copies.volume_contents import VolumeContents
 from kevel.control.groups.group_snapshots import GroupSnapshots
 from kevel.control.groups.groups import Groups
+from kevel.control.hosts.readings import Readings
 from kevel.control.hosts.services import Services
 from kevel.control.identity.identity import Identity
 from kevel.control.images.images import Images
@@ -208,6 +209,7 @@ async def running(
             servers=Servers(
                 runtime, images, flavors, ServerDisks(volumes, engine.workers.attachments, runtime.ids, limits), limits
             ),
+            readings=Readings(runtime, engine.workers.hosts.questions),
             keypairs=Keypairs(runtime),
             server_quotas=ServerQuotas(runtime),
             server_groups=ServerGroups(runtime),

@@ -10,6 +10,7 @@ from kevel.domain.copies import CopyState
 from kevel.domain.encryption import Passphrase
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import BootKind, Reason, ServerExtras, ServerGoal, ServerRung
+from kevel.domain.questions import Question
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 
 
@@ -113,6 +114,8 @@ class Assignments(msgspec.Struct, frozen=True, kw_only=True):
     copies: tuple[CopyAssignment, ...] = ()
     #: The newest census that somebody waits for: the agent takes one at once, and reports it under this number.
     census_wanted: int = 0
+    #: Looks that requests wait for, each told once.
+    questions: tuple[Question, ...] = ()
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

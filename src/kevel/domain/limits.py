@@ -38,6 +38,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     copy_gib_timeout_s: Seconds = 60.0
     #: What a hypervisor call may take before the agent stops waiting for it (the call still counts as under way).
     effect_wait_s: Seconds = 20.0
+    #: What a request that a host's agent has to look for waits, before it is told to come back.
+    answer_wait_s: Seconds = 10.0
     #: A hypervisor call that has not ended by then ends with the death of the process that made it.
     effect_limit_s: Seconds = 45.0
     #: How often rows and reality are looked at although nobody asked.

@@ -15,6 +15,7 @@ import structlog
 from kevel.domain.assignments import Assignments, DiskSight, HostCensus, PathAssignment, ServerSight, Stranger
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.model import ServerRung
+from kevel.host.answers import Answers
 from kevel.host.copy_looks import CopyLooks
 from kevel.host.path_looks import PathLooks
 from kevel.host.server_looks import ServerLooks
@@ -48,6 +49,7 @@ class Agent:
         self._servers = Reconciler("host-server", self._server_looks.look, ids, parallel_max=LOOKS_MAX)
         self._paths = Reconciler("host-path", PathLooks(state).look, ids, parallel_max=LOOKS_MAX)
         self._copies = Reconciler("host-copy", CopyLooks(state).look, ids, parallel_max=LOOKS_MAX)
+        self._answers = Answers(state)
         self._facts: dict[str, Any] = {}
         self._poll: asyncio.Task[None] | None = None
         self._census: asyncio.Task[None] | None = None
@@ -84,6 +86,7 @@ class Agent:
         await self._servers.close()
         await self._paths.close()
         await self._copies.close()
+        await self._answers.close()
         await self._state.effects.drain(DRAIN_S)
         await self._state.hypervisor.close()
 
@@ -112,6 +115,7 @@ class Agent:
                 log.exception("poll failed", host=self._state.config.name)
                 await asyncio.sleep(POLL_AGAIN_S)
                 continue
+            self._answers.take(found.questions)
             # Only what was asked for after the answer had failed to come can tell what became of the report.
             self._state.unsure -= unsure
             self._take(found, whole=since == 0, first=first, unsure=unsure)

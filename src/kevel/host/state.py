@@ -21,6 +21,7 @@ from kevel.domain.assignments import (
     ServerReport,
 )
 from kevel.domain.limits import Limits
+from kevel.domain.questions import Answer
 from kevel.host.effects import Effects
 from kevel.hypervisor.base import Hypervisor
 from kevel.runtime.ports import Clock
@@ -41,6 +42,8 @@ class ControlPlane(Protocol):
     async def report_copy(self, host: str, epoch: int, report: CopyReport) -> None: ...
 
     async def take_census(self, host: str, epoch: int, census: HostCensus) -> None: ...
+
+    async def answer(self, host: str, answer: Answer) -> None: ...
 
 
 class HostConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from typing import Final, Protocol
 import msgspec
 
 from kevel.domain.encryption import Passphrase
+from kevel.domain.questions import HostUsage, ServerUsage
 from kevel.domain.rescues import RescuePlace
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 
@@ -305,6 +306,21 @@ class Hypervisor(Protocol):
 
     async def observe_all(self) -> list[ServerView]:
         """The census: every domain that Kevel made on this host."""
+        ...
+
+    async def read_console(self, server_id: str, bytes_max: int) -> bytes:
+        """The last bytes that the guest, or one before it, wrote to its serial console; b"" when it wrote none.
+
+        Waits for nothing that is done to the server meanwhile. The host keeps a bounded part of it.
+        """
+        ...
+
+    async def measure_server(self, server_id: str) -> ServerUsage | None:
+        """What the guest has used since its start; None: no guest runs."""
+        ...
+
+    async def measure_host(self) -> HostUsage:
+        """How long the host is up, and how busy it is."""
         ...
 
     async def plug_disk(self, server_id: str, disk: DiskSpec) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from kevel.domain.errors import StepNever, StepRetry
+from kevel.domain.questions import DiskUsage, HostUsage, ServerUsage
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import (
     CopySpec,
@@ -43,6 +44,11 @@ VOLUMES_MAX = 255
 HOST_VCPUS = 64
 HOST_MEMORY_MIB = 262_144
 HOST_DISK_GIB = 4096
+#: What a start of a simulated guest costs, and the one block that it reads of each disk and writes back.
+BOOT_CPU_NS = 1_000_000_000
+BOOT_BLOCK_BYTES = 4096
+#: What it writes to its console meanwhile.
+_CONSOLE = "".join(f"[{{start:5}}.{at:06}] simulated guest: {at} of 12 parts are up\n" for at in range(1, 13))
 
 
 class SimCopy(msgspec.Struct, kw_only=True):
@@ -202,6 +208,28 @@ class SimHypervisor:
     async def observe_all(self) -> list[ServerView]:
         return [_view(server) for server in self.servers.values()]
 
+    async def read_console(self, server_id: str, bytes_max: int) -> bytes:
+        server = self.servers.get(server_id)
+        lines = [] if server is None else [_CONSOLE.format(start=at + 1) for at in range(server.boots)]
+        return "".join(lines[-bytes_max // len(_CONSOLE) - 1 :]).encode()[-bytes_max:]
+
+    async def measure_server(self, server_id: str) -> ServerUsage | None:
+        server = self.servers.get(server_id)
+        if server is None or not server.runs:
+            return None
+        return ServerUsage(
+            cpu_times_ns=(server.boots * BOOT_CPU_NS,) * server.spec.vcpus,
+            memory_mib_max=server.spec.memory_mib,
+            memory_mib=server.spec.memory_mib,
+            disks=(
+                *((_count_use("sda"),) if server.spec.image_path is not None else ()),
+                *(_count_use(disk.target) for disk in server.live.values()),
+            ),
+        )
+
+    async def measure_host(self) -> HostUsage:
+        return HostUsage(up_s=asyncio.get_running_loop().time(), load=(0.0, 0.0, 0.0))
+
     async def plug_disk(self, server_id: str, disk: DiskSpec) -> None:
         server = self._find(server_id)
         word, seconds = server.trait("plug")
@@ -350,6 +378,16 @@ class SimHypervisor:
 def _check_keys(there: Mapping[str, DiskSpec], disks: Disks) -> None:
     if any(disk.source_format == "luks" and disks.get(alias) is None for alias, disk in there.items()):
         raise StepRetry("The key of one of the server's encrypted volumes has not arrived yet.")
+
+
+def _count_use(target: str) -> DiskUsage:
+    return DiskUsage(
+        target=target,
+        read_requests=1,
+        read_bytes=BOOT_BLOCK_BYTES,
+        write_requests=1,
+        write_bytes=BOOT_BLOCK_BYTES,
+    )
 
 
 def _view(server: SimServer) -> ServerView:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path as Directory
 from typing import Any
 
@@ -15,6 +16,8 @@ from kevel.api.compute import API
 from kevel.control.attachments.attachments import Attachments
 from kevel.control.attachments.paths import PathWorker
 from kevel.control.copies.snapshots import Snapshots
+from kevel.control.hosts.hosts import Hosts
+from kevel.control.hosts.readings import Readings
 from kevel.control.images.images import Images
 from kevel.control.pools.pools import Pools
 from kevel.control.runtime import Runtime
@@ -31,11 +34,13 @@ from kevel.domain.assignments import Failure, PathReport, ServerReport
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import Actor, Path, Reason, ServerRung, Snapshot, Volume
+from kevel.domain.placement import HOST_SILENT_S
+from kevel.domain.questions import Answer, Look, Sight
 from kevel.storage.image_files import ImageFiles
 from kevel.storage.sim import SimBackend
 from kevel.store.assignments import changes_for_host
 from kevel.store.attachments import find_open, live_paths
-from kevel.store.hosts import register_host
+from kevel.store.hosts import register_host, touch_host
 from kevel.store.path_reports import apply_path_report
 from kevel.store.server_rows import apply_server_report
 from kevel.store.servers import load_server
@@ -75,12 +80,14 @@ class Stand:
         images: Images,
         volumes: Volumes,
         backend: SimBackend,
+        hosts: Hosts,
         clients: dict[str, httpx.AsyncClient],
     ) -> None:
         self.runtime = runtime
         self.images = images
         self.volumes = volumes
         self.backend = backend
+        self.hosts = hosts
         self.actor = MEMBER
         self.clients = clients
         self.image_id = ""
@@ -121,6 +128,31 @@ class Stand:
     ) -> None:
         """The host's agent reports the server on that rung, with every wanted boot; `made`: it made the domain anew."""
         await self.runtime.store.write(_report_server, server_id, rung, ended, made, self.now)
+
+    @asynccontextmanager
+    async def host_sees(self, sight: Sight) -> AsyncIterator[list[Look]]:
+        """The host's agent answers every question so; the looks that it was asked for."""
+        asked: list[Look] = []
+
+        async def answer() -> None:
+            since = 0
+            while True:
+                found = await self.hosts.changes(HOST, since)
+                since = found.version
+                for question in found.questions:
+                    asked.append(question.look)
+                    await self.hosts.answer(HOST, Answer(question_id=question.id, sight=sight))
+
+        task = asyncio.create_task(answer())
+        try:
+            yield asked
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def silence_host(self) -> None:
+        """The host has not been heard of for a while."""
+        await self.runtime.store.write(touch_host, HOST, self.now - (HOST_SILENT_S + 1) * 1_000_000)
 
     async def host_failed(self, server_id: str) -> None:
         """The host's agent reports that a step for the server, as it was asked to be last, has failed for good."""
@@ -309,7 +341,7 @@ def _enter_host_and_type(tx: Tx, at: int) -> None:
 
 @pytest.fixture
 async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
-    limits = Limits(page_rows_max=10)
+    limits = Limits(page_rows_max=10, answer_wait_s=0.2)
     async with AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(open_runtime(tmp_path))
         images, flavors = Images(runtime, ImageFiles(tmp_path), limits), Flavors(runtime)
@@ -321,12 +353,14 @@ async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
         pools = Pools(runtime, {"sim": backend}, limits, host=HOST, availability_zone="nova")
         volumes = Volumes(runtime, pools, limits)
         attachments = Attachments(runtime, {"sim": backend}, Sealer(bytes(64)), limits)
+        hosts = Hosts(runtime, {"sim": backend}, Sealer(bytes(64)), limits)
         app = make_app(
             API,
             runtime,
             images=images,
             flavors=flavors,
             servers=Servers(runtime, images, flavors, ServerDisks(volumes, attachments, runtime.ids, limits), limits),
+            readings=Readings(runtime, hosts.questions),
             keypairs=Keypairs(runtime),
             server_quotas=ServerQuotas(runtime),
             server_groups=ServerGroups(runtime),
@@ -337,7 +371,7 @@ async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
         )
         names = (*PROJECTS, "unscoped")
         clients = {name: await stack.enter_async_context(make_client(app, name)) for name in names}
-        made = Stand(runtime, images, volumes, backend, clients)
+        made = Stand(runtime, images, volumes, backend, hosts, clients)
         made.image_id = await made.make_image()
         yield made
 

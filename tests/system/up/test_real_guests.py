@@ -178,6 +178,25 @@ def test_the_guest_sees_the_volume_under_its_whole_id_and_keeps_its_data(
     stand.wait_serial(server, volume, there=False)
 
 
+def test_what_the_guest_says_and_does_is_told(stand: Stand, server: str, volume: str) -> None:
+    stand.attach(server, volume)
+    stand.write(server, volume, "stamp")
+    with stand.console(server) as console:
+        assert console.run("echo said-$((40 + 2))").code == 0
+    api, path = stand.cloud.client, f"/compute/v2.1/servers/{server}"
+    output = api.post(f"{path}/action", {"os-getConsoleOutput": {"length": 20}})["output"]
+    assert "said-42" in output
+    assert output.count("\n") < 20
+    shown = api.get(f"{path}/diagnostics")
+    assert shown["cpu_details"][0]["time"] > 0
+    assert shown["memory_details"] == {"maximum": 96, "used": 96}
+    (root, added) = shown["disk_details"]
+    assert root["read_bytes"] > 0
+    assert 512 <= added["write_bytes"] <= 8192
+    assert added["write_requests"] >= 1
+    stand.detach(server, volume)
+
+
 def test_a_detach_right_behind_an_attach_always_ends_available(stand: Stand, server: str, volume: str) -> None:
     for _ in range(10):
         stand.cloud.attach(server, volume)

@@ -27,6 +27,7 @@ from kevel.domain.errors import Fenced
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB, BootKind, ServerGoal, ServerRung
+from kevel.domain.questions import Answer, Look, Question, ServerUsage
 from kevel.domain.tuning import DiskTune
 from kevel.host.agent import Agent
 from kevel.host.state import HostConfig, HostState
@@ -111,6 +112,8 @@ class FakeControl:
         self.path_reports: list[PathReport] = []
         self.server_reports: list[ServerReport] = []
         self.censuses: list[HostCensus] = []
+        self.questions: list[Question] = []
+        self.answers: list[Answer] = []
         self.census_wanted = 0
         #: Reports that get lost on their way.
         self.lose_next = 0
@@ -128,11 +131,13 @@ class FakeControl:
         return self.epoch
 
     async def changes(self, host: str, since: int) -> Assignments:
-        while self._version <= since:
+        while self._version <= since and not self.questions:
             self._news.clear()
             await self._news.wait()
         await asyncio.sleep(self.poll_takes_s)
+        questions, self.questions = tuple(self.questions), []
         return Assignments(
+            questions=questions,
             version=self._version,
             epoch=self.epoch,
             servers=tuple(one for one in self.servers.values() if self._stamps[one.id] > since),
@@ -146,6 +151,9 @@ class FakeControl:
     async def take_census(self, host: str, epoch: int, census: HostCensus) -> None:
         assert epoch == self.epoch
         self.censuses.append(census)
+
+    async def answer(self, host: str, answer: Answer) -> None:
+        self.answers.append(answer)
 
     async def report(
         self, host: str, epoch: int, servers: tuple[ServerReport, ...], paths: tuple[PathReport, ...]
@@ -208,6 +216,11 @@ class FakeControl:
                     established=known.established or report.rung is Rung.PLUGGED,
                 )
             )
+
+    def ask(self, *looks: Look) -> None:
+        """Requests wait for these looks; their questions are numbered from 0."""
+        self.questions += [Question(id=str(number), look=look) for number, look in enumerate(looks)]
+        self._news.set()
 
     def repeat_registration(self) -> None:
         """The network carries the agent's registration a second time."""
@@ -291,6 +304,14 @@ class WatchedHypervisor(SimHypervisor):
     async def define_server(self, spec: Any) -> None:
         await self._note("define_server")
         await super().define_server(spec)
+
+    async def read_console(self, server_id: str, bytes_max: int) -> bytes:
+        await self._note("read_console")
+        return await super().read_console(server_id, bytes_max)
+
+    async def measure_server(self, server_id: str) -> ServerUsage | None:
+        await self._note("measure_server")
+        return await super().measure_server(server_id)
 
     async def start_server(self, server_id: str, disks: Disks) -> tuple[str, ...]:
         await self._note("start_server")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
 from kevel.api.compute import replies
-from kevel.api.compute.shapes import read_bool, read_count, refuse_unknown_query, show_time_us, v
+from kevel.api.compute.shapes import read_bool, read_count, refuse_unknown_query, show_time, show_time_us, v
 from kevel.api.operations import Call, Operation, Policy, Reply
 from kevel.control.servers.choosing_hosts import HostView
-from kevel.domain.errors import Invalid, NotFound
+from kevel.domain.errors import Invalid, NotFound, Unavailable
 
 BINARY: Final = "nova-compute"
 #: Ids of services and hypervisors follow from the host's name, so they are the same for ever and stored nowhere.
@@ -100,9 +101,14 @@ async def _list_hypervisors(call: Call, *, detail: bool) -> Reply:
     if call.version >= v(33):
         views = _page(call, query, views)
     servers = call.version >= v(53) and "with_servers" in query and read_bool("with_servers", query["with_servers"])
+    if not detail:
+        return Reply(body={"hypervisors": [_show_short(call, view, at, with_servers=servers) for at, view in views]})
+    uptimes: list[str | None] = [None] * len(views)
+    if call.version >= v(88):
+        uptimes = await asyncio.gather(*(_find_uptime(call, view) for _, view in views))
     shown = [
-        (_show_hypervisor if detail else _show_short)(call, view, number, with_servers=servers)
-        for number, view in views
+        _show_hypervisor(call, view, number, with_servers=servers, uptime=uptime)
+        for (number, view), uptime in zip(views, uptimes, strict=True)
     ]
     return Reply(body={"hypervisors": shown})
 
@@ -122,7 +128,9 @@ async def show_hypervisor(call: Call) -> Reply:
     servers = any(name == "with_servers" and read_bool(name, value) for name, value in call.query_items)
     for number, view in enumerate(await call.services.servers.list_hosts(), 1):
         if str(_hypervisor_id(call, view, number)) == wanted:
-            shown = _show_hypervisor(call, view, number, with_servers=servers and call.version >= v(53))
+            uptime = await _find_uptime(call, view) if call.version >= v(88) else None
+            with_servers = servers and call.version >= v(53)
+            shown = _show_hypervisor(call, view, number, with_servers=with_servers, uptime=uptime)
             return Reply(body={"hypervisor": shown})
     raise NotFound(f"Compute host {wanted[:64]} could not be found.")
 
@@ -147,7 +155,9 @@ def _show_short(call: Call, view: HostView, number: int, *, with_servers: bool) 
     return shown
 
 
-def _show_hypervisor(call: Call, view: HostView, number: int, *, with_servers: bool) -> dict[str, Any]:
+def _show_hypervisor(
+    call: Call, view: HostView, number: int, *, with_servers: bool, uptime: str | None = None
+) -> dict[str, Any]:
     host, facts = view.host, view.host.facts
     shown = _show_short(call, view, number, with_servers=with_servers)
     service_id = number if call.version < v(53) else name_service(view)
@@ -158,7 +168,7 @@ def _show_hypervisor(call: Call, view: HostView, number: int, *, with_servers: b
         "service": {"id": service_id, "host": host.name, "disabled_reason": host.disabled_reason or None},
     }
     if call.version >= v(88):
-        shown["uptime"] = None
+        shown["uptime"] = uptime
         return shown
     return shown | _usage(call, view)
 
@@ -183,6 +193,36 @@ def _usage(call: Call, view: HostView) -> dict[str, Any]:
         "running_vms": sum(used.rung.has_process for used in view.used),
         "cpu_info": "" if call.version < v(28) else {},
     }
+
+
+async def show_uptime(call: Call) -> Reply:
+    """How long a host is up, until 2.87; from then on it stands in what is shown of a hypervisor."""
+    wanted = call.path["hypervisor_id"]
+    for number, view in enumerate(await call.services.servers.list_hosts(), 1):
+        if str(_hypervisor_id(call, view, number)) == wanted:
+            if not view.up:
+                raise Invalid(f"Compute service of {view.host.name} is unavailable at this time.")
+            shown = _show_short(call, view, number, with_servers=False)
+            return Reply(body={"hypervisor": shown | {"uptime": await _read_uptime(call, view)}})
+    raise NotFound(f"Compute host {wanted[:64]} could not be found.")
+
+
+async def _read_uptime(call: Call, view: HostView) -> str:
+    """How long the host is up, in the words of `uptime`, which clients take apart."""
+    usage = await call.services.readings.measure_host(view.host.name)
+    clock = show_time(call.services.runtime.clock.now_us())[11:19]
+    days, rest = divmod(int(usage.up_s), 86400)
+    since = f"{rest // 3600:2}:{rest // 60 % 60:02}"
+    load = ", ".join(f"{one:.2f}" for one in usage.load)
+    return f" {clock} up {f'{days} days, ' if days else ''}{since},  0 users,  load average: {load}"
+
+
+async def _find_uptime(call: Call, view: HostView) -> str | None:
+    """The same; None for a host that says nothing."""
+    try:
+        return await _read_uptime(call, view) if view.up else None
+    except Unavailable:
+        return None
 
 
 async def show_statistics(call: Call) -> Reply:
@@ -293,6 +333,16 @@ OPERATIONS: Final = (
         handler=show_hypervisor,
         policy=Policy.ADMIN,
         errors=(404,),
+    ),
+    Operation(
+        name="showHypervisorUptime",
+        reply=replies.UPTIME,
+        method="GET",
+        path="/os-hypervisors/{hypervisor_id}/uptime",
+        handler=show_uptime,
+        policy=Policy.ADMIN,
+        errors=(400, 404, 503),
+        until=v(87),
     ),
     Operation(
         name="showHypervisorStatistics",

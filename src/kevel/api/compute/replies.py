@@ -289,7 +289,7 @@ class Hypervisor(HypervisorSummary, kw_only=True):
     hypervisor_version: int
     host_ip: str
     service: HypervisorService
-    uptime: UnsetType | None = UNSET
+    uptime: str | UnsetType | None = UNSET
     vcpus: int | UnsetType = UNSET
     vcpus_used: int | UnsetType = UNSET
     memory_mb: int | UnsetType = UNSET
@@ -302,6 +302,55 @@ class Hypervisor(HypervisorSummary, kw_only=True):
     current_workload: int | UnsetType = UNSET
     running_vms: int | UnsetType = UNSET
     cpu_info: str | dict[str, Any] | UnsetType = UNSET
+
+
+class CpuDetails(Answer, kw_only=True):
+    """A processor of a guest; `time` in nanoseconds."""
+
+    id: int
+    time: int
+    utilisation: None
+
+
+class DiskDetails(Answer, kw_only=True):
+    """What a guest has done with a disk; errors are not counted."""
+
+    read_bytes: int
+    read_requests: int
+    write_bytes: int
+    write_requests: int
+    errors_count: None
+
+
+class MemoryDetails(Answer, kw_only=True):
+    """In MiB."""
+
+    maximum: int
+    used: int
+
+
+class Diagnostics(Answer, kw_only=True):
+    """What a guest uses, from 2.48 on."""
+
+    state: Literal["running"]
+    driver: str
+    hypervisor: str
+    hypervisor_os: str
+    uptime: int
+    config_drive: bool
+    num_cpus: int
+    num_disks: int
+    num_nics: int
+    cpu_details: list[CpuDetails]
+    disk_details: list[DiskDetails]
+    nic_details: list[Any]
+    memory_details: MemoryDetails
+
+
+class Uptime(HypervisorSummary, kw_only=True):
+    """A host with how long it is up."""
+
+    uptime: str
 
 
 class Limits(Answer, kw_only=True):
@@ -351,6 +400,8 @@ SERVICES: Final = name_answer("services", list[Service])
 HYPERVISORS: Final = name_answer("hypervisors", list[HypervisorSummary])
 HYPERVISOR_DETAILS: Final = name_answer("hypervisors", list[Hypervisor])
 STATISTICS: Final = name_answer("hypervisor_statistics", dict[str, int | None])
+UPTIME: Final = name_answer("hypervisor", Uptime)
 HYPERVISOR: Final = name_answer("hypervisor", Hypervisor)
+CONSOLE: Final = name_answer("output", str)
 AGGREGATES: Final = name_answer("aggregates", list[Any])
 LIMITS: Final = name_answer("limits", Limits)

@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from kevel.control.alarms import raise_alarms
+from kevel.control.hosts.questions import Questions
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
 from kevel.domain.assignments import Assignments, CopyReport, HostCensus, PathReport, ServerReport
 from kevel.domain.errors import Fenced
 from kevel.domain.ladder import Rung
 from kevel.domain.limits import Limits
+from kevel.domain.questions import Answer
 from kevel.storage.base import Backend
 from kevel.store.assignments import changes_for_host
 from kevel.store.censuses import judge_census, record_census
@@ -42,12 +45,18 @@ class Hosts:
         }
         self._news: dict[str, asyncio.Event] = {}
         self._touched: dict[str, int] = {}
+        #: What requests ask of the hosts' agents.
+        self.questions = Questions(runtime.ids, self._tell, limits.answer_wait_s)
         runtime.store.subscribe(self._hear)
 
     def _hear(self, wakes: Sequence[Wake]) -> None:
         for wake in wakes:
-            if wake.kind == "host" and (news := self._news.get(wake.key)) is not None:
-                news.set()
+            if wake.kind == "host":
+                self._tell(wake.key)
+
+    def _tell(self, host: str) -> None:
+        if (news := self._news.get(host)) is not None:
+            news.set()
 
     async def register(self, host: str, *, availability_zone: str, facts: Mapping[str, Any]) -> int:
         """Enter the host's agent; its epoch. Reports of earlier epochs are refused from now on."""
@@ -62,7 +71,7 @@ class Hosts:
         news = self._news.setdefault(host, asyncio.Event())
         news.clear()
         found = await self._read_changes(host, since)
-        if found.version > since:
+        if found.version > since or found.questions:
             return found
         try:
             await asyncio.wait_for(news.wait(), POLL_WAIT_S)
@@ -81,7 +90,14 @@ class Hosts:
         store = self._runtime.store
         # Since the last look little has changed; a first look reads everything.
         read = store.read_point if since > 0 else store.read
-        return await read(changes_for_host, host, since, self._sealer.open, self._effect_free)
+        found = await read(changes_for_host, host, since, self._sealer.open, self._effect_free)
+        # Behind the last wait: a poll that is given up takes no question along.
+        questions = self.questions.take(host)
+        return msgspec.structs.replace(found, questions=questions) if questions else found
+
+    async def answer(self, host: str, answer: Answer) -> None:
+        """Take what the agent saw when it was asked."""
+        self.questions.hear(host, answer)
 
     async def report(self, host: str, epoch: int, servers: Sequence[ServerReport], paths: Sequence[PathReport]) -> None:
         """Record what the agent saw; what is outdated in it changes nothing.

@@ -15,6 +15,7 @@ from kevel.control.groups.group_snapshots import GroupSnapshots
 from kevel.control.groups.groups import Groups
 from kevel.control.hosts.comparison import Comparison
 from kevel.control.hosts.hosts import Hosts
+from kevel.control.hosts.readings import Readings
 from kevel.control.identity.identity import Identity
 from kevel.control.images.images import Images
 from kevel.control.messages import Messages
@@ -47,6 +48,7 @@ class Services:
     images: Images
     flavors: Flavors
     servers: Servers
+    readings: Readings
     keypairs: Keypairs
     server_quotas: ServerQuotas
     server_groups: ServerGroups

@@ -69,7 +69,7 @@ class Child:
         """The process id."""
         return self._process.pid
 
-    async def call(self, act: wire.ServerAct | wire.ObserveAll, limit_s: float) -> msgspec.Raw:
+    async def call(self, act: wire.ServerAct | wire.BesideAct, limit_s: float) -> msgspec.Raw:
         """Have an act done. Raises StepUnknown, with the process dead, when it dies or is overdue before it answers."""
         if self.dead.is_set():
             raise StepRetry("The connection to libvirt is being restored.")

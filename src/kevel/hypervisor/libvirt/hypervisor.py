@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import msgspec
 import structlog
 
 from kevel.domain.errors import KevelError, SetupError, StepRetry
+from kevel.domain.questions import HostUsage, ServerUsage
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import (
     CopySpec,
@@ -142,6 +145,20 @@ class LibvirtHypervisor:
         """See the port. Says nothing of orphans: those are looked for by observe_server."""
         child = await self._find_child()
         return msgspec.msgpack.decode(await child.call(wire.ObserveAll(), self._call_limit_s), type=list[ServerView])
+
+    async def read_console(self, server_id: str, bytes_max: int) -> bytes:
+        """See the port."""
+        child = await self._find_child()
+        answer = await child.call(wire.Console(server_id, bytes_max), self._call_limit_s)
+        return msgspec.msgpack.decode(answer, type=bytes)
+
+    async def measure_server(self, server_id: str) -> ServerUsage | None:
+        """See the port."""
+        return msgspec.msgpack.decode(await self._call(wire.Measure(server_id)), type=ServerUsage | None)
+
+    async def measure_host(self) -> HostUsage:
+        """See the port."""
+        return HostUsage(up_s=time.clock_gettime(time.CLOCK_BOOTTIME), load=os.getloadavg())
 
     async def plug_disk(self, server_id: str, disk: DiskSpec) -> None:
         """See the port."""

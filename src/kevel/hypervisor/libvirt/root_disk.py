@@ -14,6 +14,7 @@ from kevel.hypervisor.libvirt.domain_xml import ServerFiles
 from kevel.runtime.files import copy_data, sync_directory
 
 RESIZE_TIMEOUT_S = 60
+CONSOLE_LOG = "console.log"
 #: A guest can write to its console without end; beyond this the log is cut to its tail.
 CONSOLE_LOG_BYTES_MAX = 8 << 20
 CONSOLE_LOG_BYTES_KEPT = 1 << 20
@@ -32,7 +33,7 @@ def name_server_files(server_dir: Path, spec: DomainSpec) -> ServerFiles:
         root_disk=str(root_disk) if spec.image_path is not None else None,
         rescue_disk=None if rescue is None else str(server_dir / f"rescue-{rescue.number}.{rescue.image_format}"),
         console_socket=str(server_dir / "console.sock"),
-        console_log=str(server_dir / "console.log"),
+        console_log=str(server_dir / CONSOLE_LOG),
         agent_socket=str(server_dir / "agent.sock"),
     )
 
@@ -160,6 +161,18 @@ def trim_console_log(path: Path) -> None:
             tail = file.read(CONSOLE_LOG_BYTES_KEPT)
             file.truncate(0)
             file.write(tail)
+
+
+def read_console_log(path: Path, bytes_max: int) -> bytes:
+    """The log's last bytes; b"" when there is no log. Raises StepRetry."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - bytes_max))
+            return file.read(bytes_max)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise StepRetry(f"The server's console log cannot be read ({error.strerror}).") from error
 
 
 def remove_server_dir(path: Path) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from kevel.domain.devices import BUS_UNITS_MAX
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.model import GIB
+from kevel.domain.questions import ServerUsage
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import (
     CopySpec,
@@ -54,6 +55,7 @@ from kevel.hypervisor.libvirt.domain_xml import (
 from kevel.hypervisor.libvirt.errors import is_process_gone, translate_error
 from kevel.hypervisor.libvirt.quiesce import Quiescer
 from kevel.hypervisor.libvirt.secrets import Lender, choose_keys
+from kevel.hypervisor.libvirt.usage import measure_domain
 from kevel.hypervisor.libvirt.views import INACTIVE, view_server
 from kevel.runtime.files import sync_directory
 
@@ -137,7 +139,7 @@ class Session:
                 memory.go_on(domain, self._save_dir)
                 return ()
             memory.drop_memory(domain, self._save_dir)
-            root_disk.trim_console_log(self._find_dir(server_id) / "console.log")
+            root_disk.trim_console_log(self._find_dir(server_id) / root_disk.CONSOLE_LOG)
             self._quiescer.forget(server_id)
             strays = drop_strays(domain, disks)
             if strays:
@@ -275,8 +277,18 @@ class Session:
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # undefined since it was listed
                         raise
-                root_disk.trim_console_log(self._find_dir(domain.UUIDString()) / "console.log")
+                root_disk.trim_console_log(self._find_dir(domain.UUIDString()) / root_disk.CONSOLE_LOG)
         return views
+
+    def read_console(self, server_id: str, bytes_max: int) -> bytes:
+        """See the port. Asks neither libvirt nor QEMU."""
+        return root_disk.read_console_log(self._find_dir(server_id) / root_disk.CONSOLE_LOG, bytes_max)
+
+    def measure_server(self, server_id: str) -> ServerUsage | None:
+        """See the port."""
+        with _translating(f"Server {server_id}"):
+            domain = self._find(server_id)
+            return None if domain is None else measure_domain(domain, f"Server {server_id}")
 
     def plug_disk(self, server_id: str, disk: DiskSpec) -> None:
         """See the port."""

@@ -112,6 +112,19 @@ class ObserveAll(Act, frozen=True, tag="observe_all"):
     """observe_all."""
 
 
+class Console(Act, frozen=True, tag="read_console"):
+    """read_console."""
+
+    server_id: str
+    bytes_max: int
+
+
+class Measure(Act, frozen=True, tag="measure_server"):
+    """measure_server."""
+
+    server_id: str
+
+
 class Plug(Act, frozen=True, tag="plug_disk"):
     """plug_disk."""
 
@@ -173,6 +186,7 @@ ServerAct = (
     | Resume
     | Undefine
     | Observe
+    | Measure
     | Plug
     | Unplug
     | Resize
@@ -182,11 +196,15 @@ ServerAct = (
 )
 
 
+#: What waits for no other act on a server.
+BesideAct = ObserveAll | Console
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """An act to be done; the reply carries the same number."""
 
     number: int
-    act: ServerAct | ObserveAll
+    act: ServerAct | BesideAct
 
 
 class LockHeld(SetupError):

@@ -123,7 +123,7 @@ def serve_request(session: Session, line: Line, request: wire.Request) -> None:
     line.send(reply)
 
 
-def do_act(session: Session, act: wire.ServerAct | wire.ObserveAll) -> object:
+def do_act(session: Session, act: wire.ServerAct | wire.BesideAct) -> object:
     """Call the session's method for an act: it has the act's name and takes its fields."""
     arguments = (act.spec,) if isinstance(act, wire.Define) else msgspec.structs.astuple(act)
     method: Callable[..., object] = getattr(session, wire.name_act(act))
