@@ -70,6 +70,8 @@ class PathAssignment(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool
     shareable: bool
     effect_free: tuple[Rung, ...]
+    #: Its contents are being replaced: the host lets go of it, once no guest runs, until that is over.
+    withheld: bool = False
     #: What the guest may ask of the disk, from the QoS specification of the volume's type.
     tune: DiskTune = NO_LIMITS
     #: Opens an encrypted volume, and goes to no other host (S10).

@@ -69,11 +69,18 @@ class Sights(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explain(
-    attachment: Attachment, path: Path | None, server: Server | None, *, host_silent: bool, volume_made: bool = True
+    attachment: Attachment,
+    path: Path | None,
+    server: Server | None,
+    *,
+    host_silent: bool,
+    volume_made: bool = True,
+    withheld: bool = False,
 ) -> Explanation:
     """Why the attachment is where it is. `path` is its unreleased one; None: there is none, and it is closed.
 
-    `volume_made` is False for a volume that a server is made with, and that is still to be made.
+    `volume_made` is False for a volume that a server is made with, and that is still to be made; `withheld` is True for
+    one that gets another image.
     """
     if attachment.is_external and attachment.closed_at is None:
         return _explain_external(attachment, path)
@@ -86,6 +93,9 @@ def explain(
         return Explanation(why=_attached(attachment, server), waits_for="nobody", since=since)
     if attachment.goal is Goal.ATTACHED and not volume_made:
         why = f"The server waits for its volume to be made{_failed(attachment.reason)}."
+        return Explanation(why=why, waits_for="storage", since=attachment.goal_at)
+    if attachment.goal is Goal.ATTACHED and withheld:
+        why = "The volume gets the image that its server is rebuilt with; the server has it again after that."
         return Explanation(why=why, waits_for="storage", since=attachment.goal_at)
     climb = _climbing if attachment.goal is Goal.ATTACHED else _descending
     waits_for, why = climb(attachment, path, server, host_silent)
@@ -205,10 +215,11 @@ def describe_layers(
     effect_free: Container[Rung],
     answers: Mapping[Rung, Answer],
     sights: Sights,
+    withheld: bool = False,
 ) -> tuple[Layer, ...]:
     """Each layer of a path, from the record to the guest."""
     wanted = server is None or server.goal is not ServerGoal.DELETED
-    target = target_rung(attachment.goal, server_wanted=wanted)
+    target = target_rung(attachment.goal, server_wanted=wanted, withheld=withheld)
     if attachment.is_external:
         target = external_target(dropped=path.dropped)
     newest = max(answers.values(), key=lambda one: one.at, default=None)

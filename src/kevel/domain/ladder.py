@@ -78,15 +78,16 @@ class Step:
     hands: Hands
 
 
-def target_rung(goal: Goal, *, server_wanted: bool) -> Rung:
+def target_rung(goal: Goal, *, server_wanted: bool, withheld: bool = False) -> Rung:
     """Where a path should stand.
 
     `server_wanted` is False once the server is to be deleted: then the path goes down whatever the attachment's goal
-    says, and nothing waits for a guest's cooperation, because the domain goes first.
+    says, and nothing waits for a guest's cooperation, because the domain goes first. `withheld` is True while the
+    volume's contents are replaced: the host lets go of it, and the control plane keeps the path until they are.
     """
     if goal is Goal.DETACHED or not server_wanted:
         return Rung.RELEASED
-    return Rung.PLUGGED
+    return HANDOVER if withheld else Rung.PLUGGED
 
 
 def external_target(*, dropped: bool) -> Rung:
@@ -106,8 +107,10 @@ def next_step(rung: Rung, hands: Hands, target: Rung, effect_free: Container[Run
         raise AssertionError(f"a host cannot hold a path on {rung.name}")
     if rung > HANDOVER and hands is Hands.CONTROL:
         raise AssertionError(f"the control plane cannot hold a path on {rung.name}")
-    if rung == target or rung is Rung.RELEASED:
+    if rung is Rung.RELEASED or (rung == target and not (target is HANDOVER and hands is Hands.HOST)):
         return None
+    if rung == target:
+        return _step_down(rung, hands, target, effect_free)  # nobody is to go higher, so it is handed back
     return _step_up(rung, hands, target, effect_free) if rung < target else _step_down(rung, hands, target, effect_free)
 
 

@@ -87,6 +87,10 @@ class OperationKind(enum.Enum):
     RESTORING = "restoring"
 
 
+#: The argument of a downloading that names the server for whose rebuild it is.
+REBUILDS: Final = "rebuilds"
+
+
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """Why something is not as it was asked to be, for people."""
 

@@ -53,7 +53,9 @@ class PathLooks:
             return DONE  # the server's own look comes first, and wakes its paths
         if not path.server_wanted and path.server_id not in self._state.undefined:
             return DONE  # the domain goes first, so nothing waits for an unplug
-        target = target_rung(path.goal, server_wanted=path.server_wanted)
+        target = target_rung(path.goal, server_wanted=path.server_wanted, withheld=path.withheld)
+        if path.withheld and target is not Rung.RELEASED and (server is None or server.rung is not ServerRung.DEFINED):
+            return DONE  # its guest ends first, and is not asked to let go
         step = next_step(path.rung, path.hands, target, path.effect_free)
         try:
             if step is None:

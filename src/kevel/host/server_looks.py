@@ -78,6 +78,7 @@ class ServerLooks:
         started = self._state.clock.now_us()
         # An earlier start may have taken effect without having been recorded.
         await self._effect(server, self._state.hypervisor.power_off(server.id))
+        await self._wait_for_disks(server)
         await self._effect(server, self._state.hypervisor.define_server(self._spec(server)))
         await self._moved(server, ServerRung.DEFINED, server.boot, started, shape=server.wanted_shape)
         return DONE
@@ -166,20 +167,27 @@ class ServerLooks:
 
     async def _start(self, server: ServerAssignment) -> None:
         """Start the guest, with the volumes that it boots with in its definition: seen there, not taken for granted."""
-        if server.boot_disks:
-            view = await self._observe(server)
-            missing = {
-                volume_id
-                for alias, volume_id in server.boot_disks.items()
-                if view is None or view.persistent_disk(alias) is None
-            }
-            if missing:
-                volumes = ", ".join(sorted(missing))
-                raise StepRetry(f"The server is not started before it has its volumes; it still waits for {volumes}.")
+        await self._wait_for_disks(server)
         # Of any other disk, nobody knows whose it is by now.
         strays = await self._effect(server, self._state.hypervisor.start_server(server.id, self._disks(server.id)))
         for alias in strays:
             log.warning("a disk that is not the server's was in its definition", server=server.id, disk=alias)
+
+    async def _wait_for_disks(self, server: ServerAssignment) -> None:
+        """Raise StepRetry until the volumes that the server boots with are in its definition, to stay there."""
+        if not server.boot_disks:
+            return
+        view = await self._observe(server)
+        paths = (self._state.paths.get(path_id) for path_id in self._state.paths_of[server.id])
+        withheld = {path.alias for path in paths if path is not None and path.withheld}
+        missing = {
+            volume_id
+            for alias, volume_id in server.boot_disks.items()
+            if alias in withheld or view is None or view.persistent_disk(alias) is None
+        }
+        if missing:
+            volumes = ", ".join(sorted(missing))
+            raise StepRetry(f"The server is not started before it has its volumes; it still waits for {volumes}.")
 
     async def _stop(self, server: ServerAssignment) -> Outcome:
         state, now = self._state, self._state.clock.now_us()

@@ -22,7 +22,7 @@ from kevel.store.path_rows import stamp_path
 from kevel.store.schema.attachments import attachments, paths
 from kevel.store.servers import load_server, stamp_server
 from kevel.store.transactions import Tx, as_struct
-from kevel.store.volumes import load_volume
+from kevel.store.volumes import is_withheld, load_volume
 
 #: Lines of one attachment's journal that an account reads; one has a few dozen.
 LINES_MAX = 10_000
@@ -84,7 +84,14 @@ def load_account(
             PathAccount(path=one, layers=_layers(tx, attachment, one, server, effect_free) if layers else ())
             for one in held
         ),
-        explanation=explain(attachment, path, server, host_silent=silent, volume_made=volume is None or volume.made),
+        explanation=explain(
+            attachment,
+            path,
+            server,
+            host_silent=silent,
+            volume_made=volume is None or volume.made,
+            withheld=is_withheld(tx, attachment.volume_id),
+        ),
     )
 
 
@@ -101,7 +108,15 @@ def _layers(
     ]
     free = effect_free.get(volume.backend, ())
     sights = _sights(tx, path, volume.backend, compared=Rung.EXPORTED not in free)
-    return describe_layers(attachment, path, server, effect_free=free, answers=collect_answers(moves), sights=sights)
+    return describe_layers(
+        attachment,
+        path,
+        server,
+        effect_free=free,
+        answers=collect_answers(moves),
+        sights=sights,
+        withheld=is_withheld(tx, volume.id),
+    )
 
 
 def _sights(tx: Tx, path: Path, backend: str, *, compared: bool) -> Sights:

@@ -20,7 +20,7 @@ from kevel.store.schema.attachments import attachments, paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.servers import hosts, servers
 from kevel.store.schema.volume_types import qos_specs
-from kevel.store.schema.volumes import volume_keys, volume_types, volumes
+from kevel.store.schema.volumes import IS_WITHHELD, operations, volume_keys, volume_types, volumes
 from kevel.store.transactions import Tx
 from kevel.store.volume_keys import KEY_SEAL
 
@@ -57,6 +57,7 @@ _PATHS = (
         qos_specs.c.specs.label("limits"),
         volumes.c.encryption_key_id,
         volume_keys.c.sealed.label("sealed_key"),
+        operations.c.id.label("withheld_by"),
     )
     .join(attachments, attachments.c.id == paths.c.attachment_id)
     .join(servers, servers.c.id == paths.c.server_id)
@@ -64,6 +65,7 @@ _PATHS = (
     .outerjoin(volume_keys, volume_keys.c.id == volumes.c.encryption_key_id)
     .join(volume_types, volume_types.c.id == volumes.c.volume_type_id)
     .outerjoin(qos_specs, and_(qos_specs.c.id == volume_types.c.qos_specs_id, qos_specs.c.consumer.in_(FRONT_END)))
+    .outerjoin(operations, IS_WITHHELD)
     .where(paths.c.host == bindparam("of_host"), paths.c.host_version > bindparam("since"))
     .where(or_(paths.c.live == LIVE, bindparam("since") > 0))
 )
@@ -182,4 +184,5 @@ def _path(row: Row[Any], open_info: OpenInfo, effect_free: Mapping[str, Containe
         tune=tune_from_specs(row.limits or {}, row.size_gib),
         passphrase=_open_key(row, open_info) if held else None,
         effect_free=tuple(rung for rung in Rung if rung in free),
+        withheld=row.withheld_by is not None,
     )

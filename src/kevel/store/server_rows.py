@@ -272,6 +272,13 @@ def fail_start(tx: Tx, server_id: str, boot_index: int | None, reason: Reason, *
         _give_up(tx, server, reason, actor=actor, at=at)
 
 
+def fail_rebuild(tx: Tx, server_id: str, request_id: str, reason: Reason, *, actor: str, at: int) -> None:
+    """The image has not come into the server's root volume: its rebuild fails, if that still is what is asked of it."""
+    server = load_server(tx, server_id)
+    if server is not None and server.goal_request_id == request_id and server.is_reshaping:
+        _give_up(tx, server, reason, actor=actor, at=at)
+
+
 def expire_server(tx: Tx, server: Server, reason: Reason, *, actor: str, at: int) -> None:
     """End the request that a silent host has not answered within its deadline; a delete is still pursued.
 

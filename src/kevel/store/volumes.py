@@ -40,6 +40,7 @@ _USED = union(
 )
 _HOSTS = select(paths.c.agent).distinct().where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == LIVE)
 _HOSTS = _HOSTS.where(paths.c.agent.is_not(None))
+_LIVE_PATHS = select(paths.c.id).where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == LIVE)
 _STAMP = (
     update(paths)
     .where(paths.c.volume_id == bindparam("of_volume"), paths.c.live == LIVE, paths.c.agent == bindparam("of_host"))
@@ -65,6 +66,19 @@ def find_volume(tx: Tx, volume_id: str, actor: Actor) -> Volume:
 def volume_operation(tx: Tx, volume_id: str) -> Operation | None:
     """The operation that works on the volume now."""
     return running_operation(tx, Subject.VOLUME, volume_id)
+
+
+def is_withheld(tx: Tx, volume_id: str) -> bool:
+    """Are its contents being replaced, so that no host may have it?"""
+    operation = volume_operation(tx, volume_id)
+    return operation is not None and operation.kind is OperationKind.DOWNLOADING
+
+
+def give_back(tx: Tx, volume_id: str) -> None:
+    """Let hosts have it again whose contents have been replaced, or were to be."""
+    tell_hosts(tx, volume_id)
+    for path_id in tx.execute(_LIVE_PATHS, {"of_volume": volume_id}).scalars().all():
+        tx.wake("path", path_id)
 
 
 def provisioned_gib(tx: Tx, backend: str) -> int:

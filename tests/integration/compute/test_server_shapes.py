@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
+from kevel.control.copies.copies import Copies
+from kevel.control.volumes.worker import VolumeWorker
+from kevel.domain.devices import volume_bus
 from kevel.domain.ladder import Rung
 from kevel.domain.model import Reason, Server, ServerRung
 from kevel.store.images import is_file_in_use
 from kevel.store.servers import load_server
+from kevel.store.volumes import change_volume
 from tests.integration.compute.conftest import Stand, message
 
 DEFINED, RUNNING = ServerRung.DEFINED, ServerRung.RUNNING
@@ -206,6 +210,87 @@ async def test_a_rebuild_changes_the_image_and_what_else_is_given_and_ends_as_it
     assert (shown["image"]["id"], shown["name"], shown["description"]) == (image_id, "new", "d")
     assert shown["metadata"] == {"a": "b"}
     assert [one["id"] for one in shown["os-extended-volumes:volumes_attached"]] == [volume_id]
+
+
+async def rebuild(stand: Stand, server_id: str, version: str = "2.93") -> Any:
+    return await act(stand, server_id, {"rebuild": {"imageRef": stand.image_id}}, version=version)
+
+
+async def volume_status(stand: Stand, volume_id: str) -> str:
+    return (await stand.volumes.get(stand.actor, volume_id)).status
+
+
+async def test_a_server_that_boots_from_a_volume_gets_another_image_from_2_93_on(stand: Stand) -> None:
+    server_id, root = await boot_from_volume(stand)
+    answer = await rebuild(stand, server_id, "2.92")
+    assert (answer.status_code, "different image for a volume-backed server" in message(answer)) == (400, True)
+    assert await volume_status(stand, root) == "in-use"
+    answer = await rebuild(stand, server_id)
+    assert (answer.status_code, answer.json()["server"]["image"]) == (202, "")
+    assert await show(stand, server_id) == ("REBUILD", "rebuilding")
+    assert await volume_status(stand, root) == "downloading"
+    assert (await rebuild(stand, server_id)).status_code == 409
+    server = await find(stand, server_id)
+    assert server.image["properties"] == {}
+    assert server.extras.root_number == 0
+
+
+async def test_the_image_that_a_root_volume_has_already_is_taken_before_2_93_and_leaves_it_as_it_is(
+    stand: Stand,
+) -> None:
+    server_id, root = await boot_from_volume(stand)
+    known = {"image_id": stand.image_id}
+    await stand.runtime.store.write(lambda tx: change_volume(tx, root, image_metadata=known))
+    answer = await act(stand, server_id, {"rebuild": {"imageRef": stand.image_id, "name": "new"}}, version="2.92")
+    assert (answer.status_code, answer.json()["server"]["name"]) == (202, "new")
+    assert await volume_status(stand, root) == "in-use"
+    await host_made(stand, server_id, RUNNING)
+    assert await show(stand, server_id) == ("ACTIVE", None)
+
+
+async def test_a_rebuild_fails_with_the_root_volume_that_gets_no_image_and_can_be_asked_for_again(stand: Stand) -> None:
+    server_id, root = await boot_from_volume(stand)
+    assert (await rebuild(stand, server_id)).status_code == 202
+    await stand.host_saw(server_id, DEFINED)
+    worker = VolumeWorker(stand.runtime, {"sim": stand.backend}, Copies(stand.runtime))  # which has no images
+    await worker.look(root)
+    shown = (await stand.call("GET", f"/servers/{server_id}")).json()["server"]
+    assert (shown["status"], shown["fault"]["message"]) == ("ERROR", f"Volume {root}: There are no images here.")
+    assert await last_action(stand, server_id) == ("rebuild", "Error")
+    assert await volume_status(stand, root) == "error"
+    assert (await rebuild(stand, server_id)).status_code == 202
+    assert await volume_status(stand, root) == "downloading"
+
+
+async def test_a_root_volume_with_which_something_is_done_gets_no_image(stand: Stand) -> None:
+    server_id, root = await boot_from_volume(stand)
+    await rebuild(stand, server_id)
+    await act(stand, server_id, {"os-resetState": {"state": "error"}}, caller="admin")
+    answer = await rebuild(stand, server_id)
+    assert (answer.status_code, f"Volume {root}" in message(answer)) == (409, True)
+
+
+async def test_a_root_volume_of_two_servers_gets_no_image(stand: Stand) -> None:
+    root = await stand.make_volume(bootable=True, multiattach=True)
+    disk = {"uuid": root, "source_type": "volume", "destination_type": "volume", "boot_index": 0}
+    servers = [await stand.make_server(rung=None, imageRef="", block_device_mapping_v2=[disk]) for _ in range(2)]
+    for server_id in servers:
+        await stand.host_moved(server_id, root, Rung.PLUGGED)
+        await stand.host_saw(server_id, RUNNING)
+    answer = await rebuild(stand, servers[0])
+    assert (answer.status_code, "in 2 servers" in message(answer)) == (409, True)
+
+
+async def test_a_rebuilt_servers_volumes_stay_on_their_bus_whatever_the_image_would_have(stand: Stand) -> None:
+    server_id, volume_id = await stand.make_server(), await stand.make_volume()
+    image_id = await stand.make_image(name="other", hw_disk_bus="virtio")
+    await stand.attach(server_id, volume_id)
+    await stand.host_moved(server_id, volume_id, Rung.PLUGGED)
+    assert (await act(stand, server_id, {"rebuild": {"imageRef": image_id}})).status_code == 202
+    assert volume_bus((await find(stand, server_id)).image) == "scsi"
+    alone = await stand.make_server()
+    assert (await act(stand, alone, {"rebuild": {"imageRef": image_id}})).status_code == 202
+    assert volume_bus((await find(stand, alone)).image) == "virtio"
 
 
 @pytest.mark.parametrize("end", ["confirmResize", "revertResize"])

@@ -117,3 +117,69 @@ async def test_a_server_whose_volume_its_host_refuses_fails_and_a_hard_reboot_tr
     assert await world.volume_status(view.attachment.volume_id) == "in-use"
     await services.servers.delete(actor, server_id)
     await until_gone(lambda: services.volumes.get(actor, view.attachment.volume_id))
+
+
+async def test_a_server_is_rebuilt_with_its_root_volume_made_of_another_image(world: World) -> None:
+    services, actor = world.kevel.services, world.actor
+    image_id = await find_image(world)
+    server_id = await make_server(world, "kind", of_image(image_id))
+    await until_status(world, server_id, "ACTIVE")
+    (view,) = await services.attachments.of_server(actor, server_id)
+    root, truth = view.attachment.volume_id, world.host.servers[server_id]
+    (disk,) = truth.live.values()
+    first = read_start(disk.source_path)
+    with Path(disk.source_path).open("r+b") as file:
+        file.write(b"what the guest wrote".ljust(512))
+    assert read_start(disk.source_path) != first
+    await rebuild(world, server_id, image_id)
+    assert await world.volume_status(root) in ("downloading", "in-use")
+    await until_status(world, server_id, "ACTIVE")
+    assert await world.volume_status(root) == "in-use"
+    assert read_start(disk.source_path) == first
+    assert [disk.serial for disk in truth.live.values()] == [root]
+    assert truth.boots == 2
+
+
+async def test_a_stopped_server_is_rebuilt_and_stays_so(world: World) -> None:
+    services, actor = world.kevel.services, world.actor
+    server_id = await make_server(world, "kind", of_image(await find_image(world)))
+    await until_status(world, server_id, "ACTIVE")
+    await services.servers.ask(actor, server_id, "stop")
+    await until_status(world, server_id, "SHUTOFF")
+    await rebuild(world, server_id, await find_image(world))
+    await until_status(world, server_id, "SHUTOFF")
+    (view,) = await services.attachments.of_server(actor, server_id)
+    assert await world.volume_status(view.attachment.volume_id) == "in-use"
+    truth = world.host.servers[server_id]
+    assert (len(truth.persistent), truth.boots) == (1, 1)
+
+
+async def test_a_server_that_is_deleted_in_its_rebuild_takes_its_volume_along(world: World) -> None:
+    services, actor = world.kevel.services, world.actor
+    server_id = await make_server(world, "kind", of_image(await find_image(world)))
+    await until_status(world, server_id, "ACTIVE")
+    (view,) = await services.attachments.of_server(actor, server_id)
+    await rebuild(world, server_id, await find_image(world))
+    await services.servers.delete(actor, server_id)
+    await until_gone(lambda: services.servers.get(actor, server_id))
+    await until_gone(lambda: services.volumes.get(actor, view.attachment.volume_id))
+
+
+def read_start(path: str) -> bytes:
+    with Path(path).open("rb") as file:
+        return file.read(512)
+
+
+async def rebuild(world: World, server_id: str, image_id: str) -> None:
+    await world.kevel.services.servers.rebuild(
+        world.actor,
+        server_id,
+        image_id,
+        name=None,
+        description=None,
+        metadata=None,
+        drops_key=False,
+        hostname=None,
+        auto_disk=None,
+        reimages=True,
+    )

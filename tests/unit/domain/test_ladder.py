@@ -131,6 +131,22 @@ def test_only_the_two_ends_of_the_ladder_are_ever_wanted() -> None:
     assert target_rung(Goal.DETACHED, server_wanted=True) is Rung.RELEASED
     assert target_rung(Goal.ATTACHED, server_wanted=False) is Rung.RELEASED
     assert target_rung(Goal.DETACHED, server_wanted=False) is Rung.RELEASED
+    assert target_rung(Goal.ATTACHED, server_wanted=True, withheld=True) is HANDOVER
+    assert target_rung(Goal.DETACHED, server_wanted=True, withheld=True) is Rung.RELEASED
+    assert target_rung(Goal.ATTACHED, server_wanted=False, withheld=True) is Rung.RELEASED
+
+
+@each_back_end
+@pytest.mark.parametrize(("rung", "hands"), [pair for pair in _LEGAL if pair[0] is not Rung.RELEASED])
+def test_a_path_that_is_withheld_comes_to_the_control_plane_with_its_export_and_goes_back_to_the_host(
+    rung: Rung, hands: Hands, free: frozenset[Rung]
+) -> None:
+    there = way(rung, hands, HANDOVER, free)
+    at = (there[-1][2].rung, there[-1][2].hands) if there else (rung, hands)
+    assert at == (HANDOVER, Hands.CONTROL)
+    assert not any(act == "revoke_export" for _, _, step in there for act in step.acts), "its name is not made again"
+    back = way(*at, Rung.PLUGGED, free)
+    assert (back[-1][2].rung, back[-1][2].hands) == (Rung.PLUGGED, Hands.HOST)
 
 
 def _act_to(rung: Rung) -> str | None:

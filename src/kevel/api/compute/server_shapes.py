@@ -129,6 +129,7 @@ async def rebuild_server(call: Call) -> Reply:
         drops_key=keys.key_name is None,
         hostname=None if keys.hostname is UNSET else read_hostname(call, keys.hostname),
         auto_disk=None if keys.disk_config is UNSET else keys.disk_config == "AUTO",
+        reimages=version >= v(93),
     )
     whole = version >= v(75)
     shown = show_server(call, view, shows_groups=True) if whole else show_basics(call, view.server)

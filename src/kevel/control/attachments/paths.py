@@ -23,7 +23,7 @@ from kevel.store.external_moves import give_up_export
 from kevel.store.path_moves import give_up, keep_waiting, move_path, note_error
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
-from kevel.store.volumes import load_volume
+from kevel.store.volumes import is_withheld, load_volume
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +37,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     attachment: Attachment
     volume: Volume
     server_wanted: bool
+    #: The volume's contents are being replaced.
+    withheld: bool
 
 
 class PathWorker:
@@ -171,7 +173,7 @@ class PathWorker:
 def _target(sight: Sight) -> Rung:
     if sight.attachment.is_external:
         return external_target(dropped=sight.path.dropped)
-    return target_rung(sight.attachment.goal, server_wanted=sight.server_wanted)
+    return target_rung(sight.attachment.goal, server_wanted=sight.server_wanted, withheld=sight.withheld)
 
 
 def _climbs(sight: Sight) -> bool:
@@ -200,4 +202,5 @@ def _see(tx: Tx, path_id: str) -> Sight:
     if attachment is None or volume is None:
         raise AssertionError(f"path {path_id} has no attachment or volume")
     wanted = server is None or server.goal is not ServerGoal.DELETED
-    return Sight(path=path, attachment=attachment, volume=volume, server_wanted=wanted)
+    withheld = is_withheld(tx, volume.id)
+    return Sight(path=path, attachment=attachment, volume=volume, server_wanted=wanted, withheld=withheld)

@@ -7,6 +7,7 @@ from typing import Any
 
 from kevel.control.copies.snapshots import check_copyable
 from kevel.control.images.volume_images import (
+    ImageSource,
     NewImage,
     change_image_metadata,
     enter_image,
@@ -18,7 +19,7 @@ from kevel.control.volume_types.keys import refuse_encrypted
 from kevel.domain.errors import Conflict, Invalid
 from kevel.domain.images import Image
 from kevel.domain.limits import Limits
-from kevel.domain.model import Actor, OperationKind, Subject
+from kevel.domain.model import REBUILDS, Actor, OperationKind, Subject, Volume
 from kevel.storage.image_files import ImageFiles
 from kevel.store.operations import begin_operation
 from kevel.store.snapshots import live_snapshots, view_snapshot
@@ -129,18 +130,44 @@ def _reimage(tx: Tx, actor: Actor, volume_id: str, image_id: str, *, limits: Lim
         raise Invalid(
             f"Invalid volume: volume {volume_id} is {view.status}; to be reimaged it has to be available or error."
         )
-    if not view.volume.made:
-        raise Invalid(f"Invalid volume: volume {volume_id} was never made; delete it and create another one.")
-    refuse_encrypted(view.volume, "reimaged")
-    image = find_image_source(tx, actor, image_id, view.volume.size_gib)
-    args = {
-        "source": "image",
-        "size_bytes": image.size_bytes,
-        "format": image.format,
-        "image_metadata": image.metadata,
-    }
-    change_volume(tx, volume_id, fault=None, mask=None, updated_at=at)
-    _begin(tx, actor, view, OperationKind.DOWNLOADING, reads=image.file, args=args, limits=limits, at=at)
+    deadline_at = limits.volume_deadline(at, copied_gib=view.volume.size_gib)
+    begin_reimage(tx, actor, view.volume, image_id, at=at, deadline_at=deadline_at)
+
+
+def begin_reimage(
+    tx: Tx, actor: Actor, volume: Volume, image_id: str, *, at: int, deadline_at: int, server_id: str | None = None
+) -> ImageSource:
+    """Start to put an image in the place of the contents of a volume with which nothing else is being done.
+
+    While that lasts, no host has the volume (`kevel.domain.ladder.target_rung`). `server_id` is the server for whose
+    rebuild it is, and which fails with it: the caller sets its attachment's goal anew, so that its host lets go.
+    Raises Invalid for a volume or an image with which it cannot be.
+    """
+    if not volume.made:
+        raise Invalid(f"Invalid volume: volume {volume.id} was never made; delete it and create another one.")
+    refuse_encrypted(volume, "reimaged")
+    image = find_image_source(tx, actor, image_id, volume.size_gib)
+    change_volume(tx, volume.id, fault=None, mask=None, updated_at=at)
+    begin_operation(
+        tx,
+        Subject.VOLUME,
+        volume.id,
+        OperationKind.DOWNLOADING,
+        volume_id=volume.id,
+        reads=image.file,
+        actor="user",
+        request_id=actor.request_id,
+        at=at,
+        deadline_at=deadline_at,
+        args={
+            "source": "image",
+            "size_bytes": image.size_bytes,
+            "format": image.format,
+            "image_metadata": image.metadata,
+            REBUILDS: server_id,
+        },
+    )
+    return image
 
 
 def _upload(

@@ -9,15 +9,16 @@ from kevel.control.runtime import Runtime
 from kevel.domain.errors import StepError
 from kevel.domain.ladder import Goal
 from kevel.domain.messages import OF_OPERATION, Action, Detail
-from kevel.domain.model import Operation, OperationKind, Reason
+from kevel.domain.model import REBUILDS, Operation, OperationKind, Reason
 from kevel.domain.pool_moves import POOL_MOVES
 from kevel.runtime.reconciler import Retry
 from kevel.store.attachments import open_of_volume
 from kevel.store.messages import add_message
 from kevel.store.operations import finish_operation, note_error
 from kevel.store.path_moves import give_up
+from kevel.store.server_rows import fail_rebuild
 from kevel.store.transactions import Tx
-from kevel.store.volumes import change_volume, load_volume
+from kevel.store.volumes import change_volume, give_back, load_volume
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,11 @@ def fail_volume_operation(tx: Tx, operation: Operation, message: str, *, actor: 
         for view in open_of_volume(tx, operation.subject_id):
             if view.attachment.goal is Goal.ATTACHED:
                 give_up(tx, view.attachment, why, at=at, actor=actor, deadline_at=at)
+    elif operation.kind is OperationKind.DOWNLOADING:
+        give_back(tx, operation.subject_id)
+        if (server_id := operation.args.get(REBUILDS)) is not None:
+            why = Reason(code=reason.code, message=f"Volume {operation.subject_id}: {message}", at=at)
+            fail_rebuild(tx, str(server_id), operation.request_id, why, actor=actor, at=at)
     volume = load_volume(tx, operation.subject_id)
     if volume is None:
         raise AssertionError("a volume's row is never deleted")

@@ -351,8 +351,9 @@ class Servers:
         drops_key: bool,
         hostname: str | None,
         auto_disk: bool | None,
+        reimages: bool = False,
     ) -> ServerView:
-        """Give a server a new root disk, made of the image."""
+        """Give a server a new root disk, made of the image; `reimages`: also one whose root disk is a volume."""
         await self._runtime.store.read_point(find_server, server_id, actor)
         image = await self._find_image(actor, image_id)
         new = Rebuild(
@@ -364,7 +365,9 @@ class Servers:
             hostname=hostname,
             auto_disk=auto_disk,
         )
-        await self._runtime.store.write(ask_rebuild, server_id, actor, new, *self._now())
+        await self._runtime.store.write(
+            ask_rebuild, server_id, actor, new, *self._now(), limits=self._limits, reimages=reimages
+        )
         return await self.get(actor, server_id)
 
     async def resize(self, actor: Actor, server_id: str, flavor_id: str, *, auto_disk: bool | None = None) -> None:

@@ -8,12 +8,16 @@ from typing import Any, Final
 import msgspec
 
 from kevel.control.attachments.attachments import find_server
+from kevel.control.copies.volume_contents import begin_reimage
+from kevel.control.images.images import describe_volume_root
 from kevel.control.servers.life import check_task_state, check_unlocked, check_vm_state
 from kevel.domain.devices import volume_bus
-from kevel.domain.errors import Forbidden, Invalid
+from kevel.domain.errors import Conflict, Forbidden, Invalid
 from kevel.domain.flavors import Flavor
 from kevel.domain.images import ImageForServer
-from kevel.domain.model import GIB, Actor, Server, ServerGoal
+from kevel.domain.ladder import Goal
+from kevel.domain.limits import Limits
+from kevel.domain.model import GIB, Actor, Attachment, Server, ServerGoal
 from kevel.domain.placement import VCPUS_RATIO
 from kevel.domain.quotas import UNLIMITED
 from kevel.domain.rescues import place_rescue_disk
@@ -21,10 +25,14 @@ from kevel.domain.status import vm_state
 from kevel.store.attachments import open_of_server
 from kevel.store.hosts import load_host
 from kevel.store.images import has_files
+from kevel.store.path_moves import set_goal
+from kevel.store.path_rows import name_user
 from kevel.store.server_quotas import check_server_limit, server_limits, server_usage
 from kevel.store.server_rows import want_shape
 from kevel.store.servers import list_used
 from kevel.store.transactions import Tx
+from kevel.store.volume_lists import view_volume
+from kevel.store.volumes import find_volume, load_volume, volume_operation
 
 #: Pairs in a server's metadata, whatever the quota allows.
 METADATA_MAX: Final = 1024
@@ -94,7 +102,7 @@ def ask_rescue(
     check_unlocked(server, actor)
     check_vm_state(server, "rescue", _RESCUE_STATES)
     check_task_state(server, "rescue")
-    has_volume_root = _has_volume_root(tx, server)
+    has_volume_root = _find_volume_root(tx, server) is not None
     if has_volume_root and not takes_volume_root:
         raise Invalid(f"Cannot rescue a volume-backed instance: {server.id} can be rescued from microversion 2.87 on.")
     rescue = server.image if image is None else msgspec.to_builtins(image)
@@ -122,17 +130,32 @@ def ask_rescue(
     )
 
 
-def ask_rebuild(tx: Tx, server_id: str, actor: Actor, new: Rebuild, at: int, deadline_at: int) -> None:
-    """Give the server a new root disk, made of the image; what was on the old one is gone."""
+def ask_rebuild(
+    tx: Tx,
+    server_id: str,
+    actor: Actor,
+    new: Rebuild,
+    at: int,
+    deadline_at: int,
+    *,
+    limits: Limits,
+    reimages: bool,
+) -> None:
+    """Give the server a new root disk, made of the image; what was on the old one is gone.
+
+    A volume that is its root disk gets the image if `reimages`, and is left as it is if not.
+    """
     server = find_server(tx, server_id, actor)
     check_unlocked(server, actor)
     check_vm_state(server, "rebuild", _REBUILD_STATES)
     check_task_state(server, "rebuild")
-    _refuse_volume_root(tx, server, "rebuild")
-    image: dict[str, Any] = msgspec.to_builtins(new.image)
-    if not has_files(tx, image):
-        raise Invalid(f"Image {new.image.id} was deleted just now.")
-    check_sizes(msgspec.convert(server.flavor, Flavor), new.image)
+    root = _find_volume_root(tx, server)
+    if root is None:
+        image = _check_new_image(tx, server, new.image)
+    elif reimages:
+        image, deadline_at = _reimage_root(tx, actor, server, root, new.image, at, deadline_at, limits)
+    else:
+        image = _keep_root(tx, server, root, new.image)
     shown: dict[str, Any] = {}
     if new.name is not None:
         shown["name"] = new.name
@@ -151,7 +174,7 @@ def ask_rebuild(tx: Tx, server_id: str, actor: Actor, new: Rebuild, at: int, dea
         goal=ServerGoal.STOPPED if vm_state(server) == "stopped" else ServerGoal.RUNNING,
         extras=msgspec.structs.replace(
             server.extras,
-            root_number=server.wanted_shape + 1,
+            root_number=server.wanted_shape + 1 if root is None else server.extras.root_number,
             hostname=server.extras.hostname if new.hostname is None else new.hostname,
             auto_disk=server.extras.auto_disk if new.auto_disk is None else new.auto_disk,
         ),
@@ -173,7 +196,7 @@ def ask_resize(
     check_task_state(server, "resize")
     if flavor.id == server.flavor["id"]:
         raise Invalid("When resizing, instances must change flavor!")
-    if not _has_volume_root(tx, server) and flavor.disk_gib < server.flavor["disk_gib"]:
+    if _find_volume_root(tx, server) is None and flavor.disk_gib < server.flavor["disk_gib"]:
         raise Invalid(
             f"Resize to flavor {flavor.id} would make the root disk smaller: it has {server.flavor['disk_gib']} GiB, "
             f"and a root disk only grows."
@@ -198,16 +221,75 @@ def ask_resize(
     )
 
 
-def _has_volume_root(tx: Tx, server: Server) -> bool:
-    return any(attachment.boot_index == 0 for attachment in open_of_server(tx, server.id))
+def _check_new_image(tx: Tx, server: Server, image: ImageForServer) -> dict[str, Any]:
+    """What the server is made of from now on, whose root disk is made of the image. Raises Invalid."""
+    if not has_files(tx, msgspec.to_builtins(image)):
+        raise Invalid(f"Image {image.id} was deleted just now.")
+    check_sizes(msgspec.convert(server.flavor, Flavor), image)
+    if open_of_server(tx, server.id):
+        # Its volumes stay on the bus where they are, whatever the new image would have.
+        image = msgspec.structs.replace(image, disk_bus=volume_bus(server.image))
+    made_of: dict[str, Any] = msgspec.to_builtins(image)
+    return made_of
 
 
-def _refuse_volume_root(tx: Tx, server: Server, action: str) -> None:
-    if _has_volume_root(tx, server):
-        raise Invalid(
-            f"Cannot {action} a volume-backed instance: the root disk of {server.id} is a volume, which Kevel leaves "
-            "as it is."
+def _reimage_root(
+    tx: Tx,
+    actor: Actor,
+    server: Server,
+    root: Attachment,
+    image: ImageForServer,
+    at: int,
+    deadline_at: int,
+    limits: Limits,
+) -> tuple[dict[str, Any], int]:
+    """Have the image put into the root volume; what the server is made of then, and by when it should be rebuilt."""
+    volume = view_volume(tx, find_volume(tx, root.volume_id, actor))
+    if len(volume.attachments) > 1:
+        raise Conflict(
+            f"Volume {root.volume_id}, the root disk of {server.id}, is in {len(volume.attachments)} servers; it gets "
+            "another image only while it is in one."
         )
+    if volume_operation(tx, root.volume_id) is not None:
+        raise Conflict(
+            f"Volume {root.volume_id}, the root disk of {server.id}, is {volume.status}; wait until it is done."
+        )
+    check_memory(server.flavor["ram_mib"], image)
+    # First the guest gets its time to end; and the server its own once the image is there.
+    imaged_at = limits.volume_deadline(deadline_at, copied_gib=volume.volume.size_gib)
+    source = begin_reimage(tx, actor, volume.volume, image.id, at=at, deadline_at=imaged_at, server_id=server.id)
+    imaged = msgspec.structs.replace(volume.volume, image_metadata=source.metadata)
+    made_of = describe_volume_root(tx, actor, imaged, server.image["id"], disk_bus=volume_bus(server.image))
+    deadline_at += imaged_at - at
+    # The host lets go of it, and has it again by then.
+    set_goal(
+        tx,
+        root,
+        Goal.ATTACHED,
+        by="user",
+        request_id=actor.request_id,
+        actor=name_user(actor),
+        at=at,
+        deadline_at=deadline_at,
+        reason=None,
+    )
+    return msgspec.to_builtins(made_of), deadline_at
+
+
+def _keep_root(tx: Tx, server: Server, root: Attachment, image: ImageForServer) -> dict[str, Any]:
+    """Raise Invalid for another image than that of the root volume, which is left as it is."""
+    volume = load_volume(tx, root.volume_id)
+    if volume is None or (volume.image_metadata or {}).get("image_id") != image.id:
+        raise Invalid(
+            f"Image {image.id} is unacceptable: Unable to rebuild with a different image for a volume-backed server; "
+            "microversion 2.93 can."
+        )
+    return server.image
+
+
+def _find_volume_root(tx: Tx, server: Server) -> Attachment | None:
+    """By which the server has the volume that is its root disk, if one is."""
+    return next((attachment for attachment in open_of_server(tx, server.id) if attachment.boot_index == 0), None)
 
 
 def _check_room(tx: Tx, server: Server, flavor: Flavor) -> None:

@@ -37,6 +37,7 @@ from kevel.store.transactions import Tx
 from kevel.store.volume_keys import destroy_unused_key, load_key
 from kevel.store.volumes import (
     change_volume,
+    give_back,
     load_volume,
     tell_hosts,
     volume_operation,
@@ -226,6 +227,7 @@ def _complete(tx: Tx, operation: Operation, at: int, took_us: int) -> None:
     elif operation.kind is OperationKind.DOWNLOADING:
         metadata = dict(operation.args["image_metadata"])
         change_volume(tx, operation.subject_id, image_metadata=metadata, bootable=True, fault=None, updated_at=at)
+        give_back(tx, operation.subject_id)
     elif operation.kind is OperationKind.EXTENDING:
         _grow(tx, operation, at)
     elif operation.kind in POOL_MOVES:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     text,
 )
 
@@ -271,4 +272,12 @@ operations = Table(
         sqlite_where=text("finished_at IS NULL"),
         postgresql_where=text("finished_at IS NULL"),
     ),
+)
+
+#: An operation that replaces a volume's contents: no host has the volume meanwhile.
+IS_WITHHELD = and_(
+    operations.c.subject == Subject.VOLUME,
+    operations.c.subject_id == volumes.c.id,
+    operations.c.finished_at.is_(None),
+    operations.c.kind == OperationKind.DOWNLOADING,
 )
