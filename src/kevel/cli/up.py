@@ -41,6 +41,7 @@ from kevel.control.servers.disks import ServerDisks
 from kevel.control.servers.flavors import Flavors
 from kevel.control.servers.groups import ServerGroups
 from kevel.control.servers.keypairs import Keypairs
+from kevel.control.servers.past import Past
 from kevel.control.servers.quotas import ServerQuotas
 from kevel.control.servers.servers import Servers
 from kevel.control.volume_types.encryptions import TypeEncryptions
@@ -210,6 +211,7 @@ async def running(
                 runtime, images, flavors, ServerDisks(volumes, engine.workers.attachments, runtime.ids, limits), limits
             ),
             readings=Readings(runtime, engine.workers.hosts.questions),
+            past=Past(runtime, limits),
             keypairs=Keypairs(runtime),
             server_quotas=ServerQuotas(runtime),
             server_groups=ServerGroups(runtime),

@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import bindparam, insert, select, update
 
 from kevel.domain.model import Actor
-from kevel.store.schema.servers import server_actions
+from kevel.store.schema.servers import server_actions, servers
 from kevel.store.transactions import Tx, as_struct, row_columns
 
 #: Nova's name for the event of an action.
@@ -41,6 +41,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     user_id: str
     project_id: str
+    host: str | None
     started_at: int
     updated_at: int | None
     message: str | None
@@ -51,7 +52,9 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _COLUMNS = row_columns(server_actions, Action)
-_INSERT = insert(server_actions)
+_INSERT = insert(server_actions).values(
+    host=select(servers.c.host).where(servers.c.id == bindparam("of_server")).scalar_subquery()
+)
 _FINISH = (
     update(server_actions)
     .where(
@@ -80,6 +83,7 @@ def start_action(tx: Tx, *, server_id: str, subject_id: str, action: str, actor:
     """Record that the actor asked for the action."""
     values = {
         "server_id": server_id,
+        "of_server": server_id,
         "subject_id": subject_id,
         "action": action,
         "request_id": actor.request_id,

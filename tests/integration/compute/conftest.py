@@ -26,6 +26,7 @@ from kevel.control.servers.disks import ServerDisks
 from kevel.control.servers.flavors import Flavors
 from kevel.control.servers.groups import ServerGroups
 from kevel.control.servers.keypairs import Keypairs
+from kevel.control.servers.past import Past
 from kevel.control.servers.quotas import ServerQuotas
 from kevel.control.servers.servers import Servers
 from kevel.control.volume_types.types import VolumeTypes
@@ -81,6 +82,7 @@ class Stand:
         volumes: Volumes,
         backend: SimBackend,
         hosts: Hosts,
+        past: Past,
         clients: dict[str, httpx.AsyncClient],
     ) -> None:
         self.runtime = runtime
@@ -88,6 +90,7 @@ class Stand:
         self.volumes = volumes
         self.backend = backend
         self.hosts = hosts
+        self.past = past
         self.actor = MEMBER
         self.clients = clients
         self.image_id = ""
@@ -354,6 +357,7 @@ async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
         volumes = Volumes(runtime, pools, limits)
         attachments = Attachments(runtime, {"sim": backend}, Sealer(bytes(64)), limits)
         hosts = Hosts(runtime, {"sim": backend}, Sealer(bytes(64)), limits)
+        past = Past(runtime, limits)
         app = make_app(
             API,
             runtime,
@@ -361,6 +365,7 @@ async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
             flavors=flavors,
             servers=Servers(runtime, images, flavors, ServerDisks(volumes, attachments, runtime.ids, limits), limits),
             readings=Readings(runtime, hosts.questions),
+            past=past,
             keypairs=Keypairs(runtime),
             server_quotas=ServerQuotas(runtime),
             server_groups=ServerGroups(runtime),
@@ -371,7 +376,7 @@ async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
         )
         names = (*PROJECTS, "unscoped")
         clients = {name: await stack.enter_async_context(make_client(app, name)) for name in names}
-        made = Stand(runtime, images, volumes, backend, hosts, clients)
+        made = Stand(runtime, images, volumes, backend, hosts, past, clients)
         made.image_id = await made.make_image()
         yield made
 

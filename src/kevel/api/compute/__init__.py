@@ -7,11 +7,13 @@ from kevel.api.compute import (
     external_events,
     hosts,
     instance_actions,
+    migrations,
     readings,
     server_life,
     server_shapes,
     servers,
     services,
+    usage,
     volume_attachments,
 )
 from kevel.api.compute.flavors.operations import OPERATIONS as FLAVORS
@@ -35,6 +37,8 @@ API = Api(
         *server_shapes.OPERATIONS,
         *volume_attachments.OPERATIONS,
         *instance_actions.OPERATIONS,
+        *migrations.OPERATIONS,
+        *usage.OPERATIONS,
         *readings.OPERATIONS,
         *FLAVORS,
         *hosts.OPERATIONS,

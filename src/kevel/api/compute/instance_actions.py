@@ -71,9 +71,9 @@ def _show_event(call: Call, server: Server, action: Action) -> dict[str, Any]:
     if call.caller.is_admin:
         shown["traceback"] = None
     if call.version >= v(62):
-        shown["hostId"] = host_id(server.project_id, server.host)
+        shown["hostId"] = host_id(server.project_id, action.host) if action.host else ""
         if call.caller.is_admin:
-            shown["host"] = server.host
+            shown["host"] = action.host
     if call.version >= v(84):
         shown["details"] = action.details
     return shown

@@ -26,6 +26,7 @@ from kevel.control.runtime import Runtime
 from kevel.control.servers.flavors import Flavors
 from kevel.control.servers.groups import ServerGroups
 from kevel.control.servers.keypairs import Keypairs
+from kevel.control.servers.past import Past
 from kevel.control.servers.quotas import ServerQuotas
 from kevel.control.servers.servers import Servers
 from kevel.control.volume_types.encryptions import TypeEncryptions
@@ -49,6 +50,7 @@ class Services:
     flavors: Flavors
     servers: Servers
     readings: Readings
+    past: Past
     keypairs: Keypairs
     server_quotas: ServerQuotas
     server_groups: ServerGroups

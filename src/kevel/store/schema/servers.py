@@ -103,6 +103,7 @@ servers = Table(
 )
 
 _UNFINISHED = text("finished_at IS NULL")
+_IS_RESIZE = text("action = 'resize'")
 server_actions = Table(
     "server_actions",
     metadata,
@@ -114,6 +115,8 @@ server_actions = Table(
     Column("action", Text, nullable=False),
     Column("user_id", Text, nullable=False),
     Column("project_id", Text, nullable=False),
+    #: Where the server was then.
+    Column("host", Text),
     Column("started_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger),
     Column("message", Text),
@@ -126,6 +129,8 @@ server_actions = Table(
     CheckConstraint("result IN ('Success', 'Error')", name="result"),
     Index("ix_server_actions_server_id_request_id", "server_id", "request_id"),
     Index("ix_server_actions_subject_id", "subject_id"),
+    #: What the list of migrations is made of.
+    Index("ix_server_actions_resizes", "id", sqlite_where=_IS_RESIZE, postgresql_where=_IS_RESIZE),
     #: Few are under way among many that are done.
     Index("ix_server_actions_unfinished", "started_at", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
 )

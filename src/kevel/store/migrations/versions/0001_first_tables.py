@@ -609,6 +609,7 @@ def upgrade() -> None:
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("user_id", sa.Text(), nullable=False),
         sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=True),
         sa.Column("started_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
@@ -620,6 +621,14 @@ def upgrade() -> None:
         sa.CheckConstraint("(finished_at IS NULL) = (result IS NULL)", name=op.f("ck_server_actions_finished")),
         sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_server_actions_server_id_servers")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_server_actions")),
+    )
+    op.create_index(
+        "ix_server_actions_resizes",
+        "server_actions",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("action = 'resize'"),
+        postgresql_where=sa.text("action = 'resize'"),
     )
     op.create_index(
         "ix_server_actions_server_id_request_id", "server_actions", ["server_id", "request_id"], unique=False
