@@ -12,6 +12,7 @@ from kevel.domain.errors import Conflict
 from kevel.domain.ladder import Rung
 from kevel.domain.model import ServerRung
 from kevel.hypervisor.base import PowerState
+from kevel.hypervisor.sim import SimServer
 from tests.simulation.blocks import Blocks
 from tests.simulation.world import HostTruth, World
 
@@ -69,6 +70,8 @@ class Checker:
         self.blocks = Blocks(world, self.rows)
         #: Servers that were recorded as stopped, suspended or paused at the last check.
         self._at_rest: dict[str, str] = {}
+        #: Disks that came to a suspended guest: it gets them a moment after it goes on; the end shows that it does.
+        self._awaited: set[str] = set()
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """What a query finds among the committed rows."""
@@ -188,7 +191,11 @@ class Checker:
             alias = f"ua-{row['attachment_id']}"
             assert server is not None, f"S3 after {name}: {alias} is in use, and its server is not there"
             assert alias in server.persistent, f"S3 after {name}: {alias} is in use, and not in the definition"
-            live = not server.runs or alias in server.live
+            if server.power is PowerState.SUSPENDED and alias not in server.saved:
+                self._awaited.add(alias)
+            elif not server.runs or alias in server.live:
+                self._awaited.discard(alias)
+            live = not server.runs or alias in server.live or alias in self._awaited
             assert live, f"S3 after {name}: {alias} is in use, and the running guest does not have it"
 
     def find_unfinished(self, silent: Collection[str] = ()) -> list[str]:
@@ -219,13 +226,15 @@ class Checker:
         found = [
             f"disk {alias} runs without a connection" for host in hosts for alias in self._find_cut_off(host, paths)
         ]
-        for row in self.rows("SELECT id, host, rung FROM servers WHERE deleted_at IS NULL AND launched_at IS NOT NULL"):
+        for row in self.rows(_LAUNCHED):
             server = self._world.hosts[row["host"]].hypervisor.servers.get(row["id"])
             runs = server is not None and server.runs
             if runs != ServerRung(row["rung"]).has_process and row["host"] not in silent:
                 found.append(
                     f"server {row['id']} is on rung {row['rung']} and its guest {'runs' if runs else 'is off'}"
                 )
+            elif server is not None and runs and row["host"] not in silent:
+                found += _find_other_shape(row, server)
         for row in paths.values():
             server = self._world.hosts[row["host"]].hypervisor.servers.get(row["server_id"])
             if row["rung"] != Rung.PLUGGED or row["host"] in silent or row["server_goal"] == "deleted":
@@ -323,10 +332,20 @@ class Checker:
             assert "detach_volume" in str(error), f"L2: a detach is refused: {error}"
 
 
+def _find_other_shape(row: dict[str, Any], server: SimServer) -> list[str]:
+    """What a running guest has been made of that its record does not say."""
+    extras, spec = json.loads(row["extras"]), server.spec
+    root, is_rescued = extras.get("root_number", 0), extras.get("rescued", False)
+    wanted = (json.loads(row["flavor"])["ram_mib"], root, is_rescued)
+    made = (spec.memory_mib, spec.root_number, spec.rescue is not None)
+    return [] if made == wanted else [f"server {row['id']} was made of {made} and its record says {wanted}"]
+
+
 _AT_REST = """
     SELECT id, host, goal FROM servers WHERE goal = 'stopped' AND rung = :defined
         OR goal = 'suspended' AND rung = :suspended OR goal = 'paused' AND rung = :paused
 """
+_LAUNCHED = "SELECT * FROM servers WHERE deleted_at IS NULL AND launched_at IS NOT NULL"
 _LIVE_ROWS = "SELECT id FROM {} WHERE live = 1"
 _LIVE_PATHS = """
     SELECT p.id, p.attachment_id, p.volume_id, p.server_id, p.host, p.generation, p.rung, p.hands,

@@ -28,9 +28,12 @@ from tests.simulation.network import Network
 from tests.simulation.processes import AgentProcess, ControlProcess, KevelProcess, Slot, inside
 from tests.simulation.store import make_memory_engine
 from tests.simulation.users import (
+    MADE,
     USER,
     Request,
+    ask_life,
     attach,
+    confirm_resize,
     delete_backup,
     delete_server,
     delete_snapshot,
@@ -38,6 +41,7 @@ from tests.simulation.users import (
     detach,
     draw_request,
     end_declared,
+    end_shape,
     reboot,
     reset_status,
 )
@@ -55,6 +59,8 @@ USERS = 3
 REQUESTS_EACH = 14
 SERVERS = 4
 VOLUMES = 3
+#: Servers, and volumes, that users know of.
+KNOWN_MAX = 8
 FREE = (frozenset[Rung](), frozenset({Rung.CONNECTED}), frozenset({Rung.EXPORTED, Rung.CONNECTED}))
 #: How guests behave besides: the first of each run is kind.
 TEMPERS: tuple[dict[str, str], ...] = (
@@ -249,14 +255,21 @@ class Run:
 
     async def _use(self, user: int) -> None:
         for number in range(user, USERS * REQUESTS_EACH, USERS):
-            dice = random.Random(f"{self.seed} request {number}")
-            request = draw_request(dice, self.servers, self.volumes)
             if number in self.skip:
                 continue
+            dice = random.Random(f"{self.seed} request {number}")
+            self._learn()
+            request = draw_request(dice, self.servers, self.volumes)
             await self.ask(request)
             await asyncio.sleep(dice.random() ** 4 * 20.0)
             if dice.random() < self.setting.mishap:
                 self._befall(dice)
+
+    def _learn(self) -> None:
+        """Users see what others have made."""
+        for known, sql in ((self.servers, _SERVERS), (self.volumes, _VOLUMES)):
+            news = [row["id"] for row in self.checker.rows(sql) if row["id"] not in known]
+            known.extend(news[: KNOWN_MAX - len(known)])
 
     def _befall(self, dice: random.Random) -> None:
         """Something outside happens."""
@@ -291,6 +304,7 @@ class Run:
         self._soothe()
         if silent:
             await self.until(self.checker.find_unfinished)
+        await self._wake_all()
         await self.release()
         self.checker.check_journal()
         await self._attach_all()
@@ -318,6 +332,21 @@ class Run:
             for server in self.servers:
                 host.hypervisor.soothe(server)
 
+    async def _wake_all(self) -> None:
+        """Bring every server to where its volumes may go, and delete those that keep the ones that they boot from."""
+        self._learn()
+        for row in self.checker.rows(_MADE_SERVERS):
+            await self.ask(delete_server(row["id"]))
+        for wake in (
+            lambda server: end_shape(server, "unrescue"),
+            confirm_resize,
+            lambda server: ask_life(server, "unpause"),
+            lambda server: ask_life(server, "resume"),
+        ):
+            for server in self.servers:
+                await self.ask(wake(server))
+            await self.until(self.checker.find_unfinished)
+
     async def release(self) -> None:
         """Detach everything, and see that nothing is held any more (L2)."""
         for server in self.servers:
@@ -329,8 +358,8 @@ class Run:
 
     async def _attach_all(self) -> None:
         """What is asked for without faults succeeds: each volume gets into a server."""
-        for number, volume in enumerate(self.volumes):
-            server = self.servers[number % len(self.servers)]
+        for number, volume in enumerate(self.volumes[:VOLUMES]):
+            server = self.servers[number % SERVERS]
             await self.expect_attach(server, volume)
 
     async def expect_attach(self, server: str, volume: str) -> None:
@@ -341,8 +370,9 @@ class Run:
         if server not in known or known[server]["goal"] == "deleted" or volume not in there:
             return
         await self.ask(reset_status(volume))
-        await self.ask(reboot(server, BootKind.HARD))  # it starts a server that is stopped or failed, too
-        await self.until(self.checker.find_unfinished)
+        for bring_back in (reboot(server, BootKind.HARD), end_shape(server, "unrescue")):
+            await self.ask(bring_back)  # a reboot starts one that is stopped or failed too, from where it was
+            await self.until(self.checker.find_unfinished)
         assert await self.ask(attach(server, volume)), f"attach of {volume} to {server} is refused"
         await self.until(lambda: self.checker.find_missing(server, volume))
 
@@ -367,6 +397,9 @@ class Run:
             await asyncio.sleep(1.0)
 
 
+_SERVERS = "SELECT id FROM servers WHERE deleted_at IS NULL ORDER BY created_at, id"
+_VOLUMES = "SELECT id FROM volumes WHERE deleted_at IS NULL ORDER BY created_at, id"
+_MADE_SERVERS = f"SELECT id FROM servers WHERE deleted_at IS NULL AND name = '{MADE}'"  # noqa: S608
 _WHOLE_VOLUMES = """
     SELECT id FROM volumes WHERE deleted_at IS NULL AND made AND (fault IS NULL OR fault NOT LIKE '%deleting_failed%')
 """

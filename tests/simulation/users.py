@@ -24,6 +24,10 @@ from kevel.store.snapshots import live_snapshots
 from kevel.store.transactions import Tx
 from tests.simulation.processes import ControlProcess
 
+#: The name of servers that are made with volumes.
+MADE = "made"
+#: What servers are resized to.
+FLAVORS = ("tiny", "1")
 USER = Actor(user_id="u", project_id="p", request_id="req-sim", is_admin=True)
 
 
@@ -80,6 +84,46 @@ async def _end_declared(process: ControlProcess, volume: str) -> None:
 def ask_life(server: str, action: str) -> Request:
     """Have the server started, stopped, paused, unpaused, suspended or resumed."""
     return Request(action, server, "", lambda process: process.servers.ask(USER, server, action))
+
+
+def rescue(server: str) -> Request:
+    """Have it booted from another disk, with its own as the second."""
+    return Request("rescue", server, "", lambda process: process.servers.rescue(USER, server, None))
+
+
+def rebuild(server: str) -> Request:
+    """Give it a new root disk."""
+    return Request(
+        "rebuild",
+        server,
+        "",
+        lambda process: process.servers.rebuild(
+            USER,
+            server,
+            "image",
+            name=None,
+            description=msgspec.UNSET,
+            metadata=None,
+            drops_key=False,
+            hostname=None,
+            auto_disk=None,
+        ),
+    )
+
+
+def resize(server: str, flavor: str) -> Request:
+    """Give it another flavor, for as long as nobody reverts that."""
+    return Request(f"resize to {flavor}", server, "", lambda process: process.servers.resize(USER, server, flavor))
+
+
+def end_shape(server: str, action: str) -> Request:
+    """End a rescue (`unrescue`), or take a resize back (`revertResize`)."""
+    return Request(action, server, "", lambda process: process.servers.change_shape(USER, server, action))
+
+
+def confirm_resize(server: str) -> Request:
+    """Keep the new flavor."""
+    return Request("confirm resize", server, "", lambda process: process.servers.confirm_resize(USER, server))
 
 
 def reshape(server: str) -> Request:
@@ -201,20 +245,27 @@ def reset_status(volume: str) -> Request:
 def draw_request(dice: random.Random, servers: Sequence[str], volumes: Sequence[str]) -> Request:
     """Something that a user may ask for next."""
     server, volume = dice.choice(servers), dice.choice(volumes)
-    requests = [
-        attach(server, volume, goes_with_server=dice.random() < 0.1),
-        detach(server, volume),
-        stop(server),
-        start(server),
-        reboot(server, dice.choice(list(BootKind))),
-        extend(volume, dice.randint(2, 5)),
-        delete_server(server),
-        delete_volume(volume),
-        declare(volume),
-        end_declared(volume),
-        take_snapshot(volume),
-        drop_snapshots(volume),
-        copy_volume(volume),
-        back_up(volume),
-    ]
-    return dice.choices(requests, weights=[10, 8, 2, 3, 2, 1, 0.4, 0.3, 1.5, 1.5, 1, 0.7, 0.5, 0.5])[0]
+    requests = {
+        attach(server, volume, goes_with_server=dice.random() < 0.1): 10,
+        detach(server, volume): 8,
+        stop(server): 2,
+        start(server): 3,
+        reboot(server, dice.choice(list(BootKind))): 2,
+        extend(volume, dice.randint(2, 5)): 1,
+        delete_server(server): 0.4,
+        delete_volume(volume): 0.3,
+        declare(volume): 1.5,
+        end_declared(volume): 1.5,
+        take_snapshot(volume): 1,
+        drop_snapshots(volume): 0.7,
+        copy_volume(volume): 0.5,
+        back_up(volume): 0.5,
+        create_server(MADE, volume): 0.8,
+        rescue(server): 1,
+        rebuild(server): 1,
+        resize(server, dice.choice(FLAVORS)): 1.5,
+        confirm_resize(server): 0.7,
+    }
+    requests |= {ask_life(server, action): 1 for action in ("pause", "unpause", "suspend", "resume")}
+    requests |= {end_shape(server, action): 1.2 for action in ("unrescue", "revertResize")}
+    return dice.choices(list(requests), weights=list(requests.values()))[0]

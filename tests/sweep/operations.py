@@ -11,6 +11,7 @@ from kevel.domain.model import BootKind
 from kevel.hypervisor.base import PowerState
 from tests.simulation.run import Run
 from tests.simulation.users import (
+    MADE,
     Request,
     ask_life,
     attach,
@@ -33,8 +34,6 @@ Find = Callable[[], list[str]]
 #: A user who waits for the volume to be free asks again and again, longer than any lost message takes.
 PATIENCE_TRIES = 150
 PATIENCE_S = 1.0
-#: The name of servers that a sweep makes.
-MADE = "made"
 #: What everything gets to come back and look around.
 RESTART_S = 6.0
 

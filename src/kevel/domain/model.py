@@ -334,6 +334,16 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     dropped: bool = False
 
 
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server's domain is made of."""
+
+    flavor: dict[str, Any]
+    image: dict[str, Any]
+    root_number: int
+    rescue: dict[str, Any] | None
+    old_flavor: dict[str, Any] | None
+
+
 class ServerExtras(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a server's users see of how it was asked for and locked."""
 
@@ -366,6 +376,8 @@ class ServerExtras(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     rescued: bool = False
     #: The flavor that it had, while its new one waits to be confirmed.
     old_flavor: dict[str, Any] | None = None
+    #: The shape that it has, while another is wanted: a request for one that fails gives it back.
+    before: Shape | None = None
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -403,6 +415,18 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     #: Raised when its domain has to be made anew: another flavor, image, or rescue disk. And the shape that it has.
     wanted_shape: int = 0
     shape: int = 0
+
+    @property
+    def made_of(self) -> Shape:
+        """What it is made of, or is to be made of."""
+        extras = self.extras
+        return Shape(
+            flavor=self.flavor,
+            image=self.image,
+            root_number=extras.root_number,
+            rescue=extras.rescue,
+            old_flavor=extras.old_flavor,
+        )
 
     @property
     def is_reshaping(self) -> bool:

@@ -85,7 +85,10 @@ def is_file_in_use(tx: Tx, file: str) -> bool:
     named = or_(*(type_coerce(column, Text).contains(file) for column in (servers.c.image, servers.c.extras)))
     for row in tx.execute(_SERVERS.where(named)):
         is_copied = row.rung > ServerRung.PLACED and row.shape == row.wanted_shape
-        for image in (row.image, row.extras.rescue or {}):
+        before = row.extras.before
+        for image in (row.image, row.extras.rescue, *((before.image, before.rescue) if before else ())):
+            if image is None:
+                continue
             if file in (image.get("kernel_file"), image.get("ramdisk_file")):
                 return True
             if image.get("file") == file and not is_copied:

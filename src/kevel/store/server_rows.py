@@ -103,6 +103,7 @@ def want_shape(
     **more: Any,
 ) -> Server:
     """Have the server's domain made anew, and whatever else changes with it; then it goes on towards the goal."""
+    before = server.extras.before if server.is_reshaping else server.made_of
     supersede_actions(tx, server, at)
     start_action(tx, server_id=server.id, subject_id=server.id, action=action, actor=actor, at=at)
     return change_goal(
@@ -114,7 +115,7 @@ def want_shape(
         at=at,
         deadline_at=deadline_at,
         wanted_shape=server.wanted_shape + 1,
-        extras=msgspec.structs.replace(extras, task=task),
+        extras=msgspec.structs.replace(extras, task=task, before=before),
         fault=None,
         **more,
     )
@@ -129,10 +130,19 @@ def confirm_resize(tx: Tx, server: Server, *, actor: Actor, at: int) -> Server:
 
 def _keep_shape(server: Server) -> dict[str, Any]:
     """What a server is wanted to be whose request is given up: whatever it was, or has become so far."""
-    extras = msgspec.structs.replace(server.extras, task=None)
-    if not extras.rescued:
-        extras = msgspec.structs.replace(extras, rescue=None)
-    return {"wanted_boot": server.boot, "wanted_shape": server.shape, "extras": extras}
+    kept: dict[str, Any] = {"wanted_boot": server.boot, "wanted_shape": server.shape}
+    before = server.extras.before if server.is_reshaping else None
+    if before is None:
+        return kept | {"extras": msgspec.structs.replace(server.extras, task=None)}
+    extras = msgspec.structs.replace(
+        server.extras,
+        task=None,
+        before=None,
+        root_number=before.root_number,
+        rescue=before.rescue,
+        old_flavor=before.old_flavor,
+    )
+    return kept | {"extras": extras, "flavor": before.flavor, "image": before.image}
 
 
 def want_boot(tx: Tx, server: Server, kind: BootKind, *, actor: Actor, at: int, deadline_at: int) -> Server:
@@ -197,7 +207,7 @@ def _move(tx: Tx, server: Server, report: ServerReport, *, actor: str, at: int) 
         values["launched_at"] = server.launched_at or at
     if report.shape is not None:
         values["shape"] = report.shape
-        values["extras"] = msgspec.structs.replace(server.extras, rescued=server.extras.rescue is not None)
+        values["extras"] = msgspec.structs.replace(server.extras, rescued=server.extras.rescue is not None, before=None)
     moved = _write(tx, server, **values)
     if before is not report.rung:
         _journal(

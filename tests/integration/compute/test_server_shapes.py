@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -291,6 +292,48 @@ async def test_a_rebuilt_servers_volumes_stay_on_their_bus_whatever_the_image_wo
     alone = await stand.make_server()
     assert (await act(stand, alone, {"rebuild": {"imageRef": image_id}})).status_code == 202
     assert volume_bus((await find(stand, alone)).image) == "virtio"
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["the guest does not go", "the domain cannot be made"])
+@pytest.mark.parametrize(
+    ("first", "action", "shown"),
+    [
+        (None, {"resize": {"flavorRef": "large"}}, "ACTIVE"),
+        (None, {"rebuild": {"imageRef": "other"}}, "ACTIVE"),
+        (None, {"rescue": {"rescue_image_ref": "other"}}, "ACTIVE"),
+        ({"rescue": None}, {"unrescue": None}, "RESCUE"),
+        ({"resize": {"flavorRef": "large"}}, {"revertResize": None}, "VERIFY_RESIZE"),
+    ],
+)
+async def test_a_shape_that_does_not_come_about_leaves_the_server_as_it_was(
+    stand: Stand, first: dict[str, Any] | None, action: dict[str, Any], shown: str, ended: bool
+) -> None:
+    await make_large(stand)
+    server_id, image_id = await stand.make_server(), await stand.make_image(name="other")
+    if first is not None:
+        await act(stand, server_id, first)
+        await host_made(stand, server_id, RUNNING)
+    before = (await find(stand, server_id)).made_of
+    other = json.loads(json.dumps(action).replace("other", image_id))
+    assert (await act(stand, server_id, other)).status_code in (200, 202)
+    if ended:
+        await stand.host_saw(server_id, DEFINED)
+    await stand.host_failed(server_id)
+    server = await find(stand, server_id)
+    assert server.made_of == before
+    assert not server.is_reshaping
+    assert await show(stand, server_id) == ("ERROR" if ended else shown, None)
+    assert await last_action(stand, server_id) == (next(iter(action)), "Error")
+
+
+async def test_the_image_that_a_server_has_is_kept_until_the_one_that_it_is_to_have_is_copied(stand: Stand) -> None:
+    server_id, image_id = await stand.make_server(), await stand.make_image(name="other")
+    file = (await find(stand, server_id)).image["file"]
+    assert not await stand.runtime.store.read(is_file_in_use, file)
+    await act(stand, server_id, {"rebuild": {"imageRef": image_id}})
+    assert await stand.runtime.store.read(is_file_in_use, file)
+    await host_made(stand, server_id, RUNNING)
+    assert not await stand.runtime.store.read(is_file_in_use, file)
 
 
 @pytest.mark.parametrize("end", ["confirmResize", "revertResize"])
