@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from kevel.domain.assignments import ServerReport
 from kevel.domain.errors import StaleWrite
+from kevel.domain.ladder import Goal
 from kevel.domain.model import Actor, BootKind, Reason, Server, ServerExtras, ServerGoal, ServerRung
 from kevel.domain.placement import is_boot_disk
 from kevel.domain.server_life import NEEDS_GUEST, STAYING
@@ -16,14 +17,25 @@ from kevel.domain.status import RESET_BY_ADMIN, task_state
 from kevel.store.actions import finish_action, start_action
 from kevel.store.hosts import current_epoch, raise_version
 from kevel.store.journal import Entry, append
-from kevel.store.schema.attachments import paths
+from kevel.store.schema.attachments import attachments, paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.servers import servers
+from kevel.store.schema.volumes import volumes
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
 
 _LIVE_PATHS = (
     select(func.count()).select_from(paths).where(paths.c.server_id == bindparam("of_id"), paths.c.live == LIVE)
+)
+
+#: A volume that a server is made with, and that could not be made.
+_UNMADE = (
+    select(volumes.c.id, volumes.c.fault)
+    .join(attachments, attachments.c.volume_id == volumes.c.id)
+    .where(attachments.c.server_id == bindparam("of_id"), attachments.c.live == LIVE)
+    .where(attachments.c.goal == Goal.ATTACHED, volumes.c.made.is_(False), volumes.c.fault.is_not(None))
+    .order_by(attachments.c.unit)
+    .limit(1)
 )
 
 #: Everything that is asked of a server and takes a host's doing.
@@ -70,7 +82,10 @@ def _journal(tx: Tx, server: Server, what: str, before: str, after: str, *, acto
 def change_goal(
     tx: Tx, server: Server, goal: ServerGoal, *, actor: str, request_id: str, at: int, deadline_at: int, **more: Any
 ) -> Server:
-    """Set what is wanted of the server from now on. A task lasts for one goal."""
+    """Set what is wanted of the server from now on. A task lasts for one goal.
+
+    A guest that is not started without a volume which could not be made fails at once: nobody will make it.
+    """
     before = server.goal.value
     extras = more.setdefault("extras", server.extras)
     if extras.task is not None and "wanted_shape" not in more:
@@ -86,6 +101,11 @@ def change_goal(
         **more,
     )
     _journal(tx, server, "goal", before, goal.value, actor=actor, at=at)
+    if goal is ServerGoal.RUNNING and server.launched_at is None:
+        row = tx.execute(_UNMADE, {"of_id": server.id}).first()
+        if row is not None:
+            why = msgspec.structs.replace(row.fault, message=say_unmade(row.id, row.fault), at=at)
+            server = _give_up(tx, server, why, actor=actor, at=at)
     return server
 
 
@@ -253,14 +273,19 @@ def _note_failure(tx: Tx, server: Server, report: ServerReport, *, actor: str, a
         _give_up(tx, server, failure.reason, actor=actor, at=at)
 
 
-def _give_up(tx: Tx, server: Server, reason: Reason, *, actor: str, at: int) -> None:
+def say_unmade(volume_id: str, fault: Reason) -> str:
+    """Why a server fails that is to be made with that volume."""
+    return f"Volume {volume_id}: it could not be made: {fault.message}"
+
+
+def _give_up(tx: Tx, server: Server, reason: Reason, *, actor: str, at: int) -> Server:
     """A final failure ends the request: the server keeps what it has, shows the fault, and waits to be asked again."""
     if task_state(server) is None:
-        return  # while nothing is under way, only a look at what stands has failed
+        return server  # while nothing is under way, only a look at what stands has failed
     _fail_open_actions(tx, server, reason.message, at)
     if server.goal is ServerGoal.DELETED:
-        return
-    change_goal(
+        return server
+    return change_goal(
         tx,
         server,
         STAYING[server.rung],

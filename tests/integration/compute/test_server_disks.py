@@ -182,6 +182,38 @@ async def test_a_volume_that_cannot_be_made_fails_its_server_with_a_fault_that_n
     assert actions[0]["message"] == "Error"
 
 
+@pytest.mark.parametrize(
+    ("caller", "body", "action"),
+    [
+        ("member", {"reboot": {"type": "HARD"}}, "reboot"),
+        ("member", {"rescue": {"rescue_image_ref": "{image}"}}, "rescue"),
+        ("admin", {"os-resetState": {"state": "active"}}, "create"),
+    ],
+)
+async def test_a_server_whose_volume_could_not_be_made_fails_at_once_whenever_it_is_to_start(
+    stand: Stand, caller: str, body: dict[str, Any], action: str
+) -> None:
+    server_id = await make(stand, boot(await stand.make_volume(bootable=True)), blank())
+    (_, made) = await attachments(stand, server_id)
+    stand.backend.total_bytes = 0
+    await work(stand, made["volumeId"])
+    if action == "rescue":
+        body = {"rescue": {"rescue_image_ref": stand.image_id}}
+    answer = await stand.call("POST", f"/servers/{server_id}/action", body, caller=caller, version="2.90")
+    assert answer.status_code in (200, 202), answer.text
+    shown = await show(stand, server_id)
+    assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ERROR", None)
+    assert f"Volume {made['volumeId']}: it could not be made: " in shown["fault"]["message"]
+    assert shown["fault"]["message"].count("could not be made") == 1
+    path = f"/servers/{server_id}/os-instance-actions"
+    (last, *_) = (await stand.call("GET", path)).json()["instanceActions"]
+    assert (last["action"], last["message"]) == (action, "Error")
+    (event, *_) = (await stand.call("GET", f"{path}/{last['request_id']}", version="2.84")).json()["instanceAction"][
+        "events"
+    ]
+    assert made["volumeId"] in event["details"]
+
+
 async def test_a_disk_that_cannot_be_plugged_fails_the_server_that_waits_for_it(stand: Stand) -> None:
     root = await stand.make_volume(bootable=True)
     server_id = await make(stand, boot(root))
