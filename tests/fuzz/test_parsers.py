@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kevel.api.compute import shapes
-from kevel.api.compute.server_disks import read_disks, read_root_bus
+from kevel.api.compute.server_disks import read_disks
 from kevel.api.compute.server_lists import read_list
 from kevel.api.dispatch import ApiApp
 from kevel.api.identity import bodies as identity_bodies
@@ -266,11 +266,12 @@ DISKS = st.lists(
 def test_the_block_devices_of_a_server(old: object, new: object, image_id: str, minor: int) -> None:
     call = cast("Call", SimpleNamespace(version=Version(2, minor)))
     sent = {"block_device_mapping": old if new is None else None, "block_device_mapping_v2": new}
+    # What an image defines has the same form.
+    properties = {"block_device_mapping": json.dumps(old), "bdm_v2": "true" if minor > 32 else ""}
     try:
-        disks = read_disks(call, sent, image_id)
+        disks, _ = read_disks(call, sent, image_id, properties)
     except Invalid:
         return
-    read_root_bus(sent)
     assert image_id or any(disk.is_root for disk in disks)
     assert all((disk.source_id is None) == (disk.source is DiskSource.BLANK) for disk in disks)
 

@@ -41,6 +41,16 @@ def volume_bus(image: Mapping[str, Any]) -> str:
     return asked if asked in BUS_UNITS_MAX else "scsi"
 
 
+def check_scsi_model(image: Mapping[str, Any]) -> None:
+    """Raise Invalid for an image whose guest has no driver for the SCSI controller that it would get."""
+    model = (image.get("properties") or {}).get("hw_scsi_model", "virtio-scsi")
+    if volume_bus(image) == "scsi" and model != "virtio-scsi":
+        raise Invalid(
+            f"The image's hw_scsi_model is {str(model)[:64]!r}, which this Kevel has not: it has virtio-scsi; with the "
+            f"hw_disk_bus virtio or sata no SCSI controller is needed."
+        )
+
+
 def can_hotplug(image: Mapping[str, Any]) -> bool:
     """Can a running guest be given volumes, and let go of them?"""
     return volume_bus(image) != "sata"

@@ -15,6 +15,8 @@ from kevel.domain.model import Actor
 ATTRIBUTES_OF_IMAGES: Final = frozenset(
     ["image_id", "image_name", "checksum", "container_format", "disk_format", "min_disk", "min_ram", "size"]
 )
+#: The property by which an image defines the block devices of its servers.
+MAPPING: Final = "block_device_mapping"
 PROPERTIES_MAX: Final = 128
 PROPERTY_NAME_CHARS_MAX: Final = 255
 PROPERTY_CHARS_MAX: Final = 4096

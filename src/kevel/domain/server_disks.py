@@ -26,8 +26,10 @@ class DiskSource(enum.Enum):
 class NewDisk(msgspec.Struct, frozen=True, kw_only=True):
     """A volume that a server is to be made with: one that exists, or one that is made for it."""
 
-    #: Its place among the request's block devices, from 0.
+    #: Its place among the request's block devices, or its image's, from 0.
     number: int
+    #: The image defines it.
+    of_image: bool = False
     source: DiskSource
     #: None for a blank one, and for nothing else.
     source_id: str | None
@@ -45,14 +47,19 @@ class NewDisk(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """Which of the request's block devices it is, for people."""
+        """Which of the block devices it is, for people."""
         what = self.source.value if self.source_id is None else f"{self.source.value} {self.source_id[:64]}"
-        return f"block device {self.number} ({what})"
+        return f"{name_disk(self.number, of_image=self.of_image)} ({what})"
 
     @property
     def is_root(self) -> bool:
         """Is it the root disk?"""
         return self.boot_index == 0
+
+
+def name_disk(number: int, *, of_image: bool) -> str:
+    """Which of a request's block devices, or of its image's, for people."""
+    return f"block device {number} of the image" if of_image else f"block device {number}"
 
 
 def refuse_disk(label: str, why: str) -> Invalid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -429,3 +430,115 @@ async def test_a_server_whose_host_is_silent_keeps_its_volumes_until_the_host_ha
         await stand.host_moved(server_id, volume_id, Rung.EXPORTED)
         assert await status_of(stand, volume_id) == "available"
     assert (await stand.call("GET", f"/servers/{server_id}")).status_code == 404
+
+
+def defines(*items: dict[str, Any], **more: str) -> dict[str, str]:
+    """The properties of an image that defines block devices."""
+    return {"block_device_mapping": json.dumps(items), "bdm_v2": "True", "root_device_name": "/dev/sda", **more}
+
+
+def of_snapshot(snapshot_id: str, **keys: Any) -> dict[str, Any]:
+    """A block device as a createImage of a server with volumes writes it."""
+    known = {"source_type": "snapshot", "destination_type": "volume", "snapshot_id": snapshot_id, "boot_index": None}
+    nothing = dict.fromkeys(("volume_id", "image_id", "no_device", "guest_format", "tag", "volume_type"))
+    return known | nothing | {"volume_size": 1, "delete_on_termination": True, "disk_bus": "scsi"} | keys
+
+
+async def test_a_server_gets_the_volumes_that_its_image_defines(stand: Stand) -> None:
+    root, more = await stand.make_snapshot(bootable=True), await stand.make_snapshot()
+    image_id = await stand.make_image(
+        **defines(
+            of_snapshot(root, boot_index=0, device_name="/dev/sda", device_type="disk"),
+            of_snapshot(more, device_name="/dev/sdb"),
+            blank(device_name="/dev/sdc"),
+        )
+    )
+    local = {"uuid": image_id, "source_type": "image", "destination_type": "local", "boot_index": 0}
+    for disks in (None, [local]):
+        server_id = await make(stand, imageRef=image_id, block_device_mapping_v2=disks)
+        listed = await attachments(stand, server_id)
+        assert [(one["device"], one["delete_on_termination"]) for one in listed] == [
+            ("/dev/sda", True),
+            ("/dev/sdb", True),
+            ("/dev/sdc", False),
+        ]
+        volumes = [(await stand.volumes.get(stand.actor, one["volumeId"])).volume for one in listed]
+        assert [volume.snapshot_id for volume in volumes] == [root, more, None]
+        assert await stand.waits_for(server_id) == {volume.id for volume in volumes}
+        shown = await show(stand, server_id)
+        assert shown["image"]["id"] == image_id
+
+
+async def test_an_images_volumes_come_beside_its_own_root_disk(stand: Stand) -> None:
+    image_id = await stand.make_image(**defines(blank(device_name="vdb"), blank(boot_index=1)))
+    server_id = await make(stand, imageRef=image_id, block_device_mapping_v2=None)
+    assert [one["device"] for one in await attachments(stand, server_id)] == ["/dev/vdb", "/dev/sdb"]
+
+
+async def test_a_request_takes_the_place_of_what_its_image_defines_under_the_same_device_name(stand: Stand) -> None:
+    root, other = await stand.make_snapshot(bootable=True), await stand.make_volume(bootable=True)
+    image_id = await stand.make_image(
+        **defines(of_snapshot(root, boot_index=0, device_name="/dev/sda"), blank(device_name="/dev/sdb"))
+    )
+    server_id = await make(
+        stand, boot(other, device_name="sda"), {"no_device": True, "device_name": "/dev/sdb"}, imageRef=image_id
+    )
+    assert [one["volumeId"] for one in await attachments(stand, server_id)] == [other]
+    # Under another name there would be two to boot from.
+    another = await stand.make_volume(bootable=True)
+    answer = await ask(stand, boot(another, device_name="sdx"), imageRef=image_id)
+    assert (answer.status_code, "they are 0, 0" in message(answer)) == (400, True)
+    old = [{"volume_id": another, "device_name": "/dev/sdb"}]
+    server_id = await make(stand, imageRef=image_id, block_device_mapping_v2=None, block_device_mapping=old)
+    (first, second) = await attachments(stand, server_id)
+    assert sorted([first["device"], second["device"]]) == ["/dev/sda", "/dev/sdb"]
+    assert another in (first["volumeId"], second["volumeId"])
+
+
+async def test_an_image_may_define_its_volumes_in_the_older_form(stand: Stand) -> None:
+    root, more = await stand.make_snapshot(bootable=True), await stand.make_snapshot()
+    old: list[dict[str, Any]] = [{"device_name": "vda", "snapshot_id": root}]
+    old.append({"device_name": "vdb", "snapshot_id": more, "volume_size": 2})
+    image_id = await stand.make_image(**(defines(*old, bdm_v2="", root_device_name="/dev/vda")))
+    server_id = await make(stand, imageRef=image_id, block_device_mapping_v2=None)
+    listed = await attachments(stand, server_id)
+    volumes = [(await stand.volumes.get(stand.actor, one["volumeId"])).volume for one in listed]
+    assert [(volume.snapshot_id, volume.size_gib) for volume in volumes] == [(root, 1), (more, 2)]
+
+
+async def test_a_root_volume_that_is_to_be_made_of_such_an_image_is_made_as_the_image_says(stand: Stand) -> None:
+    root = await stand.make_snapshot(bootable=True)
+    image_id = await stand.make_image(**defines(of_snapshot(root, boot_index=0)))
+    of_image = boot(image_id, source_type="image", volume_size=1)
+    (one,) = await attachments(stand, await make(stand, of_image))
+    assert (await stand.volumes.get(stand.actor, one["volumeId"])).volume.snapshot_id == root
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({"block_device_mapping": "moon"}, "list of objects"),
+        ({"block_device_mapping": "[1]"}, "list of objects"),
+        ({"block_device_mapping": json.dumps([{}] * 257)}, "more than 256"),
+        (defines(of_snapshot(ABSENT, boot_index=0)), f"block device 0 of the image (snapshot {ABSENT})"),
+        (defines({"source_type": "blank", "destination_type": "local"}), "no ephemeral"),
+        (defines(blank(boot_index=2)), "0, 1, 2 and so on"),
+        (defines(blank(moon=1)), "'moon' was unexpected"),
+        (defines({"virtual_name": "swap"}, bdm_v2="false"), "no ephemeral"),
+        ({"hw_scsi_model": "lsilogic"}, "it has virtio-scsi"),
+    ],
+)
+async def test_an_image_whose_block_devices_there_cannot_be_makes_no_server(
+    stand: Stand, properties: dict[str, str], words: str
+) -> None:
+    image_id = await stand.make_image(**properties)
+    answer = await ask(stand, imageRef=image_id, block_device_mapping_v2=None)
+    assert (answer.status_code, words in message(answer)) == (400, True), message(answer)
+    assert (await stand.call("GET", "/servers")).json()["servers"] == []
+
+
+async def test_an_image_that_defines_block_devices_rescues_no_server(stand: Stand) -> None:
+    server_id, image_id = await stand.make_server(), await stand.make_image(**defines(blank()))
+    body = {"rescue": {"rescue_image_ref": image_id}}
+    answer = await stand.call("POST", f"/servers/{server_id}/action", body)
+    assert (answer.status_code, "defines block devices" in message(answer)) == (400, True)

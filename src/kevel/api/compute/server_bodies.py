@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from kevel.api.compute.server_disks import read_disks, read_root_bus
+from kevel.api.compute.server_disks import read_disks
 from kevel.api.compute.shapes import UUID, read_bool, refuse_newer_keys, v
 from kevel.api.compute.tags.operations import Tags
 from kevel.api.operations import Call
@@ -174,8 +174,27 @@ def refuse_without_effect(sent: Mapping[str, Any]) -> None:
             raise Invalid(f"Invalid input for server.{name}: it is not supported by this Kevel: {why}.")
 
 
-def read_new_server(call: Call) -> NewServer:
-    """What a POST asks for. Raises Invalid or Forbidden for what Kevel would have to ignore."""
+def name_boot_image(call: Call) -> str:
+    """The image whose properties say of which block devices a new server is made; "" for none.
+
+    It is the request's image, or that of which its root volume is made.
+    """
+    keys: ServerKeys = call.body.server
+    items = keys.disks if isinstance(keys.disks, list) else []
+    roots = [
+        item.get("uuid") or item.get("image_id")
+        for item in items
+        if isinstance(item, dict) and str(item.get("boot_index")) == "0" and item.get("source_type") == "image"
+    ]
+    named = keys.image or next(iter(roots), "")
+    return str(named) if _is_id(named) else ""
+
+
+def read_new_server(call: Call, properties: Mapping[str, str]) -> NewServer:
+    """What a POST asks for; `properties` are those of `name_boot_image`.
+
+    Raises Invalid or Forbidden for what Kevel would have to ignore.
+    """
     body: ServerBody = call.body
     keys = body.server
     sent = sent_keys(keys)
@@ -185,7 +204,7 @@ def read_new_server(call: Call) -> NewServer:
     check_name(keys.name)
     metadata = {} if keys.metadata is UNSET else keys.metadata
     image_id = _read_image(keys)
-    disks = read_disks(call, sent, image_id)
+    disks, root_bus = read_disks(call, sent, image_id, properties)
     _check_networks(call, keys.networks)
     zone, host = _read_place(call, keys)
     count_min, count_max = _read_counts(keys)
@@ -201,7 +220,7 @@ def read_new_server(call: Call) -> NewServer:
         image_id=image_id,
         metadata=metadata,
         disks=disks,
-        root_bus=read_root_bus(sent),
+        root_bus=root_bus,
         takes_shared=call.version >= v(60),
         tags=frozenset() if keys.tags is UNSET else frozenset(keys.tags),
         key_name=keys.key_name,

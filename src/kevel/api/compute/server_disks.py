@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
+from kevel.api.compute.image_disks import keep_undefined, read_image_items
 from kevel.api.compute.shapes import UUID, read_bool, v
 from kevel.api.operations import Call
 from kevel.domain.devices import BUS_UNITS_MAX
 from kevel.domain.errors import Invalid
-from kevel.domain.server_disks import DISKS_MAX, DiskSource, NewDisk, check_boot_order, refuse_disk
+from kevel.domain.server_disks import DISKS_MAX, DiskSource, NewDisk, check_boot_order, name_disk, refuse_disk
 
 V2: Final = "block_device_mapping_v2"
 V1: Final = "block_device_mapping"
@@ -28,10 +30,22 @@ _TAG: Final = re.compile(r"[^,/\x00-\x1f\x7f]{1,60}")
 SIZE_GIB_MAX: Final = 2**31 - 1
 
 
-def read_disks(call: Call, sent: Mapping[str, Any], image_id: str) -> tuple[NewDisk, ...]:
-    """The volumes that a request gives a new server. Raises Invalid; the message names the block device.
+class ServerDisks(NamedTuple):
+    """What is said of a new server's disks."""
 
-    `sent` is the request's server. Without a volume of boot index 0 the image is the root disk, so there has to be one.
+    #: Volumes.
+    disks: tuple[NewDisk, ...]
+    #: The bus that is asked for the root disk.
+    root_bus: str | None
+
+
+def read_disks(
+    call: Call, sent: Mapping[str, Any], image_id: str, properties: Mapping[str, str] = MappingProxyType({})
+) -> ServerDisks:
+    """The volumes that a request, or its image, gives a new server. Raises Invalid; the message names the block device.
+
+    `sent` is the request's server, `properties` are those of the image that it boots from. Without a volume of boot
+    index 0 the image is the root disk, so there has to be one.
     """
     v1, v2 = sent.get(V1) or [], sent.get(V2) or []
     for name, items in ((V1, v1), (V2, v2)):
@@ -41,47 +55,64 @@ def read_disks(call: Call, sent: Mapping[str, Any], image_id: str) -> tuple[NewD
             raise Invalid(f"Invalid input for server.{name}: a server has at most {DISKS_MAX} of them.")
     if v1 and v2:
         raise Invalid("Using different block_device_mapping syntaxes is not allowed in the same request.")
-    disks = _read_v1(v1, image_id) if v1 else _read_v2(call, v2, image_id)
+    defined = read_image_items(properties)
+    has_root = any(_is_root(item) for item in defined)
+    if has_root:
+        # Clients put the image itself in the first place of their list; what it defines is meant.
+        v2 = [item for item in v2 if not (_is_root(item) and item.get("source_type") == DiskSource.IMAGE.value)]
+    defined = keep_undefined(defined, v1 or v2)
+    older = _read_v1(v1, has_root=bool(image_id) or has_root)
+    needs_root = bool(sent.get(V2)) or not image_id
+    disks = older + _read_v2(call, v2, defined, image_id, needs_root=needs_root and not v1)
     if not image_id and not any(disk.is_root for disk in disks):
         raise Invalid(
             "Invalid imageRef provided: a server needs an image, or a block device with boot_index 0 to boot from."
         )
-    return disks
+    roots = (item for number, item in enumerate([*v2, *defined]) if _is_root(item) and not _is_none(number, item))
+    return ServerDisks(disks, next((item.get("disk_bus") for item in roots), None))
 
 
-def read_root_bus(sent: Mapping[str, Any]) -> str | None:
-    """The bus that a request, which `read_disks` has taken, asks for its root disk."""
-    items = enumerate(sent.get(V2) or [])
-    roots = (item for number, item in items if str(item.get("boot_index")) == "0" and not _is_none(number, item))
-    return next((item.get("disk_bus") for item in roots), None)
+def _is_root(item: dict[str, Any]) -> bool:
+    return str(item.get("boot_index")) == "0"
 
 
-def _read_v2(call: Call, items: list[dict[str, Any]], image_id: str) -> tuple[NewDisk, ...]:
+def _read_v2(
+    call: Call, items: list[dict[str, Any]], defined: list[dict[str, Any]], image_id: str, *, needs_root: bool
+) -> tuple[NewDisk, ...]:
+    """The volumes of a request's list, and behind them those that the image defines."""
     disks: list[NewDisk] = []
     boot_indexes: list[int] = []
-    for number, item in enumerate(items):
+    for of_image, (number, item) in [(False, one) for one in enumerate(items)] + [
+        (True, one) for one in enumerate(defined)
+    ]:
         if _is_none(number, item):
-            continue  # it would take away a device that the image defines; images define none
-        disk, index = _read_item(call, number, item, image_id)
+            continue  # it only takes away a device that the image defines
+        disk, index = _read_item(None if of_image else call, number, item, image_id)
         if disk is not None:
             disks.append(disk)
         if index is not None:
             boot_indexes.append(index)
-    if items and 0 not in boot_indexes:
-        boot_indexes.append(-1)  # Nova takes no list that leaves the root disk out, with an image or without
-    if -1 in boot_indexes:
-        raise Invalid(
-            "Block Device Mapping is Invalid: Boot sequence for the instance and image/block device mapping "
-            "combination is not valid: one block device has to have boot_index 0; the image itself can be given so, "
-            "with source_type image and destination_type local."
-        )
+    if 0 not in boot_indexes and (items or defined):
+        if needs_root and items:
+            # Nova takes no list that leaves the root disk out, with an image or without.
+            raise Invalid(
+                "Block Device Mapping is Invalid: Boot sequence for the instance and image/block device mapping "
+                "combination is not valid: one block device has to have boot_index 0; the image itself can be given "
+                "so, with source_type image and destination_type local."
+            )
+        boot_indexes.append(0)  # the image itself
     check_boot_order(boot_indexes)
     return tuple(disks)
 
 
-def _read_item(call: Call, number: int, item: dict[str, Any], image_id: str) -> tuple[NewDisk | None, int | None]:
-    """The volume, if it is one and not the image's own root disk, and its place in the boot order."""
-    source, source_id, label = _read_source(number, item)
+def _read_item(
+    call: Call | None, number: int, item: dict[str, Any], image_id: str
+) -> tuple[NewDisk | None, int | None]:
+    """The volume, if it is one and not the image's own root disk, and its place in the boot order.
+
+    `call` is None for an item that the image defines, which no microversion bounds.
+    """
+    source, source_id, label = _read_source(name_disk(number, of_image=call is None), item)
     _check_keys(call, label, item)
     index = _read_index(label, item.get("boot_index"))
     target = item.get("destination_type") or _guess_target(source, index, source_id == image_id)
@@ -101,6 +132,7 @@ def _read_item(call: Call, number: int, item: dict[str, Any], image_id: str) -> 
         raise refuse_disk(label, "Specifying a volume_type with source_type=volume is not supported.")
     disk = NewDisk(
         number=number,
+        of_image=call is None,
         source=source,
         source_id=source_id,
         boot_index=index,
@@ -132,8 +164,7 @@ def _read_flag(label: str, item: dict[str, Any], name: str) -> bool:
         raise refuse_disk(label, error.message) from error
 
 
-def _read_source(number: int, item: dict[str, Any]) -> tuple[DiskSource, str | None, str]:
-    label = f"block device {number}"
+def _read_source(label: str, item: dict[str, Any]) -> tuple[DiskSource, str | None, str]:
     word = item.get("source_type")
     if word not in [source.value for source in DiskSource]:
         words = ", ".join(source.value for source in DiskSource)
@@ -152,14 +183,14 @@ def _read_source(number: int, item: dict[str, Any]) -> tuple[DiskSource, str | N
     return source, source_id, label
 
 
-def _check_keys(call: Call, label: str, item: dict[str, Any]) -> None:
+def _check_keys(call: Call | None, label: str, item: dict[str, Any]) -> None:
     for name in item:
         if name not in _KEYS_V2:
             raise refuse_disk(label, f"Additional properties are not allowed ({name[:64]!r} was unexpected).")
     # 2.32 brought tags, 2.33 lost them by a mistake, and 2.42 brought them back.
-    if "tag" in item and not (call.version == v(32) or call.version >= v(42)):
+    if call is not None and "tag" in item and not (call.version == v(32) or call.version >= v(42)):
         raise refuse_disk(label, "Additional properties are not allowed ('tag' was unexpected; 2.42 has it).")
-    if "volume_type" in item and call.version < v(67):
+    if call is not None and "volume_type" in item and call.version < v(67):
         raise refuse_disk(label, "Additional properties are not allowed ('volume_type' was unexpected; 2.67 has it).")
     tag, type_ref = item.get("tag"), item.get("volume_type")
     if "tag" in item and (not isinstance(tag, str) or not _TAG.fullmatch(tag)):
@@ -234,8 +265,8 @@ def _check_local_root(label: str, item: dict[str, Any]) -> None:
         raise refuse_disk(label, "a root disk on the host always goes with its server: delete_on_termination is true.")
 
 
-def _read_v1(items: list[dict[str, Any]], image_id: str) -> tuple[NewDisk, ...]:
-    """Nova's older form: volumes and snapshots by device name; without an image, the first one is the root disk."""
+def _read_v1(items: list[dict[str, Any]], *, has_root: bool) -> tuple[NewDisk, ...]:
+    """Nova's older form: volumes and snapshots by device name; without another, the first one is the root disk."""
     disks: list[NewDisk] = []
     for number, item in enumerate(items):
         if _is_none(number, item):
@@ -253,7 +284,7 @@ def _read_v1(items: list[dict[str, Any]], image_id: str) -> tuple[NewDisk, ...]:
                 number=number,
                 source=source,
                 source_id=source_id,
-                boot_index=None if image_id or disks else 0,
+                boot_index=None if has_root or disks else 0,
                 size_gib=None if source is DiskSource.VOLUME else size_gib,
                 delete_on_termination=_read_flag(label, item, "delete_on_termination"),
                 device=_read_device(label, item.get("device_name")),

@@ -29,7 +29,8 @@ async def create_server(call: Call) -> Reply:
         }
         return Reply(body={"server": shown}, headers={"Location": f"{call.base_url}/servers/{made[0].id}"})
 
-    new = bodies.read_new_server(call)
+    properties = await call.services.servers.image_properties(call.actor, bodies.name_boot_image(call))
+    new = bodies.read_new_server(call, properties)
     return answer(await call.services.servers.create(call.actor, new, once=call.once(answer)))
 
 

@@ -44,6 +44,7 @@ from kevel.control.servers.shapes import (
     check_metadata_size,
     check_sizes,
 )
+from kevel.domain.devices import check_scsi_model
 from kevel.domain.errors import Conflict, Invalid, NotFound
 from kevel.domain.flavors import Flavor, check_usable
 from kevel.domain.images import ImageForServer
@@ -155,6 +156,15 @@ class Servers:
     def _now(self) -> tuple[int, int]:
         at = self._runtime.clock.now_us()
         return at, at + int(self._limits.server_timeout_s * 1e6)
+
+    async def image_properties(self, actor: Actor, image_id: str) -> dict[str, str]:
+        """The properties of an image that a request names; none of one that is not there, which is said elsewhere."""
+        if not image_id:
+            return {}
+        try:
+            return (await self._images.show(actor, image_id)).properties
+        except NotFound:
+            return {}
 
     async def create(self, actor: Actor, new: NewServer, *, once: Once[list[Server]] | None = None) -> list[Server]:
         """Accept servers: durable when this returns, with their hosts chosen.
@@ -270,6 +280,7 @@ class Servers:
             image = describe_volume_root(tx, actor, root, new.image_id, disk_bus=new.root_bus)
             check_memory(server.flavor["ram_mib"], image)
             server = msgspec.structs.replace(server, image=msgspec.to_builtins(image))
+        check_scsi_model(server.image)
         rows.insert_server(tx, server, actor)
         disks.attach(tx, actor, server, new.disks, volumes, drawn.disks)
         return server

@@ -11,10 +11,10 @@ from kevel.control.attachments.attachments import find_server
 from kevel.control.copies.volume_contents import begin_reimage
 from kevel.control.images.images import describe_volume_root
 from kevel.control.servers.life import check_task_state, check_unlocked, check_vm_state
-from kevel.domain.devices import volume_bus
+from kevel.domain.devices import check_scsi_model, volume_bus
 from kevel.domain.errors import Conflict, Forbidden, Invalid
 from kevel.domain.flavors import Flavor
-from kevel.domain.images import ImageForServer
+from kevel.domain.images import MAPPING, ImageForServer
 from kevel.domain.ladder import Goal
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB, Actor, Attachment, Server, ServerGoal
@@ -111,6 +111,8 @@ def ask_rescue(
             f"Cannot rescue a volume-backed instance without an image: {server.id} has none of its own; name one by "
             "rescue_image_ref."
         )
+    if image is not None and MAPPING in image.properties:
+        raise Invalid(f"Requested rescue image '{image.id}' is not supported: it defines block devices.")
     place = place_rescue_disk(rescue["properties"], volume_bus(server.image), has_volume_root=has_volume_root)
     if not has_files(tx, rescue):
         raise Invalid(f"Image {rescue['id']} is not there any more; name another one to rescue the server with.")
@@ -230,6 +232,7 @@ def _check_new_image(tx: Tx, server: Server, image: ImageForServer) -> dict[str,
         # Its volumes stay on the bus where they are, whatever the new image would have.
         image = msgspec.structs.replace(image, disk_bus=volume_bus(server.image))
     made_of: dict[str, Any] = msgspec.to_builtins(image)
+    check_scsi_model(made_of)
     return made_of
 
 
@@ -259,7 +262,9 @@ def _reimage_root(
     imaged_at = limits.volume_deadline(deadline_at, copied_gib=volume.volume.size_gib)
     source = begin_reimage(tx, actor, volume.volume, image.id, at=at, deadline_at=imaged_at, server_id=server.id)
     imaged = msgspec.structs.replace(volume.volume, image_metadata=source.metadata)
-    made_of = describe_volume_root(tx, actor, imaged, server.image["id"], disk_bus=volume_bus(server.image))
+    root_image = describe_volume_root(tx, actor, imaged, server.image["id"], disk_bus=volume_bus(server.image))
+    made_of: dict[str, Any] = msgspec.to_builtins(root_image)
+    check_scsi_model(made_of)
     deadline_at += imaged_at - at
     # The host lets go of it, and has it again by then.
     set_goal(
@@ -273,7 +278,7 @@ def _reimage_root(
         deadline_at=deadline_at,
         reason=None,
     )
-    return msgspec.to_builtins(made_of), deadline_at
+    return made_of, deadline_at
 
 
 def _keep_root(tx: Tx, server: Server, root: Attachment, image: ImageForServer) -> dict[str, Any]:
