@@ -31,6 +31,9 @@ from kevel.hypervisor.base import (
     PowerState,
     RescueSpec,
     ServerView,
+    SwapSpec,
+    SwapStage,
+    SwapView,
     VolumeBus,
 )
 from kevel.storage.luks import format_luks
@@ -176,6 +179,26 @@ class Rig:
             while True:
                 view = await self.hypervisor.copy_disk(server_id, copy)
                 if view is None or view.done:
+                    return view
+                await asyncio.sleep(LOOK_AGAIN_S)
+
+    def make_swap(self, disk: DiskSpec, new: DiskSpec) -> SwapSpec:
+        """A swap of that disk's volume for the other's."""
+        return SwapSpec(
+            alias=disk.alias,
+            serial=disk.serial,
+            old_path=disk.source_path,
+            new_path=new.source_path,
+            new_format=new.source_format,
+        )
+
+    async def fill(self, server_id: str, swap: SwapSpec) -> SwapView:
+        """Take steps until the guest may change over."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                view = await self.hypervisor.swap_disk(server_id, swap, pivot=False)
+                assert view is not None
+                if view.stage is not SwapStage.COPYING:
                     return view
                 await asyncio.sleep(LOOK_AGAIN_S)
 
@@ -913,6 +936,109 @@ class HypervisorKit:
             await rig.copy(server_id, copy)
         assert (await rig.look(server_id)).copies == ()
 
+    # Swapping
+
+    async def test_a_swapped_disk_is_the_new_volume_live_and_in_the_definition_with_the_contents(
+        self, rig: Rig
+    ) -> None:
+        disk, other, new = rig.make_disk(), rig.make_disk(), rig.make_disk()
+        write_stamps(disk)
+        Path(new.source_path).write_bytes(b"x" * new.size_bytes)
+        server_id = await rig.start(disk, other)
+        swap = rig.make_swap(disk, new)
+        boot_id = (await rig.look(server_id)).boot_id
+        assert (await rig.fill(server_id, swap)).stage is SwapStage.READY
+        assert (await rig.fill(server_id, swap)).stage is SwapStage.READY, "it waits to be told"
+        before = (await rig.look(server_id)).live_disk(disk.alias)
+        assert before is not None
+        assert before.source_path == disk.source_path
+        for _ in range(2):  # once more is the same
+            view = await rig.hypervisor.swap_disk(server_id, swap, pivot=True)
+            assert view == SwapView(stage=SwapStage.SWAPPED)
+        assert Path(new.source_path).read_bytes() == Path(disk.source_path).read_bytes()
+        after = await rig.look(server_id)
+        assert (after.power, after.boot_id, after.orphans) == (PowerState.RUNNING, boot_id, ())
+        assert list_aliases(after) == ({disk.alias, other.alias}, {disk.alias, other.alias})
+        for found in (after.live_disk(disk.alias), after.persistent_disk(disk.alias)):
+            assert found is not None
+            assert (found.source_path, found.serial) == (new.source_path, disk.serial)
+        assert await rig.hypervisor.end_swap(server_id, disk.source_path), "the old volume is let go of"
+        assert not await rig.hypervisor.end_swap(server_id, new.source_path), "the new one is the guest's"
+        Path(disk.source_path).unlink()
+        await rig.hypervisor.power_off(server_id)
+        assert await rig.hypervisor.swap_disk(server_id, swap, pivot=True) == SwapView(stage=SwapStage.SWAPPED)
+        await rig.boot(server_id, disk, other)
+        back = rig.make_disk()
+        await rig.fill(server_id, again := msgspec.structs.replace(rig.make_swap(new, back), **_known_as(disk)))
+        await rig.hypervisor.swap_disk(server_id, again, pivot=True)
+        await rig.unplug(server_id, disk.alias)
+        assert list_aliases(await rig.look(server_id)) == ({other.alias}, {other.alias})
+
+    async def test_a_swap_that_is_ended_leaves_the_disk_as_it_was_and_ending_it_again_is_harmless(
+        self, rig: Rig
+    ) -> None:
+        disk, new, newer = rig.make_disk(), rig.make_disk(), rig.make_disk()
+        server_id = await rig.start(disk)
+        swap = rig.make_swap(disk, new)
+        await rig.hypervisor.swap_disk(server_id, swap, pivot=False)
+        for _ in range(2):
+            assert await rig.hypervisor.end_swap(server_id, new.source_path)
+        assert await rig.hypervisor.swap_disk(server_id, swap, pivot=True) is None, "nothing is begun to be pivoted"
+        await rig.fill(server_id, swap)
+        await rig.reopen()
+        assert (await rig.fill(server_id, swap)).stage is SwapStage.READY, "it goes on under a driver opened anew"
+        assert await rig.hypervisor.end_swap(server_id, new.source_path)
+        view = await rig.look(server_id)
+        found = view.live_disk(disk.alias)
+        assert found is not None
+        assert (found.source_path, view.orphans) == (disk.source_path, ())
+        second = rig.make_swap(disk, newer)
+        await rig.fill(server_id, second)
+        assert await rig.hypervisor.swap_disk(server_id, second, pivot=True) == SwapView(stage=SwapStage.SWAPPED)
+        assert await rig.hypervisor.end_swap(server_id, new.source_path)
+
+    async def test_unplugging_a_disk_ends_its_swap_and_so_does_the_end_of_its_guest(self, rig: Rig) -> None:
+        disk, kept, new, newer = (rig.make_disk() for _ in range(4))
+        server_id = await rig.start(disk, kept)
+        swap, other = rig.make_swap(disk, new), rig.make_swap(kept, newer)
+        await rig.fill(server_id, swap)
+        with pytest.raises(StepRetry):
+            await rig.hypervisor.suspend_guest(server_id)
+        await rig.unplug(server_id, disk.alias)
+        view = await rig.look(server_id)
+        assert (list_aliases(view), view.orphans) == (({kept.alias}, {kept.alias}), ())
+        assert await rig.hypervisor.swap_disk(server_id, swap, pivot=False) is None
+        await rig.fill(server_id, other)
+        await rig.hypervisor.power_off(server_id)
+        for pivot in (False, True):
+            assert await rig.hypervisor.swap_disk(server_id, other, pivot=pivot) is None
+        await rig.boot(server_id, kept)
+        assert await rig.hypervisor.swap_disk(server_id, other, pivot=True) is None
+        (found,) = (await rig.look(server_id)).live
+        assert found.source_path == kept.source_path
+
+    async def test_a_swap_of_what_is_not_there_is_nothing_and_of_another_volume_is_refused(self, rig: Rig) -> None:
+        disk, new = rig.make_disk(), rig.make_disk()
+        swap = rig.make_swap(disk, new)
+        for server_id in (await rig.start(), await rig.define(disk), str(uuid.uuid4())):
+            assert await rig.hypervisor.swap_disk(server_id, swap, pivot=False) is None
+            assert await rig.hypervisor.end_swap(server_id, new.source_path)
+        server_id = await rig.start(disk)
+        with pytest.raises(StepNever):
+            await rig.hypervisor.swap_disk(
+                server_id, msgspec.structs.replace(swap, serial=str(uuid.uuid4())), pivot=False
+            )
+
+    async def test_a_paused_guest_can_change_over_and_stays_paused(self, rig: Rig) -> None:
+        disk, new = rig.make_disk(), rig.make_disk()
+        server_id = await rig.start(disk)
+        await rig.hypervisor.pause_guest(server_id)
+        swap = rig.make_swap(disk, new)
+        await rig.fill(server_id, swap)
+        assert await rig.hypervisor.swap_disk(server_id, swap, pivot=True) == SwapView(stage=SwapStage.SWAPPED)
+        view = await rig.look(server_id)
+        assert (view.power, [one.source_path for one in view.live]) == (PowerState.PAUSED, [new.source_path])
+
     async def test_resizing_a_disk_that_a_running_server_has_not_is_refused(self, rig: Rig) -> None:
         server_id = await rig.start()
         with pytest.raises(StepNever):
@@ -925,6 +1051,11 @@ def write_stamps(disk: DiskSpec) -> None:
         file.write(b"first stamp")
         file.seek(disk.size_bytes - MIB)
         file.write(b"last stamp".ljust(4096, b"."))
+
+
+def _known_as(disk: DiskSpec) -> dict[str, str]:
+    """Under which names the guest has the disk, whatever volume it is by now."""
+    return {"alias": disk.alias, "serial": disk.serial}
 
 
 def list_sizes(view: ServerView) -> dict[str, int | None]:

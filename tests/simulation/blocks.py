@@ -44,15 +44,15 @@ class Blocks:
         self._world = world
         self._rows = rows
         self._media: dict[str, Medium] = {}
-        #: What each running guest has open, by server and alias.
-        self._open: dict[tuple[str, str], Medium] = {}
+        #: What each running guest has open, by server, alias and volume: a disk may change over to another volume.
+        self._open: dict[tuple[str, str, str], Medium] = {}
         self.writes = 0
 
     def write_all(self, name: str) -> None:
         """Every running guest writes to each of its disks. Raises AssertionError; `name` is what has just happened."""
         self._look_at_storage(name)
         disks = {
-            (server_id, alias): disk
+            (server_id, alias, disk.source_path.removeprefix(PLACE)): disk
             for host in self._world.hosts.values()
             for server_id, server in host.hypervisor.servers.items()
             if server.power is PowerState.RUNNING
@@ -61,22 +61,19 @@ class Blocks:
         self._open = {key: medium for key, medium in self._open.items() if key in disks}
         if not disks:
             return
-        paths = {row["attachment_id"]: row["generation"] for row in self._rows(_PATHS)}
+        paths = {(row["volume_id"], row["server_id"]): row["generation"] for row in self._rows(_PATHS)}
         claims = {(row["volume_id"], row["holder"]): row["shared"] for row in self._rows(_CLAIMS)}
-        for (server_id, alias), disk in disks.items():
-            volume_id = disk.source_path.removeprefix(PLACE)
-            if (server_id, alias) not in self._open:
+        for (server_id, alias, volume_id), disk in disks.items():
+            if (server_id, alias, volume_id) not in self._open:
                 assert volume_id in self._media, f"data after {name}: {server_id} opens {volume_id}, which is not there"
-                self._open[server_id, alias] = self._media[volume_id]
-            generation = paths.get(alias.removeprefix("ua-"), 0)
-            held = generation > 0 and (disk.serial, server_id) in claims
-            assert held, (
-                f"data after {name}: {server_id} writes to volume {disk.serial}, which it has been released from"
-            )
+                self._open[server_id, alias, volume_id] = self._media[volume_id]
+            generation = paths.get((volume_id, server_id), 0)
+            held = generation > 0 and (volume_id, server_id) in claims
+            assert held, f"data after {name}: {server_id} writes to volume {volume_id}, which it has been released from"
             self.writes += 1
-            block = Block(disk.serial, generation, self.writes, server_id)
-            shared = claims[disk.serial, server_id]
-            self._write(name, self._open[server_id, alias], block, disk, shared=bool(shared))
+            block = Block(volume_id, generation, self.writes, server_id)
+            shared = claims[volume_id, server_id]
+            self._write(name, self._open[server_id, alias, volume_id], block, disk, shared=bool(shared))
 
     def _write(self, name: str, medium: Medium, block: Block, disk: DiskSpec, *, shared: bool) -> None:
         told = f"data after {name}: {block}"
@@ -105,6 +102,6 @@ class Blocks:
             del self._media[volume_id]
 
 
-_PATHS = "SELECT attachment_id, generation FROM paths WHERE live = 1"
+_PATHS = "SELECT volume_id, server_id, generation FROM paths WHERE live = 1"
 _CLAIMS = "SELECT volume_id, holder, shared FROM claims WHERE live = 1"
 _DELETED = "SELECT subject_id AS volume_id FROM operations WHERE kind = 'deleting' AND subject = 'volume'"

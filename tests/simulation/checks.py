@@ -160,14 +160,17 @@ class Checker:
                 assert path["hands"] == "host", f"S4 after {name}: connection {entry} was handed back"
 
     def _check_disks_are_the_right_ones(self, name: str, paths: dict[str, Any]) -> None:
+        pivoting = {row["attachment_id"]: row["new_volume_id"] for row in self.rows(_PIVOTING)}
         for host in self._world.hosts.values():
             for server_id, server in host.hypervisor.servers.items():
                 for disk in (*server.live.values(), *server.persistent.values()):
                     if host.is_left(server_id, disk.alias):
                         continue
-                    wanted = paths[disk.alias.removeprefix("ua-")]["volume_id"]
+                    path = paths[disk.alias.removeprefix("ua-")]
                     there = disk.source_path.removeprefix("/sim/volume-")
-                    same = disk.serial == there == wanted
+                    # Of a disk that may change over at any moment, it is either.
+                    same = there in (path["volume_id"], pivoting.get(path["attachment_id"]))
+                    same = same and disk.serial == (path["serial"] or path["volume_id"])
                     assert same, f"S8 after {name}: disk {disk.alias} is {disk.serial} in {disk.source_path}"
             # After a loss of power a guest may start a moment before the connection is there; the end shows that it is.
             for alias in () if host.lost_power else self._find_cut_off(host, paths):
@@ -212,6 +215,7 @@ class Checker:
         ]
         found += [f"external {row['id']} wants {row['goal']}" for row in self.rows(_UNFINISHED_EXTERNAL)]
         found += [f"operation {row['kind']}" for row in self.rows(_UNFINISHED_OPERATIONS) if row["host"] not in silent]
+        found += [f"swap {row['id']} is {row['state']}" for row in self.rows(_SWAPS) if row["host"] not in silent]
         found += [] if silent else self._find_copying()
         found += [
             f"action {row['action']} of {row['subject_id']}"
@@ -256,6 +260,7 @@ class Checker:
         for host in self._world.hosts.values():
             found += [f"connection {name}" for name in host.connector.connected]
             for server_id, server in host.hypervisor.servers.items():
+                found += [f"swap of {alias} in {server_id}" for alias in server.swaps]
                 found += [f"disk {alias} in {server_id}" for alias in {*server.live, *server.saved, *server.persistent}]
         return found
 
@@ -346,10 +351,12 @@ _AT_REST = """
         OR goal = 'suspended' AND rung = :suspended OR goal = 'paused' AND rung = :paused
 """
 _LAUNCHED = "SELECT * FROM servers WHERE deleted_at IS NULL AND launched_at IS NOT NULL"
+_SWAPS = "SELECT * FROM swaps WHERE finished_at IS NULL"
+_PIVOTING = "SELECT * FROM swaps WHERE state = 'pivoting'"
 _LIVE_ROWS = "SELECT id FROM {} WHERE live = 1"
 _LIVE_PATHS = """
     SELECT p.id, p.attachment_id, p.volume_id, p.server_id, p.host, p.generation, p.rung, p.hands,
-        p.plugged_bytes, a.goal, a.goal_revision, s.goal AS server_goal
+        p.plugged_bytes, a.serial, a.goal, a.goal_revision, s.goal AS server_goal
     FROM paths p JOIN attachments a ON a.id = p.attachment_id JOIN servers s ON s.id = p.server_id WHERE p.live = 1
 """
 _TOLD = (

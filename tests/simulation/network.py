@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy.exc import OperationalError
 
 from kevel.control.hosts.hosts import POLL_WAIT_S, Hosts
-from kevel.domain.assignments import Assignments, CopyReport, HostCensus, PathReport, ServerReport
+from kevel.domain.assignments import Assignments, CopyReport, HostCensus, PathReport, ServerReport, SwapReport
 from kevel.domain.errors import KevelError, Unavailable
 from kevel.domain.questions import Answer
 from tests.simulation.faults import Fault, Faults, Kind
@@ -103,6 +103,10 @@ class SimLink:
     async def report_copy(self, host: str, epoch: int, report: CopyReport) -> None:
         report = msgspec.json.decode(msgspec.json.encode(report), type=CopyReport)
         await self._call("report of a copy", lambda hosts: hosts.report_copy(host, epoch, report))
+
+    async def report_swap(self, host: str, epoch: int, report: SwapReport) -> None:
+        report = msgspec.json.decode(msgspec.json.encode(report), type=SwapReport)
+        await self._call("report of a swap", lambda hosts: hosts.report_swap(host, epoch, report))
 
     async def take_census(self, host: str, epoch: int, census: HostCensus) -> None:
         census = msgspec.json.decode(msgspec.json.encode(census), type=HostCensus)

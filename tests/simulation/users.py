@@ -171,6 +171,31 @@ def extend(volume: str, size_gib: int) -> Request:
     )
 
 
+def swap(server: str, volume: str, other: str) -> Request:
+    """Give the server's guest the other volume in this one's place."""
+    return Request("swap", server, volume, lambda process: _swap(process, server, volume, other))
+
+
+async def _swap(process: ControlProcess, server: str, volume: str, other: str) -> None:
+    view = await process.attachments.find(USER, server, volume)
+    await process.workers.swaps.swap(USER, view.attachment.id, other)
+
+
+def cancel_swap(server: str, volume: str) -> Request:
+    """Give up the swap of that volume."""
+    return Request("cancel swap", server, volume, lambda process: _cancel_swap(process, server, volume))
+
+
+async def _cancel_swap(process: ControlProcess, server: str, volume: str) -> None:
+    view = await process.attachments.find(USER, server, volume)
+    await process.workers.swaps.cancel(USER, view.attachment.id)
+
+
+def create_volume() -> Request:
+    """A volume of 1 GiB."""
+    return Request("create volume", "", "", lambda process: process.volumes.create(USER, NewVolume(size_gib=1)))
+
+
 def create_server(name: str, volume: str) -> Request:
     """Make a server that boots from a volume made for it, which goes with it, and that has this volume besides."""
     root = NewDisk(number=0, source=DiskSource.BLANK, source_id=None, boot_index=0, size_gib=1)

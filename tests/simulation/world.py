@@ -15,7 +15,18 @@ from kevel.domain.errors import StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Rung
 from kevel.domain.questions import HostUsage, ServerUsage
 from kevel.domain.tuning import DiskTune
-from kevel.hypervisor.base import CopySpec, CopyView, Disks, DiskSpec, DomainSpec, Event, HostFacts, ServerView
+from kevel.hypervisor.base import (
+    CopySpec,
+    CopyView,
+    Disks,
+    DiskSpec,
+    DomainSpec,
+    Event,
+    HostFacts,
+    ServerView,
+    SwapSpec,
+    SwapView,
+)
 from kevel.hypervisor.sim import SimHypervisor
 from kevel.storage.base import (
     Capacity,
@@ -226,7 +237,7 @@ class World:
         for host in self.hosts.values():
             for server_id, server in host.hypervisor.servers.items():
                 for disk in (*server.live.values(), *server.saved.values()):
-                    found.setdefault(disk.serial, []).append(server_id)
+                    found.setdefault(disk.source_path.removeprefix("/sim/volume-"), []).append(server_id)
         return found
 
 
@@ -316,7 +327,7 @@ class SimDriver:
         # A guest that starts opens its disks as large as they are by then.
         live, volumes = self._truth.servers[server_id].live, self._world.backend.volumes
         for alias, disk in live.items():
-            if (volume := volumes.get(disk.serial)) is not None:
+            if (volume := volumes.get(disk.source_path.removeprefix("/sim/volume-"))) is not None:
                 live[alias] = msgspec.structs.replace(disk, size_bytes=max(disk.size_bytes, volume.size_bytes))
 
     async def read_console(self, server_id: str, bytes_max: int) -> bytes:
@@ -363,6 +374,12 @@ class SimDriver:
 
     async def end_copy(self, server_id: str, copy_id: str) -> None:
         await self._call("end_copy", lambda: self._truth.end_copy(server_id, copy_id))
+
+    async def swap_disk(self, server_id: str, swap: SwapSpec, *, pivot: bool) -> SwapView | None:
+        return await self._call("swap_disk", lambda: self._truth.swap_disk(server_id, swap, pivot=pivot))
+
+    async def end_swap(self, server_id: str, new_path: str) -> bool:
+        return await self._call("end_swap", lambda: self._truth.end_swap(server_id, new_path))
 
 
 class SimPool:

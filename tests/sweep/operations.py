@@ -15,7 +15,9 @@ from tests.simulation.users import (
     Request,
     ask_life,
     attach,
+    cancel_swap,
     create_server,
+    create_volume,
     delete_server,
     delete_volume,
     detach,
@@ -25,6 +27,7 @@ from tests.simulation.users import (
     reshape,
     start,
     stop,
+    swap,
 )
 from tests.sweep import contents
 
@@ -45,6 +48,8 @@ class Scene:
         self.run = run
         self.server, self.other = run.servers
         (self.volume,) = run.volumes
+        #: Another volume, for operations that need one.
+        self.spare = ""
 
     async def ask(self, request: Request) -> bool:
         """As `Run.ask`."""
@@ -312,7 +317,42 @@ def _elsewhere(scene: Scene) -> list[str]:
     return scene.run.checker.find_missing(scene.other, scene.volume)
 
 
+async def _make_spare(scene: Scene) -> None:
+    await scene.ask(create_volume())
+    (scene.spare,) = scene.made_volumes()
+    scene.run.volumes.append(scene.spare)
+
+
+def _swap(scene: Scene) -> Awaitable[object]:
+    return scene.ask(swap(scene.server, scene.volume, scene.spare))
+
+
+async def _swap_patiently(scene: Scene) -> None:
+    """A swap that failed leaves the volume that it had; a guest that went with its host's power is started first."""
+    for _ in range(PATIENCE_TRIES):
+        if not _not_swapped(scene):
+            return
+        if scene.not_running():
+            await _start_or_revive(scene)
+        else:
+            await _swap(scene)
+        await asyncio.sleep(PATIENCE_S)
+
+
+async def _swap_and_cancel(scene: Scene) -> None:
+    await scene.ask_at_once(swap(scene.server, scene.volume, scene.spare), cancel_swap(scene.server, scene.volume))
+
+
+async def _detach_both(scene: Scene) -> None:
+    await scene.ask_at_once(detach(scene.server, scene.volume), detach(scene.server, scene.spare))
+
+
+def _not_swapped(scene: Scene) -> list[str]:
+    return scene.run.checker.find_missing(scene.server, scene.spare)
+
+
 ATTACHED = (_attach,)
+SPARE = (_attach, _make_spare)
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("attach", _attach, _attach_patiently, Scene.not_attached, _detach, Scene.held),
@@ -399,6 +439,8 @@ OPERATIONS: tuple[Operation, ...] = (
         Scene.held,
         ATTACHED,
     ),
+    Operation("swap", _swap, _swap_patiently, _not_swapped, _detach_both, Scene.held, SPARE),
+    Operation("swap, cancelled", _swap_and_cancel, _swap_patiently, _not_swapped, _detach_both, Scene.held, SPARE),
     Operation(
         "snapshot, attached",
         contents.snapshot,

@@ -47,6 +47,8 @@ ASKED_BY_NOBODY: Final = tuple(
         "tune_disk",
         "copy_disk",
         "end_copy",
+        "swap_disk",
+        "end_swap",
         "pause_guest",
         "unpause_guest",
         "suspend_guest",

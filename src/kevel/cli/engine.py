@@ -16,6 +16,7 @@ from kevel.control.attachments.explaining import Explaining
 from kevel.control.attachments.external import External
 from kevel.control.attachments.old_flow import OldFlow
 from kevel.control.attachments.paths import PathWorker
+from kevel.control.attachments.swaps import Swaps
 from kevel.control.backups.worker import BackupWorker
 from kevel.control.copies.copies import Copies
 from kevel.control.copies.snapshot_worker import SnapshotWorker
@@ -59,6 +60,7 @@ class Workers:
     ) -> None:
         self.attachments = Attachments(runtime, backends, sealer, limits)
         self.external = External(runtime, backends, sealer, limits)
+        self.swaps = Swaps(runtime, self.attachments, limits)
         self.old_flow = OldFlow(runtime, self.external)
         self.hosts = Hosts(runtime, backends, sealer, limits)
         self._paths = PathWorker(runtime, backends, sealer, limits)

@@ -239,6 +239,7 @@ async def running(
             groups=Groups(runtime, volumes, limits, availability_zone=config.availability_zone),
             comparison=engine.workers.comparison,
             explaining=engine.workers.explaining,
+            swaps=engine.workers.swaps,
         )
         await _bootstrap(services, Path(config.guest), data, url)
 

@@ -11,6 +11,7 @@ from kevel.domain.encryption import Passphrase
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import BootKind, Reason, ServerExtras, ServerGoal, ServerRung
 from kevel.domain.questions import Question
+from kevel.domain.swaps import SwapState
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 
 
@@ -76,6 +77,15 @@ class PathAssignment(msgspec.Struct, frozen=True, kw_only=True):
     tune: DiskTune = NO_LIMITS
     #: Opens an encrypted volume, and goes to no other host (S10).
     passphrase: Passphrase | None = None
+    #: It goes no higher than the host's connection: what is plugged in its place is another attachment's.
+    aside: bool = False
+    #: The id by which the guest knows the disk; None: the volume's.
+    known_as: str | None = None
+
+    @property
+    def serial(self) -> str:
+        """The serial of the disk."""
+        return self.known_as or self.volume_id
 
     @property
     def alias(self) -> str:
@@ -92,6 +102,8 @@ class CopyAssignment(msgspec.Struct, frozen=True, kw_only=True):
     server_id: str
     attachment_id: str
     volume_id: str
+    #: The serial of the disk.
+    serial: str
     target_path: str
     state: CopyState
     #: The agent has something to do for it.
@@ -105,6 +117,19 @@ class CopyAssignment(msgspec.Struct, frozen=True, kw_only=True):
         return name_disk(self.attachment_id)
 
 
+class SwapAssignment(msgspec.Struct, frozen=True, kw_only=True):
+    """A swap of this host: the volume of one path takes the place of the other's in the guest."""
+
+    id: str
+    server_id: str
+    #: "" for one that is released already.
+    old_path_id: str
+    new_path_id: str
+    state: SwapState
+    revision: int
+    deadline_at: int
+
+
 class Assignments(msgspec.Struct, frozen=True, kw_only=True):
     """What changed for a host since the version that it had asked about."""
 
@@ -114,6 +139,7 @@ class Assignments(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[ServerAssignment, ...]
     paths: tuple[PathAssignment, ...]
     copies: tuple[CopyAssignment, ...] = ()
+    swaps: tuple[SwapAssignment, ...] = ()
     #: The newest census that somebody waits for: the agent takes one at once, and reports it under this number.
     census_wanted: int = 0
     #: Looks that requests wait for, each told once.
@@ -152,6 +178,18 @@ class CopyReport(msgspec.Struct, frozen=True, kw_only=True):
     state: CopyState
     done_bytes: int
     total_bytes: int
+    reason: Reason | None = None
+
+
+class SwapReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent saw of a swap. Outdated ones (revision, epoch) change nothing."""
+
+    swap_id: str
+    revision: int
+    #: COPYING: it is under way. PIVOTING: both volumes are equal. SWAPPED, FAILED: how it has ended.
+    state: SwapState
+    done_bytes: int = 0
+    total_bytes: int = 0
     reason: Reason | None = None
 
 

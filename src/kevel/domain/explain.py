@@ -88,6 +88,9 @@ def explain(
         return Explanation(
             why=_closed(attachment), waits_for="nobody", since=attachment.closed_at or attachment.goal_at
         )
+    if attachment.aside and attachment.goal is Goal.ATTACHED:
+        why = "The volume waits for another one's place in the guest, and is being filled with its contents."
+        return Explanation(why=why, waits_for="host", since=attachment.goal_at)
     if attachment.goal is Goal.ATTACHED and path.rung is Rung.PLUGGED:
         since = attachment.attached_at or path.changed_at
         return Explanation(why=_attached(attachment, server), waits_for="nobody", since=since)
@@ -219,7 +222,7 @@ def describe_layers(
 ) -> tuple[Layer, ...]:
     """Each layer of a path, from the record to the guest."""
     wanted = server is None or server.goal is not ServerGoal.DELETED
-    target = target_rung(attachment.goal, server_wanted=wanted, withheld=withheld)
+    target = target_rung(attachment.goal, server_wanted=wanted, withheld=withheld, aside=attachment.aside)
     if attachment.is_external:
         target = external_target(dropped=path.dropped)
     newest = max(answers.values(), key=lambda one: one.at, default=None)

@@ -303,6 +303,10 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     mode: str | None = None
     #: The service (a real Nova) that declared it for its user: nobody else releases it once it is connected.
     service_user_id: str | None = None
+    #: Its volume is never plugged: it waits for the place of another attachment's, or has lost its own to one (a swap).
+    aside: bool = False
+    #: The id by which the guest knows the disk, where that is not the volume's: it was swapped in.
+    serial: str | None = None
 
     @property
     def is_external(self) -> bool:

@@ -20,6 +20,7 @@ from kevel.host.copy_looks import CopyLooks
 from kevel.host.path_looks import PathLooks
 from kevel.host.server_looks import ServerLooks
 from kevel.host.state import HostState
+from kevel.host.swap_looks import SwapLooks
 from kevel.hypervisor.base import Event, EventKind, PowerState, ServerView
 from kevel.runtime.ports import Ids
 from kevel.runtime.reconciler import Reconciler
@@ -50,6 +51,7 @@ class Agent:
         self._paths = Reconciler("host-path", PathLooks(state).look, ids, parallel_max=LOOKS_MAX)
         self._copies = Reconciler("host-copy", CopyLooks(state).look, ids, parallel_max=LOOKS_MAX)
         self._answers = Answers(state)
+        self._swaps = Reconciler("host-swap", SwapLooks(state).look, ids, parallel_max=LOOKS_MAX)
         self._facts: dict[str, Any] = {}
         self._poll: asyncio.Task[None] | None = None
         self._census: asyncio.Task[None] | None = None
@@ -87,6 +89,7 @@ class Agent:
         await self._paths.close()
         await self._copies.close()
         await self._answers.close()
+        await self._swaps.close()
         await self._state.effects.drain(DRAIN_S)
         await self._state.hypervisor.close()
 
@@ -144,6 +147,7 @@ class Agent:
 
     def _take(self, found: Assignments, *, whole: bool, first: bool, unsure: set[str]) -> None:
         state = self._state
+        self._take_swaps(found, whole=whole)
         if whole:
             known = {path_id for paths in state.paths_of.values() for path_id in paths}
             for path_id in known.difference(path.id for path in found.paths):
@@ -173,6 +177,19 @@ class Agent:
                 self._wake(server.id)
 
         self._take_copies(found, whole=whole)
+        for swap_id in state.swaps:
+            self._swaps.wake(swap_id)  # its paths may have moved
+
+    def _take_swaps(self, found: Assignments, *, whole: bool) -> None:
+        """Before the paths, whose looks ask whether their disk is just being swapped."""
+        state = self._state
+        over = {swap.id for swap in found.swaps if swap.state.is_over}
+        if whole:
+            over |= set(state.swaps).difference(swap.id for swap in found.swaps)
+        for swap_id in over:
+            state.forget_swap(swap_id)
+            self._swaps.wake(swap_id)  # its look forgets it too
+        state.swaps |= {swap.id: swap for swap in found.swaps if not swap.state.is_over}
 
     def _take_copies(self, found: Assignments, *, whole: bool) -> None:
         state = self._state

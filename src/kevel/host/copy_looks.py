@@ -57,7 +57,7 @@ class CopyLooks:
             await self._end(copy)
             await self._report(copy, CopyState.FAILED, None, self._reason(TIMED_OUT, "The copy took too long."))
             return DONE
-        spec = CopySpec(copy_id=copy.id, alias=copy.alias, serial=copy.volume_id, target_path=copy.target_path)
+        spec = CopySpec(copy_id=copy.id, alias=copy.alias, serial=copy.serial, target_path=copy.target_path)
         view = await state.effects.run(copy.server_id, state.hypervisor.copy_disk(copy.server_id, spec))
         if view is None:
             await self._report(copy, CopyState.FAILED, None, self._reason(AT_REST, NOT_RUNNING))

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from kevel.domain.assignments import Failure, PathAssignment, PathReport
-from kevel.domain.errors import StepError, StepNever, StepUnknown
+from kevel.domain.errors import StepError, StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
 from kevel.domain.model import Reason, ServerRung
 from kevel.domain.tuning import DiskTune
@@ -37,6 +37,8 @@ class PathLooks:
         self._last_told: dict[str, str] = {}
         #: The limits that the disk was plugged with or last seen to have, by path.
         self._tuned: dict[str, DiskTune] = {}
+        #: Paths of volumes that were to take another's place, and that nothing fills any more.
+        self._let_go: set[str] = set()
 
     async def look(self, path_id: str) -> Outcome:
         """One look; see the port in `kevel.runtime.reconciler`."""
@@ -47,13 +49,15 @@ class PathLooks:
             if path_id not in self._state.paths:
                 self._forget(path_id)
                 self._tuned.pop(path_id, None)
+                self._let_go.discard(path_id)
             return DONE
         server = self._state.servers.get(path.server_id)
         if path.server_wanted and (server is None or server.rung < ServerRung.DEFINED):
             return DONE  # the server's own look comes first, and wakes its paths
         if not path.server_wanted and path.server_id not in self._state.undefined:
             return DONE  # the domain goes first, so nothing waits for an unplug
-        target = target_rung(path.goal, server_wanted=path.server_wanted, withheld=path.withheld)
+        wanted, aside = path.server_wanted, path.aside
+        target = target_rung(path.goal, server_wanted=wanted, withheld=path.withheld, aside=aside)
         if path.withheld and target is not Rung.RELEASED and (server is None or server.rung is not ServerRung.DEFINED):
             return DONE  # its guest ends first, and is not asked to let go
         step = next_step(path.rung, path.hands, target, path.effect_free)
@@ -84,6 +88,8 @@ class PathLooks:
     async def _step_down(self, path: PathAssignment, step: Step) -> Outcome:
         asked = self._asked.get(path.id)
         started = asked or self._state.clock.now_us()
+        if path.aside and path.server_wanted and path.id not in self._let_go:
+            await self._stop_filling(path)
         for act in step.acts:
             if act == "unplug_disk" and not await self._unplug(path):
                 if self._has_refused(path, asked):
@@ -92,10 +98,18 @@ class PathLooks:
             if act == "disconnect_volume" and path.connection_info is not None:
                 connector = self._state.connectors[path.connection_info["driver_volume_type"]]
                 with failpoints.around(act):
-                    await connector.disconnect_volume(_volume_file(path), path.connection_info)
+                    await connector.disconnect_volume(volume_file(path), path.connection_info)
         self._tuned.pop(path.id, None)
         await self._moved(path, step.rung, step.hands, started, plugged_bytes=None)
         return DONE
+
+    async def _stop_filling(self, path: PathAssignment) -> None:
+        """A volume that waits for another's place may be being filled. Raises StepRetry when the guest has it now."""
+        file = (await self._connect(path)).path
+        if not await self._state.effects.run(path.server_id, self._state.hypervisor.end_swap(path.server_id, file)):
+            raise StepRetry("The guest has this volume in another's place; which is whose is still to be recorded.")
+        # A report of the next step may be lost, and the step done again: nothing may be connected then (S4).
+        self._let_go.add(path.id)
 
     async def _remove_left(self, path: PathAssignment) -> Outcome:
         """Take out a disk that a released path has left: its tombstone proves that it was ours and is nobody's here."""
@@ -141,6 +155,8 @@ class PathLooks:
     async def _check(self, path: PathAssignment) -> Outcome:
         """A path that stands where it should: is the disk really there, and does the guest know its size?"""
         suspect = self._state.suspect
+        if path.aside or self._state.is_pivoting(path.id):
+            return DONE
         if self._asked.pop(path.id, None) is not None:
             suspect.add(path.id)  # the guest was asked to let go, and may have heard
         known = path.plugged_bytes == path.volume_bytes and self._tuned.get(path.id) == path.tune
@@ -181,7 +197,9 @@ class PathLooks:
         for disks in () if view is None else (view.live, view.persistent):
             for disk in disks:
                 seen = (disk.source_path, disk.serial, disk.encrypted)
-                if disk.alias == path.alias and seen != (expected, path.volume_id, path.volume_format == "luks"):
+                if disk.alias == path.alias and seen != (expected, path.serial, path.volume_format == "luks"):
+                    if self._state.paths.get(path.id) is not path:
+                        raise StepRetry("The disk was swapped while it was looked at.")
                     log.critical("wrong disk in a guest", path=path.id, volume=path.volume_id, server=path.server_id)
                     raise StepNever("The guest's disk is not this volume's; the disk was left as it is.")
 
@@ -190,7 +208,7 @@ class PathLooks:
             raise AssertionError(f"path {path.id} is exported without connection_info")
         connector = self._state.connectors[path.connection_info["driver_volume_type"]]
         with failpoints.around("connect_volume"):
-            return await connector.connect_volume(_volume_file(path), path.connection_info)
+            return await connector.connect_volume(volume_file(path), path.connection_info)
 
     async def _moved(
         self, path: PathAssignment, rung: Rung, hands: Hands, started: int, *, plugged_bytes: int | None
@@ -258,14 +276,15 @@ class PathLooks:
         self._last_told.pop(path_id, None)
 
 
-def _volume_file(path: PathAssignment) -> VolumeFile:
+def volume_file(path: PathAssignment) -> VolumeFile:
+    """The volume as its back end's connector wants to know it."""
     return VolumeFile(volume_id=path.volume_id, size_bytes=path.volume_bytes, format=path.volume_format)
 
 
 def _disk_spec(path: PathAssignment, disk: LocalDisk) -> DiskSpec:
     return DiskSpec(
         alias=path.alias,
-        serial=path.volume_id,
+        serial=path.serial,
         source_path=disk.path,
         source_format=disk.format,
         size_bytes=disk.size_bytes,

@@ -19,9 +19,12 @@ from kevel.domain.assignments import (
     PathReport,
     ServerAssignment,
     ServerReport,
+    SwapAssignment,
+    SwapReport,
 )
 from kevel.domain.limits import Limits
 from kevel.domain.questions import Answer
+from kevel.domain.swaps import SwapState
 from kevel.host.effects import Effects
 from kevel.hypervisor.base import Hypervisor
 from kevel.runtime.ports import Clock
@@ -40,6 +43,8 @@ class ControlPlane(Protocol):
     ) -> None: ...
 
     async def report_copy(self, host: str, epoch: int, report: CopyReport) -> None: ...
+
+    async def report_swap(self, host: str, epoch: int, report: SwapReport) -> None: ...
 
     async def take_census(self, host: str, epoch: int, census: HostCensus) -> None: ...
 
@@ -83,6 +88,7 @@ class HostState:
         #: Tombstones of disks that are here all the same, by path: their disks are removed.
         self.left: dict[str, PathAssignment] = {}
         self.copies: dict[str, CopyAssignment] = {}
+        self.swaps: dict[str, SwapAssignment] = {}
         #: The newest revision that has been reported on, by path, server or copy: what is older is not acted on again.
         self.reported: dict[str, int] = {}
         #: Aliases of disks that an event says are gone: looked at without asking the guest again.
@@ -114,6 +120,15 @@ class HostState:
         """The copy's order, unless it is older than what has been reported."""
         copy = self.copies.get(copy_id)
         return None if copy is None or copy.revision <= self.reported.get(copy_id, 0) else copy
+
+    def current_swap(self, swap_id: str) -> SwapAssignment | None:
+        """The swap's assignment, unless it is older than what has been reported."""
+        swap = self.swaps.get(swap_id)
+        return None if swap is None or swap.revision <= self.reported.get(swap_id, 0) else swap
+
+    def is_pivoting(self, path_id: str) -> bool:
+        """May the path's disk have become another volume at any moment?"""
+        return any(swap.old_path_id == path_id and swap.state is SwapState.PIVOTING for swap in self.swaps.values())
 
     async def report_server(self, report: ServerReport, *, moved: bool) -> None:
         """Tell the control plane; after a move the old assignment no longer holds, and the poll brings the new one.
@@ -149,6 +164,17 @@ class HostState:
         await self.control.report_copy(self.config.name, self.epoch, report)
         if ended:
             self.reported[report.copy_id] = report.revision
+
+    async def report_swap(self, report: SwapReport, *, moved: bool) -> None:
+        """The same for a swap, whose steps may be done again: when no answer comes, its assignment still holds."""
+        await self.control.report_swap(self.config.name, self.epoch, report)
+        if moved:
+            self.reported[report.swap_id] = report.revision
+
+    def forget_swap(self, swap_id: str) -> None:
+        """The swap is over."""
+        self.swaps.pop(swap_id, None)
+        self.reported.pop(swap_id, None)
 
     def forget_copy(self, copy_id: str) -> None:
         """The order is over."""

@@ -157,6 +157,36 @@ class CopyView(msgspec.Struct, frozen=True, kw_only=True):
     total_bytes: int
 
 
+class SwapSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Another volume for a plugged disk, which is to have its contents."""
+
+    #: The disk, as the guest knows it, and what it reads and writes now.
+    alias: str
+    serial: str
+    old_path: str
+    #: Absolute path of a file or device as large as the guest's disk, already proved to be the new volume (S8).
+    new_path: str
+    new_format: str
+
+
+class SwapStage(enum.Enum):
+    """What is so of a swap."""
+
+    COPYING = "copying"
+    #: Every write of the guest goes to both volumes, and they are equal.
+    READY = "ready"
+    #: The disk is the new volume: in the running guest, if one runs, and in the definition.
+    SWAPPED = "swapped"
+
+
+class SwapView(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a swap is."""
+
+    stage: SwapStage
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
 class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     """What is really there of one server."""
 
@@ -358,6 +388,23 @@ class Hypervisor(Protocol):
         systems are frozen for that instant if an agent in it answers, and a target that cannot be written harms
         only the copy. After `done` the same call begins anew. A failure that may pass leaves nothing and raises
         StepRetry; StepNever: there is no space, or the target is not there.
+        """
+        ...
+
+    async def swap_disk(self, server_id: str, swap: SwapSpec, *, pivot: bool) -> SwapView | None:
+        """Take one step of a swap; None: no running guest has the disk on its old volume, nor the definition the new.
+
+        With `pivot` nothing is begun (None instead), and a guest whose volumes are equal changes over: its processors
+        stand still until the definition says so as well, so that a crash at any point leaves equal volumes or one
+        answer. Without it, nothing that was not pivoted changes over. A failure that may pass raises StepRetry;
+        StepNever: the new volume cannot be written, or the disk is neither of the two.
+        """
+        ...
+
+    async def end_swap(self, server_id: str, new_path: str) -> bool:
+        """Stop filling that file or device; return when the guest does not have it open. False: a disk has become it.
+
+        `unplug_disk` ends the swap of its disk by itself.
         """
         ...
 

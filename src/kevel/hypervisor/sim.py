@@ -35,6 +35,9 @@ from kevel.hypervisor.base import (
     HostFacts,
     PowerState,
     ServerView,
+    SwapSpec,
+    SwapStage,
+    SwapView,
     is_volume_alias,
 )
 from kevel.runtime.files import copy_data
@@ -58,6 +61,14 @@ class SimCopy(msgspec.Struct, kw_only=True):
     begun_at: float
 
 
+class SimSwap(msgspec.Struct, kw_only=True):
+    """A volume that is being filled behind a disk."""
+
+    spec: SwapSpec
+    begun_at: float
+    ready: bool = False
+
+
 class SimServer(msgspec.Struct, kw_only=True):
     """The ground truth of one simulated server."""
 
@@ -68,6 +79,8 @@ class SimServer(msgspec.Struct, kw_only=True):
     live: dict[str, DiskSpec] = {}
     persistent: dict[str, DiskSpec] = {}
     copies: dict[str, SimCopy] = {}
+    #: By alias.
+    swaps: dict[str, SimSwap] = {}
     #: The disks in the memory of a suspended guest.
     saved: dict[str, DiskSpec] = {}
 
@@ -156,7 +169,7 @@ class SimHypervisor:
             return
         if not server.runs:
             raise StepRetry("The guest does not run.")
-        if server.copies:
+        if server.copies or server.swaps:
             raise StepRetry("One of the server's disks is being copied.")
         server.power, server.saved, server.live = PowerState.SUSPENDED, server.live, {}
         self._tell(EventKind.LIFECYCLE, server_id)
@@ -306,10 +319,7 @@ class SimHypervisor:
         if word == "slow" and now - server.copies[copy.copy_id].begun_at < seconds:
             return CopyView(done=False, done_bytes=disk.size_bytes // 2, total_bytes=disk.size_bytes)
         try:
-            if self._copy_contents is not None:
-                self._copy_contents(disk.source_path, copy.target_path)
-            else:
-                await asyncio.to_thread(copy_file, Path(disk.source_path), Path(copy.target_path))
+            await self._copy(disk.source_path, copy.target_path)
         finally:
             server.copies.pop(copy.copy_id, None)
         return CopyView(done=True, done_bytes=disk.size_bytes, total_bytes=disk.size_bytes)
@@ -317,6 +327,60 @@ class SimHypervisor:
     async def end_copy(self, server_id: str, copy_id: str) -> None:
         if server_id in self.servers:
             self.servers[server_id].copies.pop(copy_id, None)
+
+    async def swap_disk(self, server_id: str, swap: SwapSpec, *, pivot: bool) -> SwapView | None:
+        server = self.servers.get(server_id)
+        disk = None if server is None else (server.live if server.runs else server.persistent).get(swap.alias)
+        if server is None or disk is None:
+            return None
+        if disk.source_path == swap.new_path:
+            return SwapView(stage=SwapStage.SWAPPED)
+        if not server.runs:
+            return None
+        if (disk.serial, disk.source_path) != (swap.serial, swap.old_path):
+            raise StepNever("Another volume is plugged under this attachment.")
+        size = disk.size_bytes
+        if server.trait("swap")[0] == "refuse":
+            raise StepNever("The simulated guest's disks cannot be swapped.")
+        known = server.swaps.get(swap.alias)
+        if known is None or known.spec.new_path != swap.new_path:
+            if pivot:
+                return None
+            server.swaps[swap.alias] = SimSwap(spec=swap, begun_at=asyncio.get_running_loop().time())
+            return SwapView(stage=SwapStage.COPYING, total_bytes=size)
+        if not (pivot and known.ready):
+            return await self._fill(server, known, size)
+        await self._copy(swap.old_path, swap.new_path)  # what the guest has written since then is in both
+        server.swaps.pop(swap.alias, None)
+        changed = msgspec.structs.replace(disk, source_path=swap.new_path, source_format=swap.new_format)
+        server.live[swap.alias] = server.persistent[swap.alias] = changed
+        return SwapView(stage=SwapStage.SWAPPED)
+
+    async def _fill(self, server: SimServer, swap: SimSwap, size: int) -> SwapView:
+        word, seconds = server.trait("swap")
+        if word == "slow" and asyncio.get_running_loop().time() - swap.begun_at < seconds:
+            return SwapView(stage=SwapStage.COPYING, done_bytes=size // 2, total_bytes=size)
+        if self._copy_contents is None:
+            await asyncio.to_thread(empty_file, Path(swap.spec.new_path))
+        await self._copy(swap.spec.old_path, swap.spec.new_path)
+        swap.ready = True
+        return SwapView(stage=SwapStage.READY, done_bytes=size, total_bytes=size)
+
+    async def end_swap(self, server_id: str, new_path: str) -> bool:
+        server = self.servers.get(server_id)
+        if server is None:
+            return True
+        disks = (*server.live.values(), *server.saved.values(), *server.persistent.values())
+        if any(disk.source_path == new_path for disk in disks):
+            return False
+        server.swaps = {alias: one for alias, one in server.swaps.items() if one.spec.new_path != new_path}
+        return True
+
+    async def _copy(self, source_path: str, target_path: str) -> None:
+        if self._copy_contents is not None:
+            self._copy_contents(source_path, target_path)
+        else:
+            await asyncio.to_thread(copy_file, Path(source_path), Path(target_path))
 
     def temper(self, server_id: str, traits: Mapping[str, str]) -> None:
         """Make a guest behave so, whatever its flavor says; for tests."""
@@ -352,13 +416,14 @@ class SimHypervisor:
         if server is None or server.power is PowerState.SHUTOFF:
             return
         server.power, server.stop_reason = PowerState.SHUTOFF, why
-        server.live, server.copies, server.saved = {}, {}, {}
+        server.live, server.copies, server.swaps, server.saved = {}, {}, {}, {}
         self._tell(EventKind.LIFECYCLE, server_id)
 
     def _let_go(self, server_id: str, alias: str) -> None:
         server = self.servers.get(server_id)
         if server is not None and server.live.pop(alias, None) is not None:
             server.copies = {name: one for name, one in server.copies.items() if one.spec.alias != alias}
+            server.swaps.pop(alias, None)
             self._tell(EventKind.DISK_REMOVED, server_id, alias)
 
     def _tell(self, kind: EventKind, server_id: str, alias: str = "") -> None:
@@ -400,6 +465,14 @@ def _view(server: SimServer) -> ServerView:
         copies=tuple(sorted(server.copies)),
         stop_reason=server.stop_reason,
     )
+
+
+def empty_file(path: Path) -> None:
+    """Fill a file, if there is one, with zeros."""
+    if path.exists():
+        size = path.stat().st_size
+        os.truncate(path, 0)
+        os.truncate(path, size)
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -65,6 +65,8 @@ HYPERVISOR_EFFECTS: Final = (
     "tune_disk",
     "copy_disk",
     "end_copy",
+    "swap_disk",
+    "end_swap",
 )
 #: In front of a hypervisor's effect: the point lies in the driver's own child process, around the call to libvirt.
 CHILD: Final = "child."

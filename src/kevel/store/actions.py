@@ -29,6 +29,7 @@ EVENTS = {
     "attach_volume": "compute_attach_volume",
     "detach_volume": "compute_detach_volume",
     "extend_volume": "compute_extend_volume",
+    "swap_volume": "compute_swap_volume",
 }
 
 

@@ -21,6 +21,7 @@ from kevel.store.schema.base import LIVE
 from kevel.store.schema.servers import hosts, servers
 from kevel.store.schema.volume_types import qos_specs
 from kevel.store.schema.volumes import IS_WITHHELD, operations, volume_keys, volume_types, volumes
+from kevel.store.swaps import swaps_for_host
 from kevel.store.transactions import Tx
 from kevel.store.volume_keys import KEY_SEAL
 
@@ -43,6 +44,8 @@ _PATHS = (
         attachments.c.goal_by,
         attachments.c.deadline_at,
         attachments.c.established,
+        attachments.c.aside,
+        attachments.c.serial,
         servers.c.goal.label("server_goal"),
         servers.c.image,
         paths.c.connection_info,
@@ -95,7 +98,7 @@ _BOOT_DISKS = (
     .add_columns(attachments.c.volume_id, attachments.c.boot_index)
     .join(attachments, attachments.c.server_id == servers.c.id)
     .where(servers.c.host == bindparam("of_host"), servers.c.host_version > bindparam("since"))
-    .where(attachments.c.live == LIVE, attachments.c.goal == Goal.ATTACHED)
+    .where(attachments.c.live == LIVE, attachments.c.goal == Goal.ATTACHED, attachments.c.aside.is_(False))
 )
 
 
@@ -113,6 +116,7 @@ def changes_for_host(
         servers=_servers(tx, values),
         paths=tuple(_path(row, open_info, effect_free) for row in tx.execute(_PATHS, values)),
         copies=copies_for_host(tx, host, since),
+        swaps=swaps_for_host(tx, host, since),
         census_wanted=census_wanted or 0,
     )
 
@@ -185,4 +189,6 @@ def _path(row: Row[Any], open_info: OpenInfo, effect_free: Mapping[str, Containe
         passphrase=_open_key(row, open_info) if held else None,
         effect_free=tuple(rung for rung in Rung if rung in free),
         withheld=row.withheld_by is not None,
+        aside=row.aside,
+        known_as=row.serial,
     )

@@ -35,13 +35,16 @@ _PATH = select(*PATH_COLUMNS).where(paths.c.id == bindparam("of_id"))
 _LIVE_PATHS_OF = select(*PATH_COLUMNS).where(paths.c.attachment_id == bindparam("of_id"), paths.c.live == LIVE)
 _OPEN = select(*ATTACHMENT_COLUMNS).where(attachments.c.live == LIVE)
 _OPEN = _OPEN.order_by(attachments.c.created_at, attachments.c.unit)
-_OPEN_OF_PAIR = _OPEN.where(
+#: What stands aside is no disk of the server's.
+_OF_DISKS = _OPEN.where(attachments.c.aside.is_(False))
+_OPEN_OF_PAIR = _OF_DISKS.where(
     attachments.c.server_id == bindparam("of_server"), attachments.c.volume_id == bindparam("of_volume")
 )
-_OPEN_OF_SERVER = _OPEN.where(attachments.c.server_id == bindparam("of_server"))
+_OPEN_OF_SERVER = _OF_DISKS.where(attachments.c.server_id == bindparam("of_server"))
+_HOLDS_OF_SERVER = _OPEN.where(attachments.c.server_id == bindparam("of_server"))
 _OPEN_OF_VOLUME = _OPEN.where(attachments.c.volume_id == bindparam("of_volume"))
 _OPEN_OF_VOLUMES = _OPEN.where(attachments.c.volume_id.in_(bindparam("of_volumes", expanding=True)))
-_OPEN_OF_SERVERS = _OPEN.where(attachments.c.server_id.in_(bindparam("of_servers", expanding=True)))
+_OPEN_OF_SERVERS = _OF_DISKS.where(attachments.c.server_id.in_(bindparam("of_servers", expanding=True)))
 _PATHS_OF = select(*PATH_COLUMNS).where(
     paths.c.attachment_id.in_(bindparam("of_attachments", expanding=True)), paths.c.live == LIVE
 )
@@ -89,6 +92,11 @@ def find_open(tx: Tx, *, server_id: str, volume_id: str) -> Attachment | None:
 def open_of_server(tx: Tx, server_id: str) -> list[Attachment]:
     """The server's open attachments, oldest first."""
     return [as_struct(Attachment, row) for row in tx.execute(_OPEN_OF_SERVER, {"of_server": server_id})]
+
+
+def holds_of_server(tx: Tx, server_id: str) -> list[Attachment]:
+    """The same, with those that stand aside: everything that keeps a volume for the server."""
+    return [as_struct(Attachment, row) for row in tx.execute(_HOLDS_OF_SERVER, {"of_server": server_id})]
 
 
 def all_of_server(tx: Tx, server_id: str) -> list[Attachment]:

@@ -14,7 +14,7 @@ from kevel.domain.errors import StaleWrite
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.model import Path, Subject
 from kevel.store.hosts import current_epoch, raise_version
-from kevel.store.schema.attachments import paths
+from kevel.store.schema.attachments import attachments, paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.copies import copies
 from kevel.store.transactions import Tx, as_struct, row_columns
@@ -53,8 +53,10 @@ _OF_HOST = (
         paths.c.attachment_id,
         paths.c.volume_id,
         paths.c.server_id,
+        attachments.c.serial,
     )
     .join(paths, paths.c.id == copies.c.path_id)
+    .join(attachments, attachments.c.id == paths.c.attachment_id)
     .where(copies.c.host == bindparam("of_host"), copies.c.host_version > bindparam("since"))
     .where((copies.c.live == LIVE) | (bindparam("since") > 0))
 )
@@ -161,6 +163,7 @@ def copies_for_host(tx: Tx, host: str, since: int) -> tuple[CopyAssignment, ...]
             server_id=row.server_id,
             attachment_id=row.attachment_id,
             volume_id=row.volume_id,
+            serial=row.serial or row.volume_id,
             target_path=row.target_path,
             state=row.state,
             live=row.live is not None,

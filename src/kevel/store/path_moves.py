@@ -13,12 +13,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import bindparam, exists, select, update
 
-from kevel.domain.errors import StaleWrite
+from kevel.domain.errors import Conflict, StaleWrite
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.messages import Action as MessageAction
 from kevel.domain.messages import Detail
 from kevel.domain.model import Actor, Attachment, Path, Reason, ServerGoal, Volume
 from kevel.domain.status import is_complete
+from kevel.domain.swaps import GIVEN_UP, SwapState
 from kevel.store.actions import finish_action, start_action
 from kevel.store.attachments import live_paths, load_attachment, open_of_volume
 from kevel.store.hosts import raise_version
@@ -40,6 +41,7 @@ from kevel.store.schema.base import LIVE
 from kevel.store.server_rows import close_server_if_left, fail_start
 from kevel.store.servers import load_server
 from kevel.store.snapshots import live_snapshots
+from kevel.store.swaps import change_swap, running_swap
 from kevel.store.transactions import Tx
 from kevel.store.volume_services import is_frozen
 from kevel.store.volumes import begin_delete, load_volume
@@ -117,6 +119,8 @@ class NewAttachment(msgspec.Struct, frozen=True, kw_only=True):
     #: The server is made with it: no failure gives it away, and its own action is the server's.
     given_at_boot: bool = False
     boot_index: int | None = None
+    #: It waits for the place of another attachment, whose device and unit it names.
+    aside: bool = False
 
 
 def open_attachment(
@@ -149,8 +153,11 @@ def open_attachment(
         created_at=at,
         attached_at=None,
         closed_at=None,
+        aside=new.aside,
     )
     detail: dict[str, Any] = {"device": new.device}
+    if new.aside:
+        detail["aside"] = True
     if new.given_at_boot:
         detail |= {"established": True, "boot_index": new.boot_index}
     insert_attachment(tx, attachment, new.claim_id, actor=actor, detail=detail)
@@ -173,7 +180,7 @@ def open_attachment(
         info = seal_export(volume, path)
         path = msgspec.structs.replace(path, rung=Rung.EXPORTED, hands=Hands.HOST, connection_info=info)
     insert_path(tx, path, actor=name_user(actor), request_id=actor.request_id)
-    if not new.given_at_boot:
+    if not new.given_at_boot and not new.aside:
         server_id, subject_id = new.server_id, new.attachment_id
         start_action(tx, server_id=server_id, subject_id=subject_id, action="attach_volume", actor=actor, at=at)
     return attachment
@@ -191,7 +198,12 @@ def set_goal(
     deadline_at: int,
     reason: Reason | None,
 ) -> None:
-    """Turn the attachment round, by compare-and-set on the goal's revision; whoever holds its paths is woken."""
+    """Turn the attachment round, by compare-and-set on the goal's revision; whoever holds its paths is woken.
+
+    One that is detached ends the swap that it is in. Raises Conflict where a user's detach comes too late for that.
+    """
+    if goal is Goal.DETACHED:
+        _leave_swap(tx, attachment, by=by, request_id=request_id, actor=actor, at=at, deadline_at=deadline_at)
     values = {
         "of_id": attachment.id,
         "was_revision": attachment.goal_revision,
@@ -215,25 +227,49 @@ def set_goal(
         stamp_path(tx, path)
 
 
+def _leave_swap(
+    tx: Tx, attachment: Attachment, *, by: str, request_id: str, actor: str, at: int, deadline_at: int
+) -> None:
+    """The guest keeps the volume that it has, and the other one is let go of."""
+    swap = running_swap(tx, attachment.id)
+    if swap is None:
+        return
+    if by == "user" and swap.state is SwapState.PIVOTING:
+        raise Conflict(
+            f"Cannot 'detach_volume' instance {swap.server_id} while volume {swap.new_volume_id} is just taking the "
+            f"place of {swap.old_volume_id}; try again."
+        )
+    if by == "user":
+        change_swap(tx, swap, SwapState.CANCELLED, at=at)
+    else:
+        message = "The server was deleted meanwhile." if by == "server" else "The new volume was given up."
+        reason = attachment.reason or Reason(code=GIVEN_UP, message=message, at=at)
+        change_swap(tx, swap, SwapState.FAILED, at=at, reason=reason)
+    aside = load_attachment(tx, swap.aside_id)
+    if attachment.id == swap.aside_id or by == "server" or aside is None or aside.goal is Goal.DETACHED:
+        return  # a server's deletion sets the goals of all
+    set_goal(
+        tx,
+        aside,
+        Goal.DETACHED,
+        by=by,
+        request_id=request_id,
+        actor=actor,
+        at=at,
+        deadline_at=deadline_at,
+        reason=None,
+    )
+
+
 def ask_detach(tx: Tx, attachment: Attachment, *, actor: Actor, at: int, deadline_at: int) -> None:
     """A user's detach: in the middle of an attach it only changes the goal."""
     if attachment.server_id is None:
         raise AssertionError("a managed attachment has a server")
-    finish_action(
-        tx,
-        subject_id=attachment.id,
-        action="attach_volume",
-        at=at,
-        error="The volume was detached again before the attach was complete.",
-    )
-    start_action(
-        tx,
-        server_id=attachment.server_id,
-        subject_id=attachment.id,
-        action="detach_volume",
-        actor=actor,
-        at=at,
-    )
+    if not attachment.aside:  # that one's action is the swap's
+        why = "The volume was detached again before the attach was complete."
+        finish_action(tx, subject_id=attachment.id, action="attach_volume", at=at, error=why)
+        server_id, subject_id = attachment.server_id, attachment.id
+        start_action(tx, server_id=server_id, subject_id=subject_id, action="detach_volume", actor=actor, at=at)
     set_goal(
         tx,
         attachment,
@@ -404,7 +440,7 @@ def give_up(
     attached = attachment.goal is Goal.ATTACHED
     if with_server and attached:
         _fail_start(tx, attachment, reason, actor=actor, at=at)
-    if attachment.goal_by != "user" or attachment.established is attached:
+    if attachment.goal_by != "user" or attachment.established is attached or _is_pivoting(tx, attachment):
         return
     # The goals of a server's attachments are set by its deletion, and stay.
     assert attached or _server_is_wanted(tx, attachment), "a deleted server's attachments are detached by the server"
@@ -420,6 +456,12 @@ def give_up(
         deadline_at=deadline_at,
         reason=reason,
     )
+
+
+def _is_pivoting(tx: Tx, attachment: Attachment) -> bool:
+    """Is only the attachment's host to say which volume the guest has?"""
+    swap = running_swap(tx, attachment.id) if attachment.aside else None
+    return swap is not None and swap.state is SwapState.PIVOTING
 
 
 def _fail_start(tx: Tx, attachment: Attachment, reason: Reason, *, actor: str, at: int) -> None:

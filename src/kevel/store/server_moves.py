@@ -6,7 +6,7 @@ from kevel.domain.ladder import Goal
 from kevel.domain.model import Actor, Server, ServerGoal
 from kevel.domain.server_life import name_action
 from kevel.store.actions import finish_action, start_action
-from kevel.store.attachments import open_of_server
+from kevel.store.attachments import holds_of_server
 from kevel.store.path_moves import set_goal
 from kevel.store.server_rows import change_goal, supersede_actions, want_boot
 from kevel.store.transactions import Tx
@@ -30,7 +30,7 @@ def set_server_goal(tx: Tx, server: Server, goal: ServerGoal, *, actor: Actor, a
     )
     if goal is not ServerGoal.DELETED:
         return server
-    for attachment in open_of_server(tx, server.id):
+    for attachment in holds_of_server(tx, server.id):
         finish_action(
             tx, subject_id=attachment.id, action="attach_volume", at=at, error="The server was deleted meanwhile."
         )

@@ -263,6 +263,7 @@ WORLD: dict[str, dict[str, object]] = {
         "device": "/dev/sdb",
         "unit": 1,
         "delete_on_termination": 0,
+        "aside": 0,
         "created_at": 1,
         "live": 1,
     },
@@ -299,6 +300,23 @@ WORLD: dict[str, dict[str, object]] = {
         "deadline_at": 9,
         "changed_at": 1,
         "live": 1,
+        "host_version": 1,
+    },
+    "swaps": {
+        "id": "swap",
+        "attachment_id": "attachment",
+        "aside_id": "attachment",
+        "server_id": "server",
+        "host": "here",
+        "old_volume_id": "volume",
+        "new_volume_id": "volume",
+        "state": "copying",
+        "revision": 1,
+        "done_bytes": 0,
+        "total_bytes": 0,
+        "request_id": "req",
+        "created_at": 1,
+        "deadline_at": 9,
         "host_version": 1,
     },
     "journal": {
@@ -384,7 +402,7 @@ LET_IN = "UPDATE paths SET server_id = NULL, agent = NULL, connector = '{}', han
 REVIVE_SNAPSHOT = "UPDATE snapshots SET live = 1, deleted_at = NULL;"
 SHARE = (
     RELEASE_CLAIM
-    + "DELETE FROM copies; DELETE FROM paths; DELETE FROM attachments; DELETE FROM claims;"
+    + "DELETE FROM swaps; DELETE FROM copies; DELETE FROM paths; DELETE FROM attachments; DELETE FROM claims;"
     + "UPDATE volumes SET multiattach = 1;"
 )
 
@@ -502,6 +520,39 @@ KEY_CASES = [
             "UPDATE volumes SET encryption_key_id = 'key'",
         ),
         ("UPDATE volumes SET format = 'luks', encryption_key_id = 'key'",),
+    ),
+]
+
+SWAP_CASES = [
+    Case(
+        "ck_swaps_state",
+        "a swap is under way or over",
+        ("UPDATE swaps SET state = 'forgotten', finished_at = 5",),
+        ("UPDATE swaps SET state = 'pivoting'",),
+    ),
+    Case(
+        "ck_swaps_finished",
+        "a swap that is over says when",
+        ("UPDATE swaps SET state = 'swapped'", "UPDATE swaps SET finished_at = 5"),
+        ("UPDATE swaps SET state = 'swapped', finished_at = 5",),
+    ),
+    Case(
+        "ck_swaps_reason",
+        "a failed swap says why, and no other does",
+        ("UPDATE swaps SET state = 'failed', finished_at = 5", "UPDATE swaps SET reason = '{}'"),
+        ("UPDATE swaps SET state = 'failed', finished_at = 5, reason = '{}'",),
+    ),
+    Case(
+        "one_swap",
+        "a disk is swapped once at a time",
+        (copy("swaps", id="second"),),
+        ("UPDATE swaps SET state = 'cancelled', finished_at = 5;" + copy("swaps", id="second"),),
+    ),
+    Case(
+        "ck_attachments_aside",
+        "what stands aside has no place that a disk has",
+        ("UPDATE attachments SET aside = 1, serial = 'volume'", "UPDATE attachments SET aside = 1, boot_index = 0"),
+        ("UPDATE attachments SET aside = 1", "UPDATE attachments SET serial = 'volume'"),
     ),
 ]
 
@@ -647,6 +698,7 @@ CASES = [
     *QUOTA_CASES,
     *COMPUTE_CASES,
     *COPY_CASES,
+    *SWAP_CASES,
     *KEY_CASES,
     *EXTERNAL_CASES,
     Case(
@@ -746,6 +798,7 @@ CASES = [
         (OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, device="/dev/sdc"),),
         (
             OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, device="/dev/sdc", unit=2),
+            OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, device="/dev/sdc", aside=1),
             OTHER_CLAIM + OTHER_SERVER + copy("attachments", **OTHER_ATTACHMENT, device="/dev/sdc", server_id="other"),
             CLOSE + OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, device="/dev/sdc"),
         ),
@@ -777,6 +830,7 @@ CASES = [
         (
             OTHER_CLAIM + OTHER_SERVER + copy("attachments", **OTHER_ATTACHMENT, unit=2, server_id="other"),
             CLOSE + OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, unit=2),
+            OTHER_CLAIM + copy("attachments", **OTHER_ATTACHMENT, unit=2, aside=1),
         ),
     ),
     Case(

@@ -353,6 +353,71 @@ def test_a_snapshot_of_a_volume_in_use_has_what_the_guest_had_written(stand: Sta
     cloud.client.delete(f"/volume/v3/snapshots/{snapshot_id}")
 
 
+#: Writes a number that grows, again and again, until its file is removed.
+COUNT = (
+    "(touch /tmp/go; i=0; while test -e /tmp/go; do i=$((i+1)); printf '%08d' $i > /tmp/number; "
+    "dd if=/tmp/number of={device} bs=512 conv=notrunc,sync,fsync; done) >/dev/null 2>&1 &"
+)
+
+
+def swap(stand: Stand, server: str, new: str) -> str:
+    """Ask for a swap of the server's one volume; the attachment's path."""
+    (attachment,) = (one for one in stand.cloud.histories(server) if one["closed_at"] is None)
+    path = f"/kevel/v1/attachments/{attachment['id']}/swap"
+    assert stand.cloud.client.post(path, {"volume_id": new})["swap"]["state"] == "copying"
+    return path
+
+
+def wait_swapped(stand: Stand, path: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while (shown := stand.cloud.client.get(path)["swap"])["state"] != "swapped":
+        assert shown["state"] in ("copying", "pivoting"), shown
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("kill", [None, 1, 2])
+def test_a_guest_goes_on_writing_while_its_volume_is_swapped_whoever_is_killed_meanwhile(
+    stand: Stand, server: str, volume: str, kill: int | None
+) -> None:
+    stand.attach(server, volume)
+    stand.wait_serial(server, volume, there=True)
+    device = stand.disks(server)[volume]
+    new = stand.cloud.create_volume("new", 1, WAIT_S)
+    with stand.console(server) as console:
+        fill = f"dd if=/dev/urandom of={device} bs=1M count=8 seek=16 conv=fsync 2>/dev/null"
+        assert console.run(fill).code == 0
+        console.run(COUNT.format(device=device))
+    path = swap(stand, server, new)
+    if kill is not None:
+        time.sleep(random.Random(kill).random() * 0.6)
+        stand.process.kill()
+        stand.restart()
+    wait_swapped(stand, path)
+    assert stand.volumes_of(server) == [new]
+    stand.cloud.wait_volume(volume, "available", WAIT_S)
+    stand.cloud.wait_volume(new, "in-use", WAIT_S)
+    definition = stand.definition(server)
+    assert f"volume-{new}'" in definition
+    assert f"volume-{volume}'" not in definition
+    files = [stand.data / "volumes" / f"volume-{one}" for one in (volume, new)]
+    with files[0].open("rb") as old_file:
+        left = int(old_file.read(8))
+    time.sleep(0.3)
+    with stand.console(server) as console:
+        console.run("rm /tmp/go; sleep 0.3; sync")
+        last = int(console.run(f"head -c 8 {device}").output)
+    with files[0].open("rb") as old_file, files[1].open("rb") as new_file:
+        assert int(old_file.read(8)) == left, "the old volume is nobody's any more"
+        assert int(new_file.read(8)) == last > left
+        for file in (old_file, new_file):
+            file.seek(16 << 20)
+        assert old_file.read(8 << 20) == new_file.read(8 << 20)
+    stand.detach(server, new)
+    with pytest.raises(ApiError):
+        stand.cloud.client.delete(path)
+
+
 def test_an_encrypted_volume_with_limits_lives_through_a_kill_and_a_restart_of_its_guest(
     stand: Stand, server: str
 ) -> None:

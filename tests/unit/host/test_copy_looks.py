@@ -23,6 +23,7 @@ def order(**changes: Any) -> CopyAssignment:
         generation=1,
         server_id="server",
         attachment_id="attachment",
+        serial="volume",
         volume_id="volume",
         target_path="/fake/target",
         state=CopyState.WANTED,

@@ -21,6 +21,7 @@ from kevel.domain.assignments import (
     PathReport,
     ServerAssignment,
     ServerReport,
+    SwapReport,
 )
 from kevel.domain.copies import CopyState
 from kevel.domain.errors import Fenced
@@ -108,6 +109,7 @@ class FakeControl:
         self.servers: dict[str, ServerAssignment] = {}
         self.paths: dict[str, PathAssignment] = {}
         self.copies: dict[str, CopyAssignment] = {}
+        self.swap_reports: list[SwapReport] = []
         self.copy_reports: list[CopyReport] = []
         self.path_reports: list[PathReport] = []
         self.server_reports: list[ServerReport] = []
@@ -170,6 +172,14 @@ class FakeControl:
         if self.lose_answer_next:
             self.lose_answer_next -= 1
             raise ConnectionError("the answer was lost")
+
+    async def report_swap(self, host: str, epoch: int, report: SwapReport) -> None:
+        if epoch != self.epoch:
+            raise Fenced
+        if self.lose_next:
+            self.lose_next -= 1
+            raise ConnectionError("the report was lost")
+        self.swap_reports.append(report)
 
     async def report_copy(self, host: str, epoch: int, report: CopyReport) -> None:
         if epoch != self.epoch:

@@ -86,6 +86,8 @@ def test_the_driver_tells_its_child_the_ports_own_names() -> None:
         wire.Tune: 3,
         wire.Copy: 2,
         wire.EndCopy: 2,
+        wire.Swap: 3,
+        wire.EndSwap: 2,
     }
     counts |= dict.fromkeys((wire.AskShutdown, wire.AskReboot, wire.PowerOff, wire.Undefine), 1)
     counts |= dict.fromkeys((wire.Pause, wire.Unpause, wire.Suspend), 1)

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from kevel.api.kevel import replies
-from kevel.api.kevel.views import show_account, show_examination
+from kevel.api.kevel.views import show_account, show_examination, show_swap_row
 from kevel.api.operations import VERSIONS_PATH, Api, Call, ErrorStyle, Operation, Policy, Reply
 from kevel.control.attachments.explaining import WAIT_S_MAX
 from kevel.store.accounts import AccountFilter
@@ -43,6 +43,12 @@ class JournalQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     limit: Limit = PAGE_ROWS_MAX
     #: How many seconds to wait for a line when there is none.
     wait: Annotated[float, msgspec.Meta(ge=0, le=WAIT_S_MAX)] = 0.0
+
+
+class SwapBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The volume that is to take the place."""
+
+    volume_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
 async def show_versions(call: Call) -> Reply:
@@ -92,6 +98,23 @@ async def show_journal(call: Call) -> Reply:
 async def retry_attachment(call: Call) -> Reply:
     """Have everybody who holds a part of it look again now, and with suspicion."""
     await call.services.explaining.retry(call.actor, _id(call))
+    return Reply()
+
+
+async def swap_attachment(call: Call) -> Reply:
+    """Give the running guest another volume in this one's place, with its contents; `show_swap` tells how it goes."""
+    body: SwapBody = call.body
+    return Reply(body={"swap": show_swap_row(await call.services.swaps.swap(call.actor, _id(call), body.volume_id))})
+
+
+async def show_swap(call: Call) -> Reply:
+    """The attachment's newest swap, running or over."""
+    return Reply(body={"swap": show_swap_row(await call.services.swaps.find(call.actor, _id(call)))})
+
+
+async def cancel_swap(call: Call) -> Reply:
+    """Give the running swap up: the attachment keeps its volume, and the other one is let go of."""
+    await call.services.swaps.cancel(call.actor, _id(call))
     return Reply()
 
 
@@ -161,6 +184,37 @@ OPERATIONS = (
         method="POST",
         path="/attachments/{attachment_id}/retry",
         handler=retry_attachment,
+        policy=Policy.MEMBER,
+        success=202,
+        errors=(404, 409),
+        reply=None,
+    ),
+    Operation(
+        name="swap_attachment",
+        method="POST",
+        path="/attachments/{attachment_id}/swap",
+        handler=swap_attachment,
+        policy=Policy.MEMBER,
+        success=202,
+        errors=(400, 404, 409),
+        body=SwapBody,
+        reply=replies.SWAP,
+        needs_space=True,
+    ),
+    Operation(
+        name="show_swap",
+        method="GET",
+        path="/attachments/{attachment_id}/swap",
+        handler=show_swap,
+        policy=Policy.READER,
+        errors=(404,),
+        reply=replies.SWAP,
+    ),
+    Operation(
+        name="cancel_swap",
+        method="DELETE",
+        path="/attachments/{attachment_id}/swap",
+        handler=cancel_swap,
         policy=Policy.MEMBER,
         success=202,
         errors=(404, 409),

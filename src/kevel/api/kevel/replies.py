@@ -153,6 +153,24 @@ class ExaminationView(Answer, kw_only=True):
     needs_person: bool
 
 
+class SwapView(Answer, kw_only=True):
+    """Another volume on its way to the place of an attached one."""
+
+    id: str
+    attachment_id: str
+    server_id: str
+    old_volume_id: str
+    new_volume_id: str
+    state: Literal["copying", "pivoting", "swapped", "failed", "cancelled"]
+    done_bytes: int
+    total_bytes: int
+    reason: Why | None
+    created_at: int
+    deadline_at: int
+    finished_at: int | None
+
+
+SWAP: Final = name_answer("swap", SwapView)
 VERSIONS: Final = name_answer("versions", list[Version])
 ATTACHMENT: Final = name_answer("attachment", AttachmentView)
 ATTACHMENTS: Final = name_list("attachments", AttachmentSummary)

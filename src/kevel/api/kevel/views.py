@@ -11,6 +11,7 @@ from kevel.control.hosts.comparison import Examination
 from kevel.domain.findings import Finding, describe_finding, describe_remedy, needs_person
 from kevel.domain.model import Attachment, Path, Reason
 from kevel.domain.status import attachment_status
+from kevel.domain.swaps import Swap
 from kevel.store.accounts import Account
 
 
@@ -74,6 +75,24 @@ def _show_path(path: Path) -> dict[str, Any]:
 
 def _show_reason(reason: Reason | None) -> dict[str, Any] | None:
     return None if reason is None else msgspec.to_builtins(reason)
+
+
+def show_swap_row(swap: Swap) -> dict[str, Any]:
+    """A swap as its owner may see it."""
+    return {
+        "id": swap.id,
+        "attachment_id": swap.attachment_id,
+        "server_id": swap.server_id,
+        "old_volume_id": swap.old_volume_id,
+        "new_volume_id": swap.new_volume_id,
+        "state": swap.state.value,
+        "done_bytes": swap.done_bytes,
+        "total_bytes": swap.total_bytes,
+        "reason": _show_reason(swap.reason),
+        "created_at": swap.created_at,
+        "deadline_at": swap.deadline_at,
+        "finished_at": swap.finished_at,
+    }
 
 
 def show_examination(examination: Examination) -> dict[str, Any]:

@@ -90,6 +90,11 @@ class Attachments:
             raise NotFound(f"Volume {volume.id} could not be found.")
         check_attachable(tx, volume, server.id)
         taken = rows.open_of_server(tx, server.id)
+        if any(one.serial == volume.id for one in taken):
+            raise Conflict(
+                f"The guest of instance {server.id} knows another disk by the id of volume {volume.id}, which was "
+                "swapped out of it; it cannot have two disks of one id."
+            )
         prefix = device_prefix(server.image)
         host = load_host(tx, server.host)
         units = {one.unit for one in taken if one.unit is not None}

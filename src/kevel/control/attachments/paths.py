@@ -173,7 +173,8 @@ class PathWorker:
 def _target(sight: Sight) -> Rung:
     if sight.attachment.is_external:
         return external_target(dropped=sight.path.dropped)
-    return target_rung(sight.attachment.goal, server_wanted=sight.server_wanted, withheld=sight.withheld)
+    goal, aside = sight.attachment.goal, sight.attachment.aside
+    return target_rung(goal, server_wanted=sight.server_wanted, withheld=sight.withheld, aside=aside)
 
 
 def _climbs(sight: Sight) -> bool:

@@ -13,7 +13,7 @@ from kevel.control.alarms import raise_alarms
 from kevel.control.hosts.questions import Questions
 from kevel.control.runtime import Runtime
 from kevel.control.secrets import Sealer
-from kevel.domain.assignments import Assignments, CopyReport, HostCensus, PathReport, ServerReport
+from kevel.domain.assignments import Assignments, CopyReport, HostCensus, PathReport, ServerReport, SwapReport
 from kevel.domain.errors import Fenced
 from kevel.domain.ladder import Rung
 from kevel.domain.limits import Limits
@@ -25,6 +25,7 @@ from kevel.store.copies import apply_copy_report
 from kevel.store.hosts import Host, current_epoch, list_hosts, register_host, touch_host
 from kevel.store.path_reports import apply_path_report
 from kevel.store.server_rows import apply_server_report
+from kevel.store.swap_moves import apply_swap_report
 from kevel.store.transactions import Tx, Wake
 
 log = structlog.get_logger(__name__)
@@ -143,6 +144,17 @@ class Hosts:
             raise Fenced
         if not apply_copy_report(tx, host, epoch, report, at=at):
             log.info("outdated report", copy=report.copy_id, epoch=epoch)
+
+    async def report_swap(self, host: str, epoch: int, report: SwapReport) -> None:
+        """Record what the agent saw of a swap; outdated, it changes nothing. Raises Fenced as `report` does."""
+        await self._runtime.store.write(self._apply_swap, host, epoch, report, self._runtime.clock.now_us())
+
+    def _apply_swap(self, tx: Tx, host: str, epoch: int, report: SwapReport, at: int) -> None:
+        if current_epoch(tx, host) != epoch:
+            raise Fenced
+        deadline_at = at + int(self._limits.detach_timeout_s * 1e6)
+        if not apply_swap_report(tx, host, epoch, report, at=at, deadline_at=deadline_at):
+            log.info("outdated report", swap=report.swap_id, epoch=epoch)
 
     async def take_census(self, host: str, epoch: int, census: HostCensus) -> None:
         """Hold what is really on a host against the records: findings are kept, and new ones raise an alarm (L3)."""

@@ -8,6 +8,7 @@ from kevel.control.attachments.attachments import Attachments
 from kevel.control.attachments.explaining import Explaining
 from kevel.control.attachments.external import External
 from kevel.control.attachments.old_flow import OldFlow
+from kevel.control.attachments.swaps import Swaps
 from kevel.control.backups.backups import Backups
 from kevel.control.copies.snapshots import Snapshots
 from kevel.control.copies.volume_contents import VolumeContents
@@ -78,3 +79,4 @@ class Services:
     group_snapshots: GroupSnapshots
     comparison: Comparison
     explaining: Explaining
+    swaps: Swaps

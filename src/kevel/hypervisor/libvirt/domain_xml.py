@@ -131,6 +131,16 @@ def build_disk_xml(disk: DiskSpec, *, cache: str, block_device: bool) -> str:
     return ET.tostring(element, encoding="unicode")
 
 
+def build_target_xml(path: str, file_format: str, target: str, *, cache: str, block_device: bool = False) -> str:
+    """What a disk is to become: another file or device under the same name."""
+    element = ET.Element("disk", type="block" if block_device else "file", device="disk")
+    _add_driver(element, file_format, cache)
+    _add(element, "source", **{"dev" if block_device else "file": path})
+    _add(element, "backingStore")
+    _add(element, "target", dev=target)
+    return ET.tostring(element, encoding="unicode")
+
+
 def mark_boot(definition: str, boot_id: str) -> str:
     """The XML to start a domain from: its definition and a mark that says which start this is."""
     domain = ET.fromstring(definition)

@@ -26,6 +26,8 @@ from kevel.hypervisor.base import (
     EventKind,
     HostFacts,
     ServerView,
+    SwapSpec,
+    SwapView,
 )
 from kevel.hypervisor.libvirt import wire
 from kevel.hypervisor.libvirt.child import Child, start_child
@@ -183,6 +185,14 @@ class LibvirtHypervisor:
     async def end_copy(self, server_id: str, copy_id: str) -> None:
         """See the port."""
         await self._call(wire.EndCopy(server_id, copy_id))
+
+    async def swap_disk(self, server_id: str, swap: SwapSpec, *, pivot: bool) -> SwapView | None:
+        """See the port."""
+        return msgspec.msgpack.decode(await self._call(wire.Swap(server_id, swap, pivot)), type=SwapView | None)
+
+    async def end_swap(self, server_id: str, new_path: str) -> bool:
+        """See the port."""
+        return msgspec.msgpack.decode(await self._call(wire.EndSwap(server_id, new_path)), type=bool)
 
     async def _call(self, act: wire.ServerAct, limit_s: float | None = None) -> msgspec.Raw:
         """Do an act when it is its turn on the server.

@@ -27,6 +27,8 @@ from kevel.hypervisor.base import (
     DomainSpec,
     HostFacts,
     ServerView,
+    SwapSpec,
+    SwapView,
 )
 from kevel.hypervisor.libvirt import memory, root_disk
 from kevel.hypervisor.libvirt.blocks import (
@@ -38,12 +40,11 @@ from kevel.hypervisor.libvirt.blocks import (
     wait_for_end,
     wait_for_monitor,
 )
+from kevel.hypervisor.libvirt.checks import check_id, has_disk, measure_file
 from kevel.hypervisor.libvirt.copies import clear_unused_nodes, copy_once, end_copies_of, end_copy
 from kevel.hypervisor.libvirt.definitions import drop_strays, undefine_disk
 from kevel.hypervisor.libvirt.domain_xml import (
-    LUKS,
     NAME_PREFIX,
-    DomainView,
     Unreadable,
     build_disk_xml,
     build_domain_xml,
@@ -55,6 +56,7 @@ from kevel.hypervisor.libvirt.domain_xml import (
 from kevel.hypervisor.libvirt.errors import is_process_gone, translate_error
 from kevel.hypervisor.libvirt.quiesce import Quiescer
 from kevel.hypervisor.libvirt.secrets import Lender, choose_keys
+from kevel.hypervisor.libvirt.swaps import end_swap, end_swap_of, settle_definition, swap_once
 from kevel.hypervisor.libvirt.usage import measure_domain
 from kevel.hypervisor.libvirt.views import INACTIVE, view_server
 from kevel.runtime.files import sync_directory
@@ -254,6 +256,7 @@ class Session:
                 if domain.isActive():
                     wait_for_monitor(domain, f"Server {server_id}")
                     memory.drop_memory(domain, self._save_dir)
+                    settle_definition(domain)
                     look = look_at_disks(domain)
                     copies = clear_unused_nodes(domain, look.copying) if look.copying else ()
                     return msgspec.structs.replace(view_server(domain, server_id, look), copies=copies)
@@ -307,11 +310,11 @@ class Session:
 
     def _plug_once(self, domain: libvirt.virDomain, server_id: str, disk: DiskSpec, subject: str) -> None:
         persistent = parse_domain_xml(domain.XMLDesc(INACTIVE))
-        flags = 0 if _has_disk(persistent, disk, subject) else CONFIG
+        flags = 0 if has_disk(persistent, disk, subject) else CONFIG
         if domain.isActive():
             wait_for_monitor(domain, subject)
             self._clear_once(domain, server_id, disk.alias, subject)
-            if not _has_disk(parse_domain_xml(domain.XMLDesc(0)), disk, subject):
+            if not has_disk(parse_domain_xml(domain.XMLDesc(0)), disk, subject):
                 flags |= LIVE
         if flags:
             # Both at once where both lack it: libvirt plugs the running guest first and writes the definition after, in
@@ -352,6 +355,7 @@ class Session:
         """Ask the running guest to let go; True when nothing of the disk is left in QEMU."""
         wait_for_monitor(domain, subject)
         if alias in parse_domain_xml(domain.XMLDesc(0)).disks:
+            end_swap_of(domain, alias, subject)
             ask_removal(domain, alias, subject)
             return False
         look = look_at_disks(domain)
@@ -373,7 +377,7 @@ class Session:
                 raise StepNever(f"{subject}: the running guest has no such disk.")
             # libvirt would shrink the file without a question: an older request must not undo a newer one.
             seen = look.formats[look.xml.nodes[alias]]
-            size = max(size_bytes, _measure_file(disk.source_path)) if seen.driver == "raw" else size_bytes
+            size = max(size_bytes, measure_file(disk.source_path)) if seen.driver == "raw" else size_bytes
             if size > seen.size_bytes:
                 domain.blockResize(disk.target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
@@ -418,6 +422,23 @@ class Session:
             wait_for_monitor(domain, subject)
             end_copy(domain, copy_id, subject)
 
+    def swap_disk(self, server_id: str, swap: SwapSpec, pivot: bool) -> SwapView | None:
+        """See the port."""
+        subject = f"Server {server_id}, volume {swap.serial}"
+        path = Path(swap.new_path)
+        with _translating(subject):
+            domain = self._find(server_id)
+            if domain is None:
+                return None
+            return swap_once(domain, swap, subject, cache=self._choose_cache(path), pivot=pivot)
+
+    def end_swap(self, server_id: str, new_path: str) -> bool:
+        """See the port."""
+        subject = f"Server {server_id}, file {new_path}"
+        with _translating(subject):
+            domain = self._find(server_id)
+            return domain is None or end_swap(domain, new_path, subject)
+
     def _clear_once(self, domain: libvirt.virDomain, server_id: str, alias: str, subject: str) -> None:
         start = (server_id, domain.ID())
         with self._lock:
@@ -447,11 +468,11 @@ class Session:
         return self._cache_modes.get(path.parent, root_disk.CACHE_DIRECT)
 
     def _find_dir(self, server_id: str) -> Path:
-        return self._servers_dir / _check_id(server_id)
+        return self._servers_dir / check_id(server_id)
 
     def _find(self, server_id: str) -> libvirt.virDomain | None:
         try:
-            return self._connection.lookupByUUIDString(_check_id(server_id))
+            return self._connection.lookupByUUIDString(check_id(server_id))
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
@@ -474,30 +495,3 @@ def _translating(subject: str) -> Iterator[None]:
         raise StepRetry(f"{subject}: QEMU refuses for now.") from error
     except Unreadable as error:
         raise StepRetry(f"{subject}: the hypervisor's account of it cannot be read.") from error
-
-
-def _check_id(server_id: str) -> str:
-    """Ids become paths and names, so only a UUID in its usual form will do."""
-    try:
-        if str(uuid.UUID(server_id)) == server_id:
-            return server_id
-    except ValueError:
-        pass
-    raise StepNever("A server id must be a UUID in lower case.")
-
-
-def _has_disk(xml: DomainView, disk: DiskSpec, subject: str) -> bool:
-    """Whether the domain has the disk; StepNever when its alias names another volume there."""
-    found = xml.disks.get(disk.alias)
-    if found is not None and (found.source_path, found.serial) != (disk.source_path, disk.serial):
-        raise StepNever(f"{subject}: another volume is plugged under {disk.alias}.")
-    if found is not None and found.encrypted != (disk.source_format == LUKS):
-        raise StepNever(f"{subject}: the disk under {disk.alias} is not as encrypted as the volume.")
-    return found is not None
-
-
-def _measure_file(path: str) -> int:
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return 0

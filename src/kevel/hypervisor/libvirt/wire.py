@@ -12,7 +12,7 @@ import msgspec
 from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import SetupError
 from kevel.domain.tuning import DiskTune
-from kevel.hypervisor.base import CopySpec, DiskSpec, DomainSpec, Event
+from kevel.hypervisor.base import CopySpec, DiskSpec, DomainSpec, Event, SwapSpec
 
 #: Longer frames mean that the two sides do not understand each other. A census of 10,000 servers is about 10 MB.
 FRAME_BYTES_MAX = 64 << 20
@@ -169,6 +169,21 @@ class EndCopy(Act, frozen=True, tag="end_copy"):
     copy_id: str
 
 
+class Swap(Act, frozen=True, tag="swap_disk"):
+    """swap_disk."""
+
+    server_id: str
+    swap: SwapSpec
+    pivot: bool
+
+
+class EndSwap(Act, frozen=True, tag="end_swap"):
+    """end_swap."""
+
+    server_id: str
+    new_path: str
+
+
 def name_act(act: Act) -> str:
     """The port's name of the call."""
     return str(act.__struct_config__.tag)
@@ -193,6 +208,8 @@ ServerAct = (
     | Tune
     | Copy
     | EndCopy
+    | Swap
+    | EndSwap
 )
 
 

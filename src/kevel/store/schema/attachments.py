@@ -96,6 +96,8 @@ attachments = Table(
     Column("consumer_host", Text),
     Column("mode", Text),
     Column("service_user_id", Text),
+    Column("aside", Boolean, nullable=False),
+    Column("serial", Text),
     Column("live", Integer),
     #: Managed and external: a server of ours with a place in it, or what a client says.
     CheckConstraint("(stage IS NULL) = (server_id IS NOT NULL)", name="managed"),
@@ -104,11 +106,16 @@ attachments = Table(
     CheckConstraint("(stage IS NULL) = (origin IS NULL)", name="origin"),
     CheckConstraint("boot_index >= 0", name="boot_index"),
     CheckConstraint("mode IN ('rw', 'ro')", name="mode"),
+    CheckConstraint("NOT aside OR (stage IS NULL AND boot_index IS NULL AND serial IS NULL)", name="aside"),
     CheckConstraint("(live IS NULL) = (closed_at IS NOT NULL) AND (live IS NULL OR live = 1)", name="live"),
     UniqueConstraint("id", "live", "volume_id"),
     #: An open attachment keeps its claim.
     ForeignKeyConstraint(
-        ["claim_id", "live", "volume_id"], ["claims.id", "claims.live", "claims.volume_id"], name="fk_attachments_claim"
+        ["claim_id", "live", "volume_id"],
+        ["claims.id", "claims.live", "claims.volume_id"],
+        name="fk_attachments_claim",
+        deferrable=True,  # two attachments exchange their volumes in one transaction
+        initially="IMMEDIATE",
     ),
     CheckConstraint("goal IN ('attached', 'detached')", name="goal"),
     CheckConstraint("goal_by IN ('user', 'rollback', 'refusal', 'server')", name="goal_by"),
@@ -147,16 +154,16 @@ attachments = Table(
         "server_id",
         "unit",
         unique=True,
-        sqlite_where=text("live = 1"),
-        postgresql_where=text("live = 1"),
+        sqlite_where=text("live = 1 AND NOT aside"),
+        postgresql_where=text("live = 1 AND NOT aside"),
     ),
     Index(
         "one_device",
         "server_id",
         "device",
         unique=True,
-        sqlite_where=text("live = 1"),
-        postgresql_where=text("live = 1"),
+        sqlite_where=text("live = 1 AND NOT aside"),
+        postgresql_where=text("live = 1 AND NOT aside"),
     ),
 )
 
@@ -203,6 +210,8 @@ paths = Table(
         ["attachment_id", "live", "volume_id"],
         ["attachments.id", "attachments.live", "attachments.volume_id"],
         name="fk_paths_attachment",
+        deferrable=True,
+        initially="IMMEDIATE",
     ),
     UniqueConstraint("volume_id", "generation"),
     #: Two paths of one attachment need a migration; there is none yet.

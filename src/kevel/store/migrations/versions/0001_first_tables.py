@@ -1010,6 +1010,8 @@ def upgrade() -> None:
         sa.Column("consumer_host", sa.Text(), nullable=True),
         sa.Column("mode", sa.Text(), nullable=True),
         sa.Column("service_user_id", sa.Text(), nullable=True),
+        sa.Column("aside", sa.Boolean(), nullable=False),
+        sa.Column("serial", sa.Text(), nullable=True),
         sa.Column("live", sa.Integer(), nullable=True),
         sa.CheckConstraint("closed_at IS NULL OR goal = 'detached'", name=op.f("ck_attachments_closed_on_purpose")),
         sa.CheckConstraint("goal IN ('attached', 'detached')", name=op.f("ck_attachments_goal")),
@@ -1023,6 +1025,9 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("(stage IS NULL) = (origin IS NULL)", name=op.f("ck_attachments_origin")),
         sa.CheckConstraint("(stage IS NULL) = (server_id IS NOT NULL)", name=op.f("ck_attachments_managed")),
+        sa.CheckConstraint(
+            "NOT aside OR (stage IS NULL AND boot_index IS NULL AND serial IS NULL)", name=op.f("ck_attachments_aside")
+        ),
         sa.CheckConstraint("boot_index >= 0", name=op.f("ck_attachments_boot_index")),
         sa.CheckConstraint(
             "stage IS NOT NULL OR (device IS NOT NULL AND unit IS NOT NULL)", name=op.f("ck_attachments_place")
@@ -1031,6 +1036,8 @@ def upgrade() -> None:
             ["claim_id", "live", "volume_id"],
             ["claims.id", "claims.live", "claims.volume_id"],
             name="fk_attachments_claim",
+            initially="IMMEDIATE",
+            deferrable=True,
         ),
         sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_attachments_server_id_servers")),
         sa.ForeignKeyConstraint(["volume_id"], ["volumes.id"], name=op.f("fk_attachments_volume_id_volumes")),
@@ -1070,16 +1077,16 @@ def upgrade() -> None:
         "attachments",
         ["server_id", "device"],
         unique=True,
-        sqlite_where=sa.text("live = 1"),
-        postgresql_where=sa.text("live = 1"),
+        sqlite_where=sa.text("live = 1 AND NOT aside"),
+        postgresql_where=sa.text("live = 1 AND NOT aside"),
     )
     op.create_index(
         "one_unit",
         "attachments",
         ["server_id", "unit"],
         unique=True,
-        sqlite_where=sa.text("live = 1"),
-        postgresql_where=sa.text("live = 1"),
+        sqlite_where=sa.text("live = 1 AND NOT aside"),
+        postgresql_where=sa.text("live = 1 AND NOT aside"),
     )
     op.create_table(
         "paths",
@@ -1120,6 +1127,8 @@ def upgrade() -> None:
             ["attachment_id", "live", "volume_id"],
             ["attachments.id", "attachments.live", "attachments.volume_id"],
             name="fk_paths_attachment",
+            initially="IMMEDIATE",
+            deferrable=True,
         ),
         sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_paths_server_id_servers")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_paths")),
@@ -1134,6 +1143,51 @@ def upgrade() -> None:
         unique=True,
         sqlite_where=sa.text("live = 1"),
         postgresql_where=sa.text("live = 1"),
+    )
+    op.create_table(
+        "swaps",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("attachment_id", sa.Text(), nullable=False),
+        sa.Column("aside_id", sa.Text(), nullable=False),
+        sa.Column("server_id", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("old_volume_id", sa.Text(), nullable=False),
+        sa.Column("new_volume_id", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("done_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("total_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("deadline_at", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.Column("host_version", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name=op.f("ck_swaps_reason")),
+        sa.CheckConstraint(
+            "(state IN ('copying', 'pivoting')) = (finished_at IS NULL)", name=op.f("ck_swaps_finished")
+        ),
+        sa.CheckConstraint(
+            "state IN ('copying', 'pivoting', 'swapped', 'failed', 'cancelled')", name=op.f("ck_swaps_state")
+        ),
+        sa.ForeignKeyConstraint(["aside_id"], ["attachments.id"], name=op.f("fk_swaps_aside_id_attachments")),
+        sa.ForeignKeyConstraint(["attachment_id"], ["attachments.id"], name=op.f("fk_swaps_attachment_id_attachments")),
+        sa.ForeignKeyConstraint(["host"], ["hosts.name"], name=op.f("fk_swaps_host_hosts")),
+        sa.ForeignKeyConstraint(["new_volume_id"], ["volumes.id"], name=op.f("fk_swaps_new_volume_id_volumes")),
+        sa.ForeignKeyConstraint(["old_volume_id"], ["volumes.id"], name=op.f("fk_swaps_old_volume_id_volumes")),
+        sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_swaps_server_id_servers")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_swaps")),
+    )
+    op.create_index("ix_swaps_aside_id", "swaps", ["aside_id"], unique=False)
+    op.create_index("ix_swaps_attachment_id", "swaps", ["attachment_id"], unique=False)
+    op.create_index("ix_swaps_host_version", "swaps", ["host", "host_version"], unique=False)
+    op.create_index(
+        "one_swap",
+        "swaps",
+        ["attachment_id"],
+        unique=True,
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
     )
     op.create_table(
         "copies",
