@@ -15,6 +15,7 @@ from kevel.cli.config import Config, read_config
 from kevel.cli.data_dir import DataDir
 from kevel.cli.doctor import doctor_app
 from kevel.cli.openapi import openapi_app
+from kevel.cli.swaps import swap_app
 from kevel.cli.up import Kevel, run_up
 from kevel.domain.errors import KevelError, SetupError
 
@@ -22,6 +23,7 @@ from kevel.domain.errors import KevelError, SetupError
 EXIT_SETUP: Final = 3
 
 app = typer.Typer(name="kevel", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+attachment_app.add_typer(swap_app)
 app.add_typer(attachment_app, name="attachment")
 app.add_typer(doctor_app)
 app.add_typer(openapi_app)

@@ -124,6 +124,28 @@ def test_an_operator_can_follow_an_attach_and_a_detach_that_the_guest_refuses(op
         assert shell.json("volume", "message", "list") == []
 
 
+def test_an_operator_can_swap_a_volume_and_give_a_swap_up(operator: Operator) -> None:
+    cloud = operator.cloud
+    quick, slow = operator.make_server(), operator.make_server(swap="slow:3600")
+    volumes = [cloud.create_volume("v", 1, WAIT_S) for _ in range(4)]
+    for server, volume in zip((quick, slow), volumes[:2], strict=True):
+        cloud.attach(server, volume)
+        cloud.wait_volume(volume, "in-use", WAIT_S)
+    said, _ = operator.run("attachment", "swap", volumes[0], volumes[2])
+    assert said == f"Server {quick} has volume {volumes[2]} in place of {volumes[0]}.\n"
+    back = operator.json("attachment", "swap", volumes[2], volumes[0])
+    assert (back["state"], back["new_volume_id"]) == ("swapped", volumes[0])
+    _, complaint = operator.run("attachment", "swap", volumes[1], volumes[3], "--timeout", "0.1", code=1)
+    assert complaint == "Not finished after 0.1 s; the swap goes on."
+    shown, _ = operator.run("attachment", "why", volumes[3])
+    assert shown == "The volume waits for another one's place in the guest, and is being filled with its contents.\n"
+    said, _ = operator.run("attachment", "cancel-swap", volumes[1])
+    assert said == f"Cancelled. The server keeps volume {volumes[1]}.\n"
+    cloud.wait_volume(volumes[3], "available", WAIT_S)
+    _, complaint = operator.run("attachment", "swap", volumes[1], volumes[1], code=1)
+    assert "cannot be swapped for itself" in complaint
+
+
 def test_l3_the_doctor_finds_what_records_and_storage_disagree_about_and_touches_nothing(operator: Operator) -> None:
     cloud = operator.cloud
     server, volume = operator.make_server(), cloud.create_volume("v", 1, WAIT_S)
