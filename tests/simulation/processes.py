@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import random
 import uuid
 from collections.abc import Coroutine
@@ -31,6 +32,7 @@ from kevel.domain.model import Actor
 from kevel.host.agent import Agent
 from kevel.host.state import HostConfig, HostState
 from kevel.storage.backup_files import BackupFiles
+from kevel.storage.image_files import ImageFiles
 from tests.simulation.backups import SimExecutor
 from tests.simulation.loop import PROCESS, SimLoop
 from tests.simulation.network import ControlSide, SimLink
@@ -82,6 +84,13 @@ class OneImage:
 
     async def get_for_server(self, actor: Actor, image_id: str) -> ImageForServer:
         return IMAGE
+
+
+class EmptyFiles:
+    """The files of images: all of them are empty."""
+
+    def file_path(self, file: str) -> str:
+        return os.devnull
 
 
 IMAGE = msgspec.convert(
@@ -150,6 +159,7 @@ class ControlProcess(Process):
     def _build(self) -> None:
         self.runtime = runtime = self._open_store()
         self.backup_files = cast("BackupFiles", self.run.world.backups)
+        self.image_files = cast("ImageFiles", EmptyFiles())
         self.workers = self._make_workers(Sealer(bytes(range(KEY_BYTES))))
         self.flavors = Flavors(runtime)
         self.types = VolumeTypes(runtime)
@@ -164,7 +174,9 @@ class ControlProcess(Process):
         self.servers = Servers(runtime, images, self.flavors, disks, LIMITS)
 
     def _make_workers(self, sealer: Sealer) -> Workers:
-        return Workers(self.runtime, {"sim": self.pool}, sealer, LIMITS, backups=self.backup_files)
+        return Workers(
+            self.runtime, {"sim": self.pool}, sealer, LIMITS, images=self.image_files, backups=self.backup_files
+        )
 
     async def start(self) -> None:
         await self.flavors.bootstrap()
@@ -186,6 +198,7 @@ class KevelProcess(ControlProcess):
             self.driver(host),
             config,
             sealer,
+            images=self.image_files,
             backups=self.backup_files,
         )
         return self.engine.workers

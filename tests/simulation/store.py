@@ -68,7 +68,7 @@ def _new_database() -> bytes:
     metadata.create_all(engine)
     image = {"id": "image", "project_id": "p", "status": ImageStatus.ACTIVE, "file": IMAGE_FILE}
     image |= {"visibility": Visibility.PUBLIC, "disk_format": DiskFormat.RAW, "container_format": ContainerFormat.BARE}
-    image |= {"size_bytes": 0, "md5": "", "sha512": ""}
+    image |= {"size_bytes": 0, "virtual_bytes": 0, "md5": "", "sha512": ""}
     image |= {"min_disk_gib": 0, "min_ram_mib": 0, "protected": False, "hidden": False}
     with engine.connect() as conn:
         conn.execute(insert(images), image | {"properties": {}, "tags": (), "created_at": 0, "updated_at": 0})

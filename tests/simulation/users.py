@@ -107,6 +107,7 @@ def rebuild(server: str) -> Request:
             drops_key=False,
             hostname=None,
             auto_disk=None,
+            reimages=True,
         ),
     )
 

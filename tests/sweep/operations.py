@@ -23,6 +23,7 @@ from tests.simulation.users import (
     detach,
     extend,
     reboot,
+    rebuild,
     reset_status,
     reshape,
     start,
@@ -351,6 +352,18 @@ def _not_swapped(scene: Scene) -> list[str]:
     return scene.run.checker.find_missing(scene.server, scene.spare)
 
 
+async def _rebuild_made(scene: Scene) -> None:
+    for row in scene.made_servers():
+        await scene.ask(rebuild(row["id"]))
+
+
+async def _rebuild_patiently(scene: Scene) -> None:
+    """A server that is there is rebuilt; one whose rebuild failed is in error, and is rebuilt all the same."""
+    await _rebuild_made(scene)
+    await scene.run.until(scene.run.checker.find_unfinished)
+    await _create_patiently(scene)
+
+
 ATTACHED = (_attach,)
 SPARE = (_attach, _make_spare)
 
@@ -390,6 +403,15 @@ OPERATIONS: tuple[Operation, ...] = (
         Scene.not_made,
         _delete_made,
         Scene.made_there,
+    ),
+    Operation(
+        "rebuild server, root on a volume",
+        _rebuild_made,
+        _rebuild_patiently,
+        Scene.not_made,
+        _delete_made,
+        Scene.made_there,
+        (_create_server,),
     ),
     Operation(
         "delete server, half made with volumes",
