@@ -72,6 +72,14 @@ update_index() {
     index_updated=yes
 }
 
+# Debian's server package makes a cluster and starts it, unless it is told not to. The tests start servers of their own,
+# and a machine that has PostgreSQL already is left as it is.
+keep_postgres_quiet() {
+    local settings=/etc/postgresql-common/createcluster.conf
+    run_step apt-postgresql "${apt[@]}" install --no-install-recommends postgresql-common
+    grep -Eq '^ *create_main_cluster' $settings || printf 'create_main_cluster = false\n' >>$settings
+}
+
 install_packages() {
     local missing
     mapfile -t missing < <(list_missing_packages)
@@ -81,6 +89,7 @@ install_packages() {
             "    apt-get update && apt-get install --no-install-recommends ${missing[*]}"
     fi
     update_index
+    case " ${missing[*]} " in *" postgresql-15 "*) keep_postgres_quiet ;; esac
     say "installing Debian packages: ${missing[*]}"
     run_step apt-install "${apt[@]}" install --no-install-recommends "${missing[@]}"
     python=$(find_python)

@@ -17,10 +17,8 @@ from kevel.control.hosts.services import Services
 from kevel.control.runtime import Runtime
 from kevel.domain.errors import Unauthenticated
 from kevel.runtime.ports import SystemClock, SystemIds, ThreadExecutor
-from kevel.store.ballast import Ballast
-from kevel.store.sqlite import SqliteStore, make_engine
 from tests.answers import CheckedApp
-from tests.integration.template import put_database
+from tests.integration.stores import open_store
 
 PROJECTS = {"reader": "11" * 16, "member": "11" * 16, "other": "22" * 16, "admin": "33" * 16, "service": "44" * 16}
 
@@ -50,15 +48,12 @@ class KnownTokens:
 @asynccontextmanager
 async def open_runtime(data: Path) -> AsyncIterator[Runtime]:
     """Clock, ids, threads, and a store at the newest schema in that directory."""
-    put_database(data / "kevel.db")
-    engine = make_engine(data / "kevel.db")
     lost: list[BaseException] = []
-    store = SqliteStore(engine, Ballast(data / "ballast"), lost.append)
     executor = ThreadExecutor("test", 4)
     try:
-        yield Runtime(store=store, clock=SystemClock(), ids=SystemIds(), executor=executor)
+        async with open_store(data, lost.append) as store:
+            yield Runtime(store=store, clock=SystemClock(), ids=SystemIds(), executor=executor)
     finally:
-        await store.close()
         executor.close()
     assert not lost, "the store was lost"
 

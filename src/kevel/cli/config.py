@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -30,9 +30,11 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that can be configured."""
+    """Everything that can be configured. Its text leaves the database out: a password may be in its URL."""
 
     data: str = "kevel-data"
+    #: postgresql://USER@HOST/DATABASE; empty: SQLite in the data directory.
+    database: str = ""
     listen: str = "127.0.0.1:8774"
     hypervisor: Literal["libvirt", "sim"] = "libvirt"
     #: libvirt's URI; empty: its in-process driver in the data directory.
@@ -52,6 +54,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pools: Annotated[tuple[PoolConfig, ...], msgspec.Meta(max_length=POOLS_MAX)] = ()
     limits: Limits = Limits()
     quotas: QuotaDefaults = QuotaDefaults()
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown = msgspec.structs.asdict(self) | {"database": "..." if self.database else ""}
+        return list(shown.items())
+
+    def __repr__(self) -> str:
+        return f"Config({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
 def read_config(path: Path | None) -> Config:

@@ -21,6 +21,7 @@ from kevel.domain.errors import KevelError, SetupError
 
 #: Kevel could not start; the message on stderr says why.
 EXIT_SETUP: Final = 3
+DATABASE_HELP: Final = "postgresql://USER@HOST/DATABASE; without it, SQLite in the data directory."
 
 app = typer.Typer(name="kevel", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 attachment_app.add_typer(swap_app)
@@ -45,11 +46,12 @@ def up(
     data: Annotated[str | None, typer.Option(help="Data directory; made if it is not there.")] = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT of all APIs; port 0 takes a free one.")] = None,
     hypervisor: Annotated[str | None, typer.Option(help="libvirt (real guests) or sim (simulated ones).")] = None,
+    database: Annotated[str | None, typer.Option(envvar="KEVEL_DATABASE", show_envvar=True, help=DATABASE_HELP)] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; flags win over it.")] = None,
 ) -> None:
     """Run everything in one process until Ctrl-C. Guests keep running and are found again at the next start."""
     settings = read_config(config)
-    flags: dict[str, Any] = {"data": data, "listen": listen, "hypervisor": hypervisor}
+    flags: dict[str, Any] = {"data": data, "listen": listen, "hypervisor": hypervisor, "database": database}
     given = {key: value for key, value in flags.items() if value is not None}
     if given.get("hypervisor", "sim") not in ("libvirt", "sim"):
         raise SetupError(f"There is no hypervisor {hypervisor!r}; choose libvirt or sim.")

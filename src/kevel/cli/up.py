@@ -1,4 +1,4 @@
-"""`kevel up`: everything in one process, on SQLite, with one local host."""
+"""`kevel up`: everything in one process, with one local host."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import uvloop
 from kevel.api.app import KevelApp
 from kevel.cli.config import DEFAULT_POOL, Config, choose_directories, split_listen
 from kevel.cli.data_dir import DataDir
+from kevel.cli.database import open_store
 from kevel.cli.engine import Engine
 from kevel.control.backups.backups import Backups
 from kevel.control.copies.snapshots import Snapshots
@@ -66,11 +67,8 @@ from kevel.runtime.ports import Executor, SystemClock, SystemIds, ThreadExecutor
 from kevel.storage.backup_files import BackupFiles
 from kevel.storage.directory import DirectoryBackend, DirectoryConnector
 from kevel.storage.image_files import ImageFiles
-from kevel.store.ballast import Ballast
 from kevel.store.bootstrap import ADMIN
 from kevel.store.identity import find_named
-from kevel.store.migrate import upgrade_schema
-from kevel.store.sqlite import SqliteStore, check_database, make_engine
 from kevel.store.transactions import Tx
 from kevel.store.volumes import used_backends
 
@@ -155,19 +153,12 @@ async def running(
         stop.set()
 
     async with contextlib.AsyncExitStack() as stack:
-        database = make_engine(data.database)
-        if data.database.exists():
-            check_database(database, data.database)
-        upgrade_schema(database)
-        ballast = Ballast(data.ballast)
-        if not ballast.fill():
-            log.warning("no space for the ballast; free some disk space", path=str(data.ballast))
-        store = SqliteStore(database, ballast, lose_store)
-        stack.push_async_callback(store.close)
+        opened = await stack.enter_async_context(open_store(config.database, data, lose_store))
+        store = opened.store
         executor = ThreadExecutor("files", FILE_THREADS_MAX)
         stack.callback(executor.close)
         runtime = Runtime(
-            store=store, clock=SystemClock(), ids=SystemIds(), executor=executor, has_space=ballast.is_held
+            store=store, clock=SystemClock(), ids=SystemIds(), executor=executor, has_space=opened.has_space
         )
 
         limits = config.limits
@@ -194,7 +185,7 @@ async def running(
             hypervisor or make_hypervisor(config, data),
             host,
             Sealer(data.sealing_key()),
-            keep_house=ballast.fill,
+            keep_house=opened.keep_house,
             images=image_files,
             backups=backup_files,
         )

@@ -188,7 +188,7 @@ def list_backups(
     for name, value in equal.items():
         ids = ids.where(backups.c[name] == value)
     if name_part is not None:
-        ids = ids.where(backups.c.name.contains(name_part, autoescape=True))
+        ids = ids.where(backups.c.name.icontains(name_part, autoescape=True))
     keep = None if status is None else lambda view: view.status == status
     return list_page(tx, ids, page, SORT_COLUMNS, _load_some, keep=keep)
 

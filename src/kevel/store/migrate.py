@@ -32,8 +32,12 @@ def upgrade_schema(engine: Engine) -> None:
     config = configure_alembic()
     scripts = ScriptDirectory.from_config(config)
     with engine.connect() as conn:
-        conn.exec_driver_sql("PRAGMA foreign_keys=OFF")
-        conn.exec_driver_sql("BEGIN IMMEDIATE")
+        if engine.dialect.name == "sqlite":
+            conn.exec_driver_sql("PRAGMA foreign_keys=OFF")
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            # Its caller holds the database's lock. A migration of many rows takes the time that it takes.
+            conn.exec_driver_sql("BEGIN; SET LOCAL statement_timeout = 0")
         at = MigrationContext.configure(conn).get_current_revision()
         if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
             conn.rollback()

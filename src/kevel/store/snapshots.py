@@ -200,7 +200,7 @@ def _narrow(statement: Select[Any], wanted: SnapshotFilter) -> Select[Any]:
     if wanted.ids is not None:
         statement = statement.where(snapshots.c.id.in_(wanted.ids))
     if wanted.name_part is not None:
-        statement = statement.where(snapshots.c.name.contains(wanted.name_part, autoescape=True))
+        statement = statement.where(snapshots.c.name.icontains(wanted.name_part, autoescape=True))
     for one in wanted.times:
         compare: Callable[[Any, Any], Any] = COMPARE[one.comparison]
         statement = statement.where(compare(snapshots.c[one.column], one.at))

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
-import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from kevel.domain.errors import KevelError, SetupError, Unavailable
+from kevel.domain.errors import SetupError
 from kevel.store.ballast import Ballast
-from kevel.store.batch import BATCH_JOBS_MAX, Batcher, Job
-from kevel.store.transactions import Tx, Wake
+from kevel.store.batch import Batcher
+from kevel.store.threaded import ThreadedStore
+from kevel.store.transactions import Tx
 
 P = ParamSpec("P")
 T = TypeVar("T")
-log = structlog.get_logger(__name__)
 
 READ_THREADS: Final = 2
-#: Most writes waiting for the writer; beyond that the caller is told to come back.
-QUEUE_JOBS_MAX: Final = 10_000
 
 
 def make_engine(path: Path) -> Engine:
@@ -60,7 +54,7 @@ def check_database(engine: Engine, path: Path) -> None:
         raise SetupError(f"{path} is damaged ({verdict}); it was left untouched. Restore it from a backup.")
 
 
-class SqliteStore:
+class SqliteStore(ThreadedStore):
     """`Store` on SQLite for one process.
 
     `on_lost` is called on the event loop when a commit failed for another reason than a full disk: nobody can say what
@@ -70,27 +64,13 @@ class SqliteStore:
     def __init__(self, engine: Engine, ballast: Ballast, on_lost: Callable[[BaseException], None]) -> None:
         self._engine = engine
         self._ballast = ballast
-        self._on_lost = on_lost
-        self._listeners: list[Callable[[Sequence[Wake]], None]] = []
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._readers = ThreadPoolExecutor(max_workers=READ_THREADS, thread_name_prefix="store-read")
         self._local = threading.local()
         self._reading: list[Connection] = []
-        self._loop = asyncio.get_running_loop()
-        self._writer = threading.Thread(target=self._write_forever, name="store-write", daemon=True)
-        self._closed = False
-        self._writer.start()
-
-    def subscribe(self, listener: Callable[[Sequence[Wake]], None]) -> None:
-        self._listeners.append(listener)
-
-    async def read(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        call: Callable[[Tx], T] = partial(_call, fn, args, kwargs)
-        return await self._loop.run_in_executor(self._readers, self._read, call)
+        super().__init__(on_lost, read_threads=READ_THREADS)
 
     async def read_point(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         # A few rows by their keys take less time than handing the interpreter to a thread and back.
-        return self._read(partial(_call, fn, args, kwargs))
+        return self._read(lambda tx: fn(tx, *args, **kwargs))
 
     def _read(self, fn: Callable[[Tx], T]) -> T:
         conn: Connection | None = getattr(self._local, "conn", None)
@@ -107,82 +87,12 @@ class SqliteStore:
         finally:
             sql.execute("ROLLBACK")
 
-    async def write(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._closed:
-            raise KevelError("The store is closed.")
-        if self._queue.qsize() >= QUEUE_JOBS_MAX:
-            raise Unavailable(f"{QUEUE_JOBS_MAX} changes are waiting to be stored already; try again later.")
-        future: asyncio.Future[T] = self._loop.create_future()
-        call: Callable[[Tx], T] = partial(_call, fn, args, kwargs)
-        self._queue.put(Job(call, future))
-        return await future
-
-    def _write_forever(self) -> None:
+    @contextmanager
+    def _open_batcher(self) -> Iterator[Batcher]:
         with self._engine.connect() as conn:
-            batcher = Batcher(conn, self._ballast.give_up)
-            while (job := self._queue.get()) is not None:
-                jobs = [job]
-                stop = False
-                while len(jobs) < BATCH_JOBS_MAX and not self._queue.empty():
-                    more = self._queue.get()
-                    if more is None:
-                        stop = True
-                        break
-                    jobs.append(more)
-                try:
-                    batcher.run(jobs)
-                except BaseException as error:
-                    log.critical("store lost", exc_info=True)
-                    self._post(self._lose, jobs, error)
-                    return
-                self._post(self._deliver, jobs)
-                if stop:
-                    return
+            yield Batcher(conn, self._ballast.give_up)
 
-    def _post(self, fn: Callable[..., None], *args: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(fn, *args)
-        except RuntimeError:
-            log.warning("the event loop ended before the store's writer")
-
-    def _deliver(self, jobs: Sequence[Job]) -> None:
-        wakes: list[Wake] = []
-        for job in jobs:
-            future: asyncio.Future[Any] = job.token
-            wakes.extend(job.wakes)
-            if future.cancelled():
-                continue
-            if job.error is not None:
-                future.set_exception(job.error)
-            else:
-                future.set_result(job.result)
-        if wakes:
-            for listener in self._listeners:
-                listener(wakes)
-
-    def _lose(self, jobs: Sequence[Job], error: BaseException) -> None:
-        """Nobody can say what is on the disk now: take no more writes, and leave nobody waiting for one."""
-        self._closed = True
-        waiting = list(jobs)
-        while not self._queue.empty():
-            job = self._queue.get()
-            if job is not None:
-                waiting.append(job)
-        for job in waiting:
-            if not job.token.cancelled():
-                job.token.set_exception(KevelError("The store was lost; whether this was written is unknown."))
-        self._on_lost(error)
-
-    async def close(self) -> None:
-        """Commit what is queued and close all connections."""
-        self._closed = True
-        self._queue.put(None)
-        await self._loop.run_in_executor(None, self._writer.join)
-        self._readers.shutdown(wait=True)
+    def _close_connections(self) -> None:
         for conn in self._reading:
             conn.close()
         self._engine.dispose()
-
-
-def _call(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], tx: Tx) -> T:
-    return fn(tx, *args, **kwargs)

@@ -8,21 +8,35 @@ find is read whole. A statement that is made anew for each call gains nothing by
 
 from __future__ import annotations
 
-import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Delete, Dialect, Executable, Insert, Select, Update
-from sqlalchemy.exc import DBAPIError, IntegrityError, MultipleResultsFound, NoResultFound, OperationalError
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.types import TypeEngine
 
 Convert = Callable[[Any], Any]
 Values = Mapping[str, Any]
 
-#: Stands in `IN (...)` for an empty list.
-NO_ROW: Final = "SELECT NULL WHERE 1 = 0"
+#: What PostgreSQL calls a double.
+FLOAT8_OID: Final = 701
+
+
+class Cursor(Protocol):
+    """As much of a driver's cursor as is used here."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+
+class Driver(Protocol):
+    """As much of a driver's connection as is used here: `sqlite3`'s and psycopg's."""
+
+    def execute(self, text: Any, given: Any = ..., /) -> Cursor: ...
 
 
 class Rows(list[Any]):
@@ -65,7 +79,7 @@ class Rows(list[Any]):
 
 
 class Parameter(NamedTuple):
-    """One question mark of the text, or, where `listed`, as many as its value has items."""
+    """One mark of the text, or, where `listed`, as many as its value has items."""
 
     #: The name of the caller's value; None for a value of the statement's own.
     key: str | None
@@ -73,26 +87,31 @@ class Parameter(NamedTuple):
     constant: Any
     convert: Convert | None
     listed: bool
+    #: What stands in `IN (...)` for an empty list.
+    nothing: str
 
 
 class Compiled(NamedTuple):
-    """A statement for one set of parameters' names."""
+    """A statement for one set of parameters' names, and one kind of database."""
 
     text: str
+    #: How the driver marks a parameter in the text.
+    mark: str
+    dialect: Dialect
     parameters: tuple[Parameter, ...]
     #: Makes a row of the driver's tuple; None for a statement that finds nothing.
     make_row: Callable[[Sequence[Any]], Any] | None
     #: Columns whose values are converted.
     converts: tuple[tuple[int, Convert], ...]
 
-    def run(self, sql: sqlite3.Connection, values: Values) -> Rows:
+    def run(self, sql: Driver, values: Values) -> Rows:
         """Run it. Raises SQLAlchemy's errors, which never carry the parameters (S10)."""
         text, given = self.fill(values)
         try:
             cursor = sql.execute(text, given)
             found = cursor.fetchall() if self.make_row is not None else ()
-        except sqlite3.Error as error:
-            raise _translate(error, text) from error
+        except self.dialect.loaded_dbapi.Error as error:
+            raise translate_error(error, text, self.dialect) from error
         if self.make_row is None:
             return Rows((), cursor.rowcount)
         if not self.converts:
@@ -106,15 +125,15 @@ class Compiled(NamedTuple):
         return rows
 
     def fill(self, values: Values) -> tuple[str, list[Any]]:
-        """The text and what its question marks stand for. Raises KeyError when a value is missing."""
+        """The text and what its marks stand for. Raises KeyError when a value is missing."""
         text = self.text
         given: list[Any] = []
-        for key, constant, convert, listed in self.parameters:
+        for key, constant, convert, listed, nothing in self.parameters:
             if key is None:
                 given.append(constant)
             elif listed:
                 items = _pad(values[key] if convert is None else [convert(item) for item in values[key]])
-                marks = ", ".join("?" * len(items)) if items else NO_ROW
+                marks = ", ".join([self.mark] * len(items)) if items else nothing
                 text = text.replace(f"__[POSTCOMPILE_{key}]", marks)
                 given += items
             else:
@@ -130,20 +149,20 @@ def _pad(items: Sequence[Any]) -> list[Any]:
     return padded
 
 
-def _translate(error: sqlite3.Error, text: str) -> DBAPIError:
-    kind: type[DBAPIError] = DBAPIError
-    if isinstance(error, sqlite3.IntegrityError):
-        kind = IntegrityError
-    elif isinstance(error, sqlite3.OperationalError):
-        kind = OperationalError
-    return kind(text, None, error)
+def translate_error(error: Exception, text: str, dialect: Dialect) -> DBAPIError:
+    """The driver's error as SQLAlchemy's of the same name."""
+    base: type[Exception] = dialect.loaded_dbapi.Error
+    translated = DBAPIError.instance(text, None, error, base, hide_parameters=True, dialect=dialect)
+    assert isinstance(translated, DBAPIError), "the driver raised it"
+    return translated
 
 
-#: By statement and names of the values. None: SQLAlchemy has to run it, since it does more than the text says.
+#: By statement, kind of database and names of the values. None: SQLAlchemy has to run it, since it does more than the
+#: text says.
 _known: WeakKeyDictionary[Executable, dict[tuple[str, ...], Compiled | None]] = WeakKeyDictionary()
 
 
-def run_statement(conn: Connection, sql: sqlite3.Connection, statement: Executable, values: Values) -> Rows:
+def run_statement(conn: Connection, sql: Driver, statement: Executable, values: Values) -> Rows:
     """Run one statement. `sql` is the driver's connection under `conn`."""
     compiled = _find_compiled(statement, values, conn.dialect)
     if compiled is not None:
@@ -159,12 +178,12 @@ def _find_compiled(statement: Executable, values: Values, dialect: Dialect) -> C
     if forms is None:
         _known[statement] = {}
         return None
-    names = tuple(values)
-    if names in forms:
-        return forms[names]
-    compiled = _compile(statement, names, dialect)
+    form = (dialect.name, *values)
+    if form in forms:
+        return forms[form]
+    compiled = _compile(statement, tuple(values), dialect)
     # Threads may do this at the same time; they come to the same.
-    forms[names] = compiled
+    forms[form] = compiled
     return compiled
 
 
@@ -183,20 +202,31 @@ def _compile(statement: Executable, names: tuple[str, ...], dialect: Dialect) ->
         bind = sql.binds[name]
         convert = _binder(bind.type, dialect)
         if bind.required or bind.key in names:
-            parameters.append(Parameter(bind.key, None, convert, bind in sql.post_compile_params))
+            listed = bind in sql.post_compile_params
+            nothing = _name_nothing(bind.type, dialect) if listed else ""
+            parameters.append(Parameter(bind.key, None, convert, listed, nothing))
         else:
             constant = bind.effective_value
-            parameters.append(Parameter(None, constant if convert is None else convert(constant), None, listed=False))
+            constant = constant if convert is None else convert(constant)
+            parameters.append(Parameter(None, constant, None, listed=False, nothing=""))
     columns = list(statement.exported_columns)
     converters = [_reader(column.type, dialect) for column in columns]
     fields = " ".join(column.key or "_" for column in columns)
     row_type: Any = namedtuple("Row", fields, rename=True)  # type: ignore[misc]  # noqa: PYI024 - fields of the statement
     return Compiled(
         text=sql.string,
+        mark="?" if dialect.paramstyle == "qmark" else "%s",
+        dialect=dialect,
         parameters=tuple(parameters),
         make_row=row_type._make if columns else None,
         converts=tuple((at, convert) for at, convert in enumerate(converters) if convert is not None),
     )
+
+
+def _name_nothing(kind: TypeEngine[Any], dialect: Dialect) -> str:
+    """No row, of that type: PostgreSQL compares nothing with a NULL of another one."""
+    named = kind.dialect_impl(dialect).compile(dialect=dialect)
+    return f"SELECT CAST(NULL AS {named}) WHERE 1 = 0"
 
 
 def _binder(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
@@ -204,4 +234,5 @@ def _binder(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
 
 
 def _reader(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
-    return kind.dialect_impl(dialect).result_processor(dialect, None)
+    # What the driver says of the column matters for numbers only, and those of Kevel with a fraction are doubles.
+    return kind.dialect_impl(dialect).result_processor(dialect, FLOAT8_OID)

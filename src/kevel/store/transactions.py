@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 import msgspec
 from sqlalchemy import Connection, Executable, Row, Table
 
-from kevel.store.statements import Rows, run_statement
+from kevel.store.statements import Driver, Rows, run_statement
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,7 +29,7 @@ class Tx:
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
-        self._sql = cast("sqlite3.Connection", conn.connection.driver_connection)
+        self._sql = cast("Driver", conn.connection.driver_connection)
         self.wakes: list[Wake] = []
 
     def execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Rows:

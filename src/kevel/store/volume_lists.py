@@ -285,7 +285,7 @@ def _narrow(statement: Select[Any], wanted: VolumeFilter) -> Select[Any]:
     if wanted.ids is not None:
         statement = statement.where(volumes.c.id.in_(wanted.ids))
     if wanted.name_part is not None:
-        statement = statement.where(volumes.c.name.contains(wanted.name_part, autoescape=True))
+        statement = statement.where(volumes.c.name.icontains(wanted.name_part, autoescape=True))
     if wanted.type_ref is not None:
         types = select(volume_types.c.id).where(
             (volume_types.c.id == wanted.type_ref) | (volume_types.c.name == wanted.type_ref)

@@ -16,10 +16,9 @@ from kevel.control.identity.identity import CACHED_TOKENS_MAX, Identity
 from kevel.control.identity.passwords import PasswordCost
 from kevel.control.runtime import Runtime
 from kevel.runtime.ports import SystemIds, ThreadExecutor
-from kevel.store.ballast import Ballast
-from kevel.store.sqlite import SqliteStore, make_engine
+from kevel.store.transactions import Store
 from tests.answers import CheckedApp
-from tests.integration.template import put_database
+from tests.integration.stores import open_store
 
 ORIGIN = "http://192.0.2.1:8774"
 SECOND_US = 1_000_000
@@ -44,7 +43,7 @@ class MovedClock:
 class World:
     """The use cases, and an HTTP client of the API with the admin's token."""
 
-    def __init__(self, identity: Identity, store: SqliteStore, clock: MovedClock, http: httpx.AsyncClient) -> None:
+    def __init__(self, identity: Identity, store: Store, clock: MovedClock, http: httpx.AsyncClient) -> None:
         self.identity = identity
         self.store = store
         self.clock = clock
@@ -111,21 +110,18 @@ class World:
 @asynccontextmanager
 async def open_identity(
     directory: Path, clock: MovedClock, *, cached_tokens_max: int = CACHED_TOKENS_MAX
-) -> AsyncIterator[tuple[Identity, SqliteStore]]:
+) -> AsyncIterator[tuple[Identity, Store]]:
     """The use cases on the database in that directory."""
-    put_database(directory / "kevel.db")
-    engine = make_engine(directory / "kevel.db")
 
     def fail(error: BaseException) -> None:
         raise AssertionError("store lost") from error
 
-    store = SqliteStore(engine, Ballast(directory / "ballast"), fail)
     executor = ThreadExecutor("test", 2)
-    runtime = Runtime(store=store, clock=clock, ids=SystemIds(), executor=executor)
     try:
-        yield Identity(runtime, cached_tokens_max=cached_tokens_max, password_cost=QUICK), store
+        async with open_store(directory, fail) as store:
+            runtime = Runtime(store=store, clock=clock, ids=SystemIds(), executor=executor)
+            yield Identity(runtime, cached_tokens_max=cached_tokens_max, password_cost=QUICK), store
     finally:
-        await store.close()
         executor.close()
 
 

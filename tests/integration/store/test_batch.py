@@ -20,6 +20,14 @@ PAGE_BYTES = 4096
 
 
 @pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """SQLite is what these tests are about."""
+    engine = make_engine(tmp_path / "kevel.db")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
 def writing(engine: Engine) -> Iterator[Connection]:
     with engine.connect() as conn:
         conn.exec_driver_sql("CREATE TABLE notes (word TEXT PRIMARY KEY CHECK (word <> ''))")

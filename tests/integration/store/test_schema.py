@@ -8,16 +8,14 @@ read from the metadata: a new CHECK, unique index or foreign key without a case 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import pytest
-from sqlalchemy import CheckConstraint, Connection, ForeignKeyConstraint, UniqueConstraint
+from sqlalchemy import Boolean, CheckConstraint, Connection, Engine, ForeignKeyConstraint, UniqueConstraint, text
 from sqlalchemy.exc import IntegrityError
 
 from kevel.store.schema import metadata
-from kevel.store.sqlite import make_engine
-from tests.integration.template import put_database
 
 #: One row a table, parents first.
 WORLD: dict[str, dict[str, object]] = {
@@ -30,6 +28,7 @@ WORLD: dict[str, dict[str, object]] = {
         "registered_at": 1,
         "seen_at": 1,
     },
+    "writers": {"id": "writer", "batch": 0},
     "censuses": {"subject": "host:here", "number": 0, "epoch": 1, "sequence": 1, "at": 1, "counted": "{}"},
     "findings": {"id": 1, "subject": "host:here", "kind": "server_unknown", "key": "stray", "found_at": 1},
     "messages": {
@@ -411,7 +410,12 @@ def copy(table: str, **changes: object) -> str:
     """SQL for another row like the world's, with changes."""
     row = {name: value for name, value in WORLD[table].items() if not isinstance(value, bytes)} | changes
     shown = ", ".join("NULL" if value is None else repr(value) for value in row.values())
-    return f"INSERT INTO {table} ({', '.join(row)}) VALUES ({shown});"
+    return f"INSERT INTO {table} ({quote(row)}) VALUES ({shown});"
+
+
+def quote(names: Iterable[str]) -> str:
+    """The columns' names: PostgreSQL takes some of them for words of its own."""
+    return ", ".join(f'"{name}"' for name in names)
 
 
 WHOLE_IMAGE = (
@@ -1167,7 +1171,7 @@ CASES = [
         (
             "UPDATE images SET status = 'active'",
             *(
-                f"{WHOLE_IMAGE}, {column} = NULL"
+                f"{WHOLE_IMAGE}; UPDATE images SET {column} = NULL"
                 for column in ("size_bytes", "md5", "sha512", "disk_format", "container_format")
             ),
         ),
@@ -1184,6 +1188,7 @@ CASES = [
         (copy("findings", id=2),),
         (copy("findings", id=2, key="other"), copy("findings", id=2, subject="host:there")),
     ),
+    Case("ck_writers_batch", "commits are counted from nothing", ("UPDATE writers SET batch = -1",)),
     Case("ck_findings_named", "a difference is of something", ("UPDATE findings SET key = ''",)),
     Case(
         "ck_messages_expires",
@@ -1254,19 +1259,23 @@ def names_in_schema() -> Iterator[str]:
         yield from (str(index.name) for index in table.indexes if index.unique)
 
 
-@pytest.fixture(scope="module")
-def first_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    path = tmp_path_factory.mktemp("schema") / "kevel.db"
-    put_database(path)
-    engine = make_engine(path)
-    with engine.connect() as conn:
-        conn.exec_driver_sql("BEGIN IMMEDIATE")
-        for table, row in WORLD.items():
+@pytest.fixture(scope="session")
+def first_world(other_schema: Engine) -> Iterator[Connection]:
+    with other_schema.connect() as conn:
+        conn.exec_driver_sql("BEGIN")
+        if other_schema.dialect.name == "postgresql":
+            # The SQL below writes 1 and 0 for true and false, as SQLite has them.
+            cast = "castsource = 'int4'::regtype AND casttarget = 'bool'::regtype"
+            conn.exec_driver_sql(f"UPDATE pg_cast SET castcontext = 'i' WHERE {cast}")
+        for table, given in WORLD.items():
+            kinds = metadata.tables[table].c
+            row = {
+                name: bool(value) if isinstance(kinds[name].type, Boolean) else value for name, value in given.items()
+            }
             places = ", ".join(f":{name}" for name in row)
-            conn.exec_driver_sql(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", row)
+            conn.execute(text(f"INSERT INTO {table} ({quote(row)}) VALUES ({places})"), row)
         yield conn
         conn.exec_driver_sql("ROLLBACK")
-    engine.dispose()
 
 
 @pytest.fixture
@@ -1281,8 +1290,10 @@ def run(conn: Connection, script: str) -> None:
         conn.exec_driver_sql(statement)
 
 
-def broken_rule(constraint: str) -> str:
-    """What SQLite says of it: a CHECK's name, an index's columns, and of a foreign key only that it is one."""
+def broken_rule(world: Connection, constraint: str) -> str:
+    """What is said of it: by PostgreSQL its name; by SQLite a CHECK's name, an index's columns, or "a foreign key"."""
+    if world.dialect.name == "postgresql":
+        return rf"Violation: \w+\.{constraint[:63]}$"
     if constraint.startswith("ck_"):
         return f"CHECK constraint failed: {constraint}$"
     if constraint.startswith("fk_"):
@@ -1314,7 +1325,7 @@ def test_a_forbidden_state_is_refused_and_its_neighbours_are_not(world: Connecti
         run(world, ";".join(legal))
         with pytest.raises(IntegrityError) as refusal:
             world.exec_driver_sql(forbidden)
-        refusal.match(r"(?m)" + broken_rule(case.constraint).replace("$", r"(\)|\n|$)"))
+        refusal.match(r"(?m)" + broken_rule(world, case.constraint).replace("$", r"(\)|\n|$)"))
         world.exec_driver_sql("ROLLBACK TO here")
     for script in case.accepted:
         world.exec_driver_sql("SAVEPOINT here")
@@ -1322,6 +1333,7 @@ def test_a_forbidden_state_is_refused_and_its_neighbours_are_not(world: Connecti
         world.exec_driver_sql("ROLLBACK TO here")
 
 
+FOREIGN_KEY_BROKEN = r"FOREIGN KEY constraint failed|ForeignKeyViolation: \w+\.fk_"
 FOREIGN_KEYS = sorted(
     (table.name, column.name)
     for table in metadata.sorted_tables
@@ -1333,15 +1345,15 @@ FOREIGN_KEYS = sorted(
 
 @pytest.mark.parametrize(("table", "column"), FOREIGN_KEYS)
 def test_a_row_refers_to_rows_that_are_there(world: Connection, table: str, column: str) -> None:
-    with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"):
+    with pytest.raises(IntegrityError, match=FOREIGN_KEY_BROKEN):
         world.exec_driver_sql(f"UPDATE {table} SET {column} = 'nowhere'")
 
 
 def test_an_encrypted_volume_has_a_key_that_is_there(world: Connection) -> None:
-    with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"):
+    with pytest.raises(IntegrityError, match=FOREIGN_KEY_BROKEN):
         world.exec_driver_sql("UPDATE volumes SET format = 'luks', encryption_key_id = 'nowhere'")
 
 
 def test_an_agent_is_one_of_a_host_that_is_there(world: Connection) -> None:
-    with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"):
+    with pytest.raises(IntegrityError, match=FOREIGN_KEY_BROKEN):
         world.exec_driver_sql("UPDATE paths SET host = 'nowhere', agent = 'nowhere'")

@@ -29,7 +29,7 @@ def run_sql(tx: Tx, statement: str, values: dict[str, Any]) -> None:
         "UPDATE volumes SET size_gib = -1 WHERE id = :id",
         # A format that nobody knows, and one that cannot be shared.
         "UPDATE volumes SET format = 'vmdk' WHERE id = :id",
-        "UPDATE volumes SET format = 'qcow2', multiattach = 1 WHERE id = :id",
+        "UPDATE volumes SET format = 'qcow2', multiattach = TRUE WHERE id = :id",
         # Half a tombstone.
         "UPDATE volumes SET deleted_at = 1 WHERE id = :id",
         "UPDATE volumes SET live = NULL WHERE id = :id",
@@ -40,7 +40,7 @@ def run_sql(tx: Tx, statement: str, values: dict[str, Any]) -> None:
         # A row that history refers to.
         "DELETE FROM volumes WHERE id = :id",
         # Two types of one name.
-        "INSERT INTO volume_types (id, name, is_public, extra_specs, created_at) VALUES ('t', 'standard', 1, '{}', 1)",
+        "INSERT INTO volume_types (id, name, is_public, extra_specs, created_at) VALUES ('t', 'standard', TRUE, '', 1)",
         # Work that is none, and work on nothing.
         BEGIN_OPERATION.format(":id", "painting"),
         BEGIN_OPERATION.format("'none'", "creating"),
@@ -59,7 +59,7 @@ async def test_a_forbidden_state_cannot_be_written(world: World, statement: str)
         # The end of a volume that somebody holds.
         "UPDATE volumes SET deleted_at = 1, live = NULL WHERE id = :id",
         # A lie about its being shared.
-        "UPDATE volumes SET multiattach = 1 WHERE id = :id",
+        "UPDATE volumes SET multiattach = TRUE WHERE id = :id",
     ],
 )
 async def test_a_held_volume_neither_ends_nor_changes_how_it_is_shared(world: World, statement: str) -> None:

@@ -18,6 +18,7 @@ from kevel.store.schema import (
     volume_services,
     volume_types,
     volumes,
+    writers,
 )
 from kevel.store.schema.base import metadata
 
@@ -40,4 +41,5 @@ __all__ = [
     "volume_services",
     "volume_types",
     "volumes",
+    "writers",
 ]

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from kevel.domain.assignments import DiskSight
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import Origin, Reason, Stage
-from kevel.store.schema.base import Json, Number, Word, metadata
+from kevel.store.schema.base import Counter, Json, Number, Word, metadata
 
 claims = Table(
     "claims",
@@ -230,7 +230,7 @@ paths = Table(
 journal = Table(
     "journal",
     metadata,
-    Column("seq", Integer, primary_key=True),
+    Column("seq", Counter, primary_key=True),
     Column("at", BigInteger, nullable=False),
     #: "path", "attachment", "server" or "volume", and its id.
     Column("subject", Text, nullable=False),

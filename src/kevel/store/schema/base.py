@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Dialect, Integer, MetaData, Text, literal_column
+from sqlalchemy import BigInteger, Dialect, Integer, MetaData, Text, literal_column
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator
 
 metadata = MetaData(
@@ -25,7 +26,16 @@ metadata = MetaData(
 #: is bound later, SQLite would plan the statement anew each time before it takes an index "WHERE live = 1".
 LIVE: Final = literal_column("1", Integer)
 
+#: The key of a table whose rows the database numbers.
+Counter: Final = BigInteger().with_variant(Integer(), "sqlite")
+
 _ENCODER: Final = msgspec.json.Encoder()
+
+
+@compiles(Integer, "postgresql")
+def _name_integer(kind: Integer, compiler: Any, **options: Any) -> str:
+    """SQLite's INTEGER has 64 bits, and what is compared with a column may need them: both engines answer alike."""
+    return "BIGINT"
 
 
 class _Known(dict[Any, Any]):

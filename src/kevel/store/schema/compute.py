@@ -16,12 +16,12 @@ from sqlalchemy import (
 
 from kevel.domain.keypairs import KeyKind
 from kevel.domain.server_groups import GroupPolicy
-from kevel.store.schema.base import Word, metadata
+from kevel.store.schema.base import Counter, Word, metadata
 
 keypairs = Table(
     "keypairs",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Counter, primary_key=True),
     Column("user_id", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("kind", Word(KeyKind), nullable=False),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Column, Table, Text, UniqueConstraint
 
 from kevel.domain.findings import FindingKind
-from kevel.store.schema.base import Json, Word, metadata
+from kevel.store.schema.base import Counter, Json, Word, metadata
 
 #: The newest comparison with each host ("host:NAME") and each back end ("storage:NAME").
 censuses = Table(
@@ -26,7 +26,7 @@ censuses = Table(
 findings = Table(
     "findings",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Counter, primary_key=True),
     Column("subject", Text, nullable=False),
     Column("kind", Word(FindingKind), nullable=False),
     Column("key", Text, nullable=False),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Table, Text, UniqueConstraint
 
-from kevel.store.schema.base import Json, metadata
+from kevel.store.schema.base import Counter, Json, metadata
 
 kept_answers = Table(
     "kept_answers",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Counter, primary_key=True),
     Column("project_id", Text, nullable=False),
     Column("key", Text, nullable=False),
     #: Of what was asked for: the same key with another one is refused.

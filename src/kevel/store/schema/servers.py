@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from kevel.domain.model import BootKind, Reason, ServerExtras, ServerGoal, ServerRung
-from kevel.store.schema.base import Json, Number, Word, metadata
+from kevel.store.schema.base import Counter, Json, Number, Word, metadata
 
 hosts = Table(
     "hosts",
@@ -107,7 +107,7 @@ _IS_RESIZE = text("action = 'resize'")
 server_actions = Table(
     "server_actions",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Counter, primary_key=True),
     Column("server_id", Text, ForeignKey("servers.id"), nullable=False),
     Column("request_id", Text, nullable=False),
     #: What the events belong to: an attachment's or the server's own id.

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from kevel.domain.model import OperationKind, Reason, Subject
 from kevel.domain.pool_moves import POOL_MOVES
-from kevel.store.schema.base import Json, Word, metadata
+from kevel.store.schema.base import Counter, Json, Word, metadata
 
 
 def _one_of(column: str, kind: type[enum.Enum]) -> str:
@@ -235,7 +235,7 @@ IS_POOL_MOVE = text(f"kind IN ({', '.join(sorted(repr(kind.value) for kind in PO
 operations = Table(
     "operations",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Counter, primary_key=True),
     Column("subject", Word(Subject), nullable=False),
     Column("subject_id", Text, nullable=False),
     #: The volume that the work is about, whose history it is part of.

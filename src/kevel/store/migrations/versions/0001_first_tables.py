@@ -101,7 +101,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "findings",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
@@ -204,7 +204,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_images_project_id"), "images", ["project_id"], unique=False)
     op.create_table(
         "journal",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("subject_id", sa.Text(), nullable=False),
@@ -227,7 +227,7 @@ def upgrade() -> None:
     op.create_index("ix_journal_volume_id", "journal", ["volume_id"], unique=False)
     op.create_table(
         "kept_answers",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("project_id", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=False),
@@ -240,7 +240,7 @@ def upgrade() -> None:
     op.create_index("ix_kept_answers_created_at", "kept_answers", ["created_at"], unique=False)
     op.create_table(
         "keypairs",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("user_id", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
@@ -384,6 +384,13 @@ def upgrade() -> None:
         sa.CheckConstraint("disabled OR NOT frozen", name=op.f("ck_volume_services_frozen")),
         sa.CheckConstraint("disabled OR disabled_reason IS NULL", name=op.f("ck_volume_services_reason")),
         sa.PrimaryKeyConstraint("host", "binary", name=op.f("pk_volume_services")),
+    )
+    op.create_table(
+        "writers",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("batch", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("batch >= 0", name=op.f("ck_writers_batch")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_writers")),
     )
     op.create_table(
         "endpoints",
@@ -602,7 +609,7 @@ def upgrade() -> None:
     op.create_index("ix_role_assignments_scope", "role_assignments", ["scope", "scope_id"], unique=False)
     op.create_table(
         "server_actions",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("server_id", sa.Text(), nullable=False),
         sa.Column("request_id", sa.Text(), nullable=False),
         sa.Column("subject_id", sa.Text(), nullable=False),
@@ -843,7 +850,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "operations",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("subject_id", sa.Text(), nullable=False),
         sa.Column("volume_id", sa.Text(), nullable=True),
