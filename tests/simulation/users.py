@@ -88,7 +88,9 @@ def ask_life(server: str, action: str) -> Request:
 
 def rescue(server: str) -> Request:
     """Have it booted from another disk, with its own as the second."""
-    return Request("rescue", server, "", lambda process: process.servers.rescue(USER, server, None))
+    return Request(
+        "rescue", server, "", lambda process: process.servers.rescue(USER, server, None, takes_volume_root=True)
+    )
 
 
 def rebuild(server: str) -> Request:
