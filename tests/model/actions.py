@@ -17,6 +17,9 @@ NAMES: Final = {
     "stop": "stop",
     "reboot_soft": "reboot",
     "reboot_hard": "reboot",
+    **{verb: verb for verb in ("pause", "unpause", "suspend", "resume", "rescue", "unrescue", "rebuild", "resize")},
+    "confirm": "confirmResize",
+    "revert": "revertResize",
     "lock": "lock",
     "unlock": "unlock",
 }

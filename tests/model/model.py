@@ -215,12 +215,74 @@ def _begin_delete(now: Volume) -> Volume:
     return now._replace(life="deleting", wanted_size=now.size, fault="")
 
 
+#: Nova's vm_state by what is true of the guest.
+_BY_GUEST = {"off": "stopped", "suspended": "suspended", "paused": "paused", "running": "active"}
+#: What is wanted of a server that keeps what it has.
+_STAYING = {"off": "stopped", "suspended": "suspended", "paused": "paused", "running": "running"}
+#: Nova's word for what is done to a guest, by the goal and what is true of it.
+_TASKS = {
+    ("running", "off"): "powering-on",
+    ("running", "suspended"): "resuming",
+    ("running", "paused"): "unpausing",
+    ("paused", "running"): "pausing",
+    ("paused", "off"): "pausing",
+    ("suspended", "running"): "suspending",
+    ("suspended", "off"): "suspending",
+    ("stopped", "running"): "powering-off",
+    ("stopped", "paused"): "powering-off",
+    ("stopped", "suspended"): "powering-off",
+}
+_STATUSES = {
+    "error": "ERROR",
+    "building": "BUILD",
+    "active": "ACTIVE",
+    "paused": "PAUSED",
+    "suspended": "SUSPENDED",
+    "rescued": "RESCUE",
+    "resized": "VERIFY_RESIZE",
+    "stopped": "SHUTOFF",
+    "rebooting": "REBOOT",
+    "rebooting_hard": "HARD_REBOOT",
+    "rebuilding": "REBUILD",
+    "resize_migrating": "RESIZE",
+    "resize_reverting": "REVERT_RESIZE",
+}
+#: By what is asked: the vm_states in which it may be, and what is wanted then (None: what is wanted now).
+_ASKED = {
+    "start": (("stopped",), "running"),
+    "stop": (("active",), "stopped"),
+    "pause": (("active",), "paused"),
+    "unpause": (("paused",), "running"),
+    "suspend": (("active",), "suspended"),
+    "resume": (("suspended",), "running"),
+    "reboot_soft": (("active",), None),
+    "reboot_hard": (("active", "stopped", "paused", "suspended", "error"), "running"),
+    "rescue": (("active", "stopped", "error"), "running"),
+    "unrescue": (("rescued",), "running"),
+    "rebuild": (("active", "stopped", "error"), None),
+    "resize": (("active", "stopped"), None),
+    "confirm": (("resized",), None),
+    "revert": (("resized",), None),
+}
+#: What is made anew by a request, and its word meanwhile.
+_SHAPES: Mapping[str, tuple[dict[str, Any], str]] = {
+    "rescue": ({"rescue": True}, "rescuing"),
+    "unrescue": ({"rescue": False}, "unrescuing"),
+    "rebuild": ({}, "rebuilding"),
+    "resize": ({"large": True, "unconfirmed": True}, "resize_migrating"),
+    "revert": ({"large": False, "unconfirmed": False}, "resize_reverting"),
+}
+#: A hard reboot is the way out of these.
+_LEFT_HARD = (None, "rebooting", "rebooting_hard", "pausing", "unpausing", "suspending", "resuming")
+
+
 class Server(NamedTuple):
     """Everything about a server that matters for what its users may see."""
 
-    #: none (not asked for yet), running, stopped, deleted (is to go), gone.
+    #: none (not asked for yet), running, paused, suspended, stopped, deleted (is to go), gone.
     goal: str = "none"
-    up: bool = False
+    #: off, suspended, paused, running.
+    guest: str = "off"
     #: It has run once.
     born: bool = False
     #: The boot that is asked for: "", soft, hard.
@@ -231,11 +293,37 @@ class Server(NamedTuple):
     failed: bool = False
     #: Who locked it: "", "owner" or ADMIN.
     locked: str = ""
+    #: It has, or is to have: a rescue disk; the larger flavor; a flavor that waits to be confirmed.
+    rescue: bool = False
+    large: bool = False
+    unconfirmed: bool = False
+    #: It is to be made anew; those three, as they are until then; and the word for that until its goal is reached.
+    anew: bool = False
+    before: tuple[bool, bool, bool] = (False, False, False)
+    word: str = ""
+    #: It was made with a rescue disk.
+    rescued: bool = False
+
+    @property
+    def shape(self) -> tuple[bool, bool, bool]:
+        """What it has, or is to have."""
+        return self.rescue, self.large, self.unconfirmed
 
     @property
     def in_error(self) -> bool:
         """Is Nova's vm_state error?"""
-        return self.failed and not self.up
+        return self.failed and self.guest == "off"
+
+    @property
+    def state(self) -> str:
+        """Nova's vm_state."""
+        if self.in_error:
+            return "error"
+        if not self.born:
+            return "building"
+        if self.rescued:
+            return "rescued"
+        return "resized" if self.unconfirmed and self.task is None else _BY_GUEST[self.guest]
 
     @property
     def task(self) -> str | None:
@@ -246,23 +334,17 @@ class Server(NamedTuple):
             return None
         if not self.born:
             return "spawning"
-        if self.goal == "stopped":
-            return "powering-off" if self.up else None
-        if not self.up:
-            return "powering-on"
-        return {"": None, "soft": "rebooting", "hard": "rebooting_hard"}[self.boot]
+        if self.anew:
+            return self.word
+        if self.boot and self.guest != "off":
+            return "rebooting_hard" if self.boot == "hard" else "rebooting"
+        task = _TASKS.get((self.goal, self.guest))
+        return task and (self.word or task)
 
     @property
     def looks(self) -> tuple[str, str | None, bool]:
         """Status, task_state, locked."""
-        word = "ERROR" if self.in_error else "BUILD" if not self.born else "ACTIVE" if self.up else "SHUTOFF"
-        reboots = {"rebooting": "REBOOT", "rebooting_hard": "HARD_REBOOT"}
-        return reboots.get(self.task or "", word), self.task, bool(self.locked)
-
-    @property
-    def is_ready(self) -> bool:
-        """May volumes come and go?"""
-        return self.born and self.task is None and not self.in_error
+        return _STATUSES.get(self.task or "", _STATUSES[self.state]), self.task, bool(self.locked)
 
 
 class ServerMachine:
@@ -276,25 +358,33 @@ class ServerMachine:
 
     def moves(self, now: Server) -> Iterator[Server]:
         """What the system, or the guest, may do by itself."""
+        runs = now.guest in ("paused", "running")
         if now.goal == "deleted":
-            if now.up:
-                yield now._replace(up=False)
+            yield from () if now.guest == "off" else (now._replace(guest="off"),)
             yield now._replace(goal="gone")
-        elif now.goal == "stopped" and now.up:
-            yield now._replace(up=False, ended=False)
-            yield from self._failures(now._replace(goal="running"))
-        elif now.goal == "running" and (now.boot or not now.up):
-            done = now._replace(up=True, born=True, boot="", failed=False)
+        elif now.anew:
+            made = now._replace(anew=False, rescued=now.rescue)
+            yield made if now.guest == "off" else now._replace(guest="off", ended=False)
+            yield from self._failures(now)
+        elif now.goal == "stopped" and now.guest != "off":
+            yield now._replace(guest="off", ended=False)
+            yield from self._failures(now)
+        elif now.goal in _STAYING.values() and (now.boot or now.guest != now.goal) and now.goal != "stopped":
+            done = now._replace(guest=now.goal, born=True, boot="", failed=False)
             yield from (done, done._replace(ended=False))
-            yield from self._failures(now._replace(goal="running" if now.up else "stopped", boot=""))
-        elif now.goal == "running" and now.ended:
-            yield now._replace(goal="stopped", up=False, ended=False)
+            yield from self._failures(now)
+        if now.ended and runs and now.goal in ("running", "paused", "suspended") and not now.anew:
+            yield now._replace(goal="stopped", guest="off", ended=False, boot="", word="")
 
-    def _failures(self, after: Server) -> Iterator[Server]:
-        """A request that could not be carried out; the guest may have ended over it."""
-        if self._place.faulty:
-            yield after._replace(failed=True)
-            yield after._replace(failed=True, ended=after.up)
+    def _failures(self, now: Server) -> Iterator[Server]:
+        """A request that could not be carried out: the server stays as it is, and its guest may have ended over it."""
+        if not self._place.faulty:
+            return
+        rescue, large, unconfirmed = now.before if now.anew else now.shape
+        kept = now._replace(rescue=rescue, large=large, unconfirmed=unconfirmed, anew=False, boot="", word="")
+        stays = kept._replace(goal=_STAYING[now.guest], failed=True)
+        yield from (stays, stays._replace(ended=now.guest in ("paused", "running")))
+        yield stays._replace(goal="stopped", guest="off", ended=False)
 
     def serve(self, now: Server, ask: Request) -> Iterator[tuple[Answer, Server]]:
         """The answers that the request may get now, each with what follows."""
@@ -314,23 +404,28 @@ class ServerMachine:
             yield Answer(200), now
         elif ask.verb in ("attach", "detach"):
             yield from self._serve_volume(now, ask)
-        elif ask.verb == "lock":
-            yield Answer(202), now._replace(locked=ADMIN if ask.project == ADMIN else "owner")
-        elif ask.verb == "unlock":
-            refused = now.locked == ADMIN and ask.project != ADMIN
-            yield (Answer(403), now) if refused else (Answer(202), now._replace(locked=""))
+        elif ask.verb in ("lock", "unlock"):
+            yield self._serve_lock(now, ask)
+        elif self._is_locked(now, ask):
+            yield Answer(409), now
+        elif ask.verb == "delete_server":
+            yield Answer(204), now._replace(goal="deleted", boot="", word="")
         else:
-            after = self._serve_own(now, ask)
-            refused = after is None or self._is_locked(now, ask)
-            yield (Answer(409), now) if after is None or refused else _accept(ask, after)
+            yield self._serve_own(now, ask.verb)
+
+    def _serve_lock(self, now: Server, ask: Request) -> tuple[Answer, Server]:
+        by = ADMIN if ask.project == ADMIN else "owner"
+        if ask.verb == "unlock" and (now.locked, by) == (ADMIN, "owner"):
+            return Answer(403), now
+        return Answer(202), now._replace(locked=by if ask.verb == "lock" else "")
 
     def _is_locked(self, now: Server, ask: Request) -> bool:
         return bool(now.locked) and ask.project != ADMIN
 
     def _serve_volume(self, now: Server, ask: Request) -> Iterator[tuple[Answer, Server]]:
         # Out of an error a volume can still be taken back.
-        ready = now.is_ready or (ask.verb == "detach" and now.in_error and now.goal != "deleted")
-        ready = ready and not self._is_locked(now, ask)
+        states = ("active", "stopped", "paused", "resized", *(("error",) if ask.verb == "detach" else ()))
+        ready = now.state in states and now.task is None and not self._is_locked(now, ask)
         if not ready:
             yield Answer(409), now
         if ready and ask.verb == "attach":
@@ -339,25 +434,26 @@ class ServerMachine:
             # What is being detached already may be asked for again in any state.
             yield from ((Answer(202), now), (NO_VOLUME, now))
 
-    def _serve_own(self, now: Server, ask: Request) -> Server | None:
-        """What the request makes of an unlocked server; None: it is not possible now."""
-        if ask.verb == "delete_server":
-            return now._replace(goal="deleted", boot="")
-        if ask.verb == "start":
-            return now._replace(goal="running", failed=False) if now.is_ready and not now.up else None
-        if ask.verb == "stop":
-            return now._replace(goal="stopped", failed=False) if now.is_ready and now.up else None
-        if ask.verb == "reboot_soft":
-            return now._replace(boot="soft", failed=False) if now.is_ready and now.up else None
-        if ask.verb == "reboot_hard":
-            can = (now.born or now.in_error) and now.task in (None, "rebooting", "rebooting_hard")
-            return now._replace(goal="running", boot="hard", failed=False) if can else None
-        raise AssertionError(f"users cannot {ask.verb}")
+    def _serve_own(self, now: Server, verb: str) -> tuple[Answer, Server]:
+        """What the request makes of an unlocked server."""
+        states, goal = _ASKED[verb]
+        tasks = _LEFT_HARD if verb == "reboot_hard" else (None,)
+        if now.state not in states or now.task not in tasks:
+            return Answer(409), now
+        if verb == "confirm":
+            return Answer(204), now._replace(unconfirmed=False)
+        if verb == "resize" and now.large:
+            return Answer(400), now
+        if verb == "rebuild":
+            goal = "stopped" if now.state == "stopped" else "running"
+        after = now._replace(goal=goal or now.goal, failed=False, word="")
+        if verb.startswith("reboot"):
+            return Answer(202), after._replace(boot=verb.removeprefix("reboot_"))
+        if verb in _SHAPES:
+            change, word = _SHAPES[verb]
+            after = after._replace(**change, word=word, anew=True, before=now.shape)
+        return Answer(200 if verb == "rescue" else 202), after
 
     def rests(self, now: Server) -> bool:
         """Has everything that was asked for ended?"""
         return now.goal in ("none", "gone") or (now.task is None and not now.ended)
-
-
-def _accept(ask: Request, after: Server) -> tuple[Answer, Server]:
-    return Answer(204 if ask.verb == "delete_server" else 202), after

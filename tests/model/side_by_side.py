@@ -33,6 +33,7 @@ USERS: Final = st.sampled_from(("ann", "bob", "cid", "root"))
 NUMBERS: Final = st.integers(0, SERVERS_MAX - 1)
 ON_SERVERS: Final = (
     "show_server", "attached", "start", "stop", "reboot_soft", "reboot_hard", "lock", "unlock", "delete_server",
+    "pause", "unpause", "suspend", "resume", "rescue", "unrescue", "rebuild", "resize", "confirm", "revert",
 )  # fmt: skip
 ON_VOLUMES: Final = ("show", "extend", "delete")
 ON_BOTH: Final = ("attach", "attach", "attach", "detach", "detach")
