@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
 from kevel.domain.errors import SetupError
 from kevel.domain.limits import Limits
 from kevel.domain.quotas import QuotaDefaults
+
+C = TypeVar("C", bound=msgspec.Struct)
 
 #: The back end in the data directory.
 DEFAULT_POOL: Final = "directory"
@@ -36,6 +38,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: postgresql://USER@HOST/DATABASE; empty: SQLite in the data directory.
     database: str = ""
     listen: str = "127.0.0.1:8774"
+    #: HOST:PORT where agents on other machines are listened to; empty: nowhere.
+    agents: str = ""
     hypervisor: Literal["libvirt", "sim"] = "libvirt"
     #: libvirt's URI; empty: its in-process driver in the data directory.
     libvirt_uri: str = ""
@@ -63,16 +67,38 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return f"Config({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be configured of `kevel agent`; the rest it is told by the control plane."""
+
+    data: str = "kevel-agent"
+    #: HOST:PORT of the control plane's listener for agents; empty: where it joined.
+    control: str = ""
+    hypervisor: Literal["libvirt", "sim"] = "libvirt"
+    libvirt_uri: str = ""
+    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    availability_zone: str = "nova"
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+
+
+def read_agent_config(path: Path | None) -> AgentConfig:
+    """The same for `kevel agent`."""
+    return _read(path, AgentConfig)
+
+
 def read_config(path: Path | None) -> Config:
     """The file's configuration, or the defaults. Raises SetupError naming the key and what would be right."""
+    return _read(path, Config)
+
+
+def _read(path: Path | None, kind: type[C]) -> C:
     if path is None:
-        return Config()
+        return kind()
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise SetupError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
     try:
-        return msgspec.toml.decode(raw, type=Config)
+        return msgspec.toml.decode(raw, type=kind)
     except RecursionError as error:
         raise SetupError(f"The configuration file {path} is wrong: its values are nested too deeply.") from error
     except (msgspec.DecodeError, ValueError) as error:

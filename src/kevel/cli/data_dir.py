@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from kevel.control.secrets import KEY_BYTES
 from kevel.domain.errors import SetupError
+from kevel.host.credential import CredentialFile
 from kevel.runtime.files import sync_directory
 
 PRIVATE_FILE: Final = 0o600
@@ -73,6 +76,39 @@ class DataDir:
         if len(key) != KEY_BYTES:
             raise SetupError(f"{self.root / 'secret.key'} is damaged: it holds {len(key)} bytes, not {KEY_BYTES}.")
         return key
+
+    def agents_authority(self, make: Callable[[], bytes]) -> bytes:
+        """The key and certificate that agents' certificates are signed with; made once."""
+        return _read_or_make(self.root / "agents-authority.pem", make)
+
+    def read_agent_credential(self) -> CredentialFile | None:
+        """What this directory's agent has; None when it has not joined. Raises SetupError."""
+        try:
+            return msgspec.json.decode((self.root / "credential.json").read_bytes(), type=CredentialFile)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            raise SetupError(f"{self.root / 'credential.json'} cannot be read; join anew.") from error
+
+    def write_agent_credential(self, credential: CredentialFile) -> None:
+        """Keep it, whole or not at all."""
+        write_private(self.root / "credential.json", msgspec.json.encode(credential))
+
+    def joining_key(self, make: Callable[[], bytes]) -> bytes:
+        """The key of a join: the same when it is asked for again, since the first answer may have been lost."""
+        return _read_or_make(self.root / "joining.key", make)
+
+    def read_joined(self) -> str | None:
+        """Which token the agent has joined with."""
+        try:
+            return (self.root / "joined").read_text()
+        except FileNotFoundError:
+            return None
+
+    def write_joined(self, token_name: str) -> None:
+        """The agent has joined with that token, and the next one will come with another key."""
+        write_private(self.root / "joined", token_name.encode())
+        (self.root / "joining.key").unlink(missing_ok=True)
 
     def read_admin_password(self) -> str | None:
         """The password that Kevel gave the first admin; None when it was never written down."""

@@ -19,6 +19,7 @@ import uvicorn
 import uvloop
 
 from kevel.api.app import KevelApp
+from kevel.cli.agents_listener import listening_to_agents, open_fleet
 from kevel.cli.config import DEFAULT_POOL, Config, choose_directories, split_listen
 from kevel.cli.data_dir import DataDir
 from kevel.cli.database import open_store
@@ -94,6 +95,8 @@ class Kevel:
     #: Set when the process must stop: a signal, or a lost store.
     stop: asyncio.Event
     failure: BaseException | None = None
+    #: Where agents are listened to, once they are.
+    agents_address: str | None = None
 
 
 def make_hypervisor(config: Config, data: DataDir) -> Hypervisor:
@@ -219,6 +222,7 @@ async def running(
             external=engine.workers.external,
             old_flow=engine.workers.old_flow,
             hosts=engine.workers.hosts,
+            fleet=await open_fleet(config, data, runtime, backends.values(), engine.workers.hosts),
             messages=Messages(runtime),
             transfers=Transfers(runtime),
             quotas=Quotas(runtime, config.quotas),
@@ -304,12 +308,13 @@ def run_up(config: Config, announce: Callable[[Kevel, DataDir], None]) -> int:
     data.open()
     try:
         sock = bind(config.listen)
+        agents = bind(config.agents) if config.agents else None
         host, port = split_listen(config.listen)
         port = sock.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{'127.0.0.1' if host == '0.0.0.0' else shown}:{port}"  # noqa: S104 - compared, not bound
         with asyncio.Runner(loop_factory=_new_loop) as runner:
-            return runner.run(_run(config, data, sock, url, announce))
+            return runner.run(_run(config, data, sock, agents, url, announce))
     finally:
         data.close()
 
@@ -319,9 +324,17 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 async def _run(
-    config: Config, data: DataDir, sock: socket.socket, url: str, announce: Callable[[Kevel, DataDir], None]
+    config: Config,
+    data: DataDir,
+    sock: socket.socket,
+    agents: socket.socket | None,
+    url: str,
+    announce: Callable[[Kevel, DataDir], None],
 ) -> int:
-    async with running(config, data, url) as kevel:
+    async with running(config, data, url) as kevel, contextlib.AsyncExitStack() as stack:
+        if agents is not None:
+            await stack.enter_async_context(listening_to_agents(kevel.services, agents))
+            kevel.agents_address = "{}:{}".format(*agents.getsockname()[:2])
         # What is here now stays: the collector need not walk through it (40 ms) whenever it looks at everything.
         gc.collect()
         gc.freeze()

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from kevel.domain.assignments import Assignments, DiskSight, HostCensus, PathAssignment, ServerSight, Stranger
+from kevel.domain.errors import KevelError
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.model import ServerRung
 from kevel.host.answers import Answers
@@ -114,8 +115,11 @@ class Agent:
                     continue
             except asyncio.CancelledError:
                 raise
-            except Exception:
-                log.exception("poll failed", host=self._state.config.name)
+            except Exception as error:
+                if isinstance(error, KevelError):
+                    log.warning("poll failed", host=self._state.config.name, reason=error.message)
+                else:
+                    log.exception("poll failed", host=self._state.config.name)
                 await asyncio.sleep(POLL_AGAIN_S)
                 continue
             self._answers.take(found.questions)

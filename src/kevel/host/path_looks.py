@@ -70,6 +70,7 @@ class PathLooks:
 
     async def _climb(self, path: PathAssignment, step: Step) -> Outcome:
         started = self._state.clock.now_us()
+        self._state.check_lease()
         disk: LocalDisk | None = None
         for act in step.acts:
             if act == "connect_volume":

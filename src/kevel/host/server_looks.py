@@ -167,6 +167,7 @@ class ServerLooks:
 
     async def _start(self, server: ServerAssignment) -> None:
         """Start the guest, with the volumes that it boots with in its definition: seen there, not taken for granted."""
+        self._state.check_lease()
         await self._wait_for_disks(server)
         # Of any other disk, nobody knows whose it is by now.
         strays = await self._effect(server, self._state.hypervisor.start_server(server.id, self._disks(server.id)))

@@ -22,6 +22,7 @@ from kevel.domain.assignments import (
     SwapAssignment,
     SwapReport,
 )
+from kevel.domain.errors import StepRetry
 from kevel.domain.limits import Limits
 from kevel.domain.questions import Answer
 from kevel.domain.swaps import SwapState
@@ -79,6 +80,8 @@ class HostState:
         self.control = control
         self.clock = clock
         self.epoch = 0
+        #: Has the control plane been heard lately? Without it, nothing is plugged and no guest is started.
+        self.has_lease: Callable[[], bool] = lambda: True
         self.effects = Effects(config.limits.effect_wait_s)
         self.servers: dict[str, ServerAssignment] = {}
         self.paths: dict[str, PathAssignment] = {}
@@ -105,6 +108,11 @@ class HostState:
         self.read_again = asyncio.Event()
         #: Puts a server and its paths up for a look; set by the agent.
         self.wake_server: Callable[[str], None] = lambda server_id: None
+
+    def check_lease(self) -> None:
+        """Raise StepRetry when what is assigned may be long outdated."""
+        if not self.has_lease():
+            raise StepRetry("The control plane has not been heard of for a while; nothing new is begun without it.")
 
     def current_server(self, server_id: str) -> ServerAssignment | None:
         """The server's assignment, unless it is older than what has been reported."""

@@ -48,8 +48,9 @@ class DirectoryBackend:
     ) -> None:
         """`pool` is what the hosts know the directory by; None: it is their only one, or their default."""
         self.name = name
+        self.pool = pool
+        self.root = root.absolute()
         self.volume_format = volume_format
-        self._pool = pool
         self._files = VolumeFiles(root)
         self._executor = executor
 
@@ -127,11 +128,11 @@ class DirectoryBackend:
         return await self._executor.run(self._files.capacity)
 
     def describe_export(self, export: Export) -> ConnectionInfo:
-        return _describe(export.volume, self._pool)
+        return _describe(export.volume, self.pool)
 
     async def export_volume(self, export: Export) -> ConnectionInfo:
         await self._executor.run(self._files.prove, export.volume)
-        return _describe(export.volume, self._pool)
+        return _describe(export.volume, self.pool)
 
     async def revoke_export(self, export: Export) -> None:
         return None

@@ -187,7 +187,8 @@ class ImageFiles:
 
     def list_files(self) -> set[str]:
         """Names of all files that are there, partly written ones under their later name."""
-        return {f"{_FOLDER}/{entry.name.removesuffix('.part')}" for entry in os.scandir(self._folder)}
+        names = (entry.name for entry in os.scandir(self._folder))
+        return {f"{_FOLDER}/{name.removesuffix('.part')}" for name in names if not name.startswith(".")}
 
     def _path(self, name: str) -> Path:
         folder, _, rest = name.partition("/")

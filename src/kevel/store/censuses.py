@@ -146,7 +146,7 @@ def judge_census(tx: Tx, host: str, census: HostCensus) -> Judgement:
         lacks = not sight.persistent or sight.live is False
         if lacks and row.rung is Rung.PLUGGED and row.goal is Goal.ATTACHED:
             found.append(_disk_missing(subject, row))
-    found += filter(None, (_judge_server(tx, subject, sight) for sight in census.differing))
+    found += filter(None, (_judge_server(tx, subject, host, sight) for sight in census.differing))
     found += filter(None, (_judge_stranger(tx, subject, host, stranger) for stranger in census.strangers))
     return Judgement(sights=tuple(news), findings=tuple(found))
 
@@ -162,9 +162,9 @@ def _disk_missing(subject: str, row: Any) -> Finding:
     )
 
 
-def _judge_server(tx: Tx, subject: str, sight: ServerSight) -> Finding | None:
+def _judge_server(tx: Tx, subject: str, host: str, sight: ServerSight) -> Finding | None:
     server = load_server(tx, sight.server_id)
-    if server is None or server.revision != sight.revision:
+    if server is None or server.host != host or server.revision != sight.revision:
         return None
     if server.rung.has_process and not sight.runs and server.goal is STAYING[server.rung]:
         kind = FindingKind.SERVER_STOPPED

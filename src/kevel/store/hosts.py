@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import bindparam, insert, select, update
 
+from kevel.domain.agents import Reach
 from kevel.store.schema.servers import hosts
 from kevel.store.transactions import Tx, as_struct, row_columns
 
@@ -22,6 +23,11 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     registered_at: int
     seen_at: int
     disabled_reason: str | None
+    #: Of an agent on another machine: where it is, and which run of it has registered.
+    place: str | None
+    instance: str | None
+    #: What it reaches; None: everything, as the agent inside `kevel up` does.
+    reach: Reach | None
 
 
 _COLUMNS = row_columns(hosts, Host)
@@ -71,6 +77,12 @@ def raise_version(tx: Tx, name: str) -> int:
     """The version to stamp on a change that concerns the host; its agent is woken after the commit."""
     tx.wake("host", name)
     return int(tx.execute(_RAISE, {"of_host": name}).scalar_one())
+
+
+def find_host(tx: Tx, name: str) -> Host | None:
+    """The host of that name, if its agent has ever registered."""
+    row = tx.execute(_ONE, {"of_host": name}).first()
+    return None if row is None else as_struct(Host, row)
 
 
 def load_host(tx: Tx, name: str) -> Host:

@@ -29,6 +29,8 @@ WORLD: dict[str, dict[str, object]] = {
         "seen_at": 1,
     },
     "writers": {"id": "writer", "batch": 0},
+    "join_tokens": {"digest": "d", "host": "here", "created_at": 1, "expires_at": 2},
+    "host_credentials": {"serial": "1f", "host": "here", "issued_at": 1, "expires_at": 2},
     "censuses": {"subject": "host:here", "number": 0, "epoch": 1, "sequence": 1, "at": 1, "counted": "{}"},
     "findings": {"id": 1, "subject": "host:here", "kind": "server_unknown", "key": "stray", "found_at": 1},
     "messages": {
@@ -438,6 +440,12 @@ class Case(NamedTuple):
 
 
 COMPUTE_CASES = [
+    Case(
+        "ck_host_credentials_expires",
+        "a certificate is good for a while",
+        ("UPDATE host_credentials SET expires_at = issued_at",),
+        ("UPDATE host_credentials SET expires_at = 3",),
+    ),
     Case(
         "ck_keypairs_kind",
         "a key is for a shell or a certificate",

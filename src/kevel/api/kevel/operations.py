@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from kevel.api.kevel import replies
+from kevel.api.kevel.hosts import OPERATIONS as HOSTS
 from kevel.api.kevel.views import show_account, show_examination, show_swap_row
 from kevel.api.operations import VERSIONS_PATH, Api, Call, ErrorStyle, Operation, Policy, Reply
 from kevel.control.attachments.explaining import WAIT_S_MAX
@@ -245,6 +246,7 @@ OPERATIONS = (
         policy=Policy.ADMIN,
         reply=replies.EXAMINATION,
     ),
+    *HOSTS,
 )
 
 API = Api(name="kevel", prefix="/kevel/v1", operations=OPERATIONS, error_style=ErrorStyle.COMPUTE)

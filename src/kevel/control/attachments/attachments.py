@@ -19,7 +19,7 @@ from kevel.domain.status import task_state, vm_state, volume_status
 from kevel.storage.base import Backend, Export, VolumeFile
 from kevel.store import attachments as rows
 from kevel.store.attachments import AttachmentView
-from kevel.store.hosts import load_host
+from kevel.store.hosts import Host, load_host
 from kevel.store.path_moves import NewAttachment, ask_detach, open_attachment, set_delete_on_termination
 from kevel.store.repeats import Once, once_only
 from kevel.store.servers import load_server
@@ -97,6 +97,7 @@ class Attachments:
             )
         prefix = device_prefix(server.image)
         host = load_host(tx, server.host)
+        check_reached(host, volume)
         units = {one.unit for one in taken if one.unit is not None}
         units_max = min(int(host.facts["max_volumes"]), BUS_UNITS_MAX[volume_bus(server.image)])
         unit = choose_unit(units, units_max=units_max)
@@ -152,6 +153,15 @@ class Attachments:
     async def find(self, actor: Actor, server_id: str, volume_id: str) -> AttachmentView:
         """The open attachment of that volume in that server."""
         return await self._runtime.store.read_point(_find, server_id, volume_id, actor)
+
+
+def check_reached(host: Host, volume: Volume) -> None:
+    """Raise Conflict when the host does not reach the volume's pool."""
+    if host.reach is not None and volume.backend not in host.reach.pools:
+        raise Conflict(
+            f"Volume {volume.id} lies in the storage pool {volume.backend}, which the server's host {host.name} does "
+            "not reach."
+        )
 
 
 def export_of(volume: Volume, path: Path, *, mode: str | None = None) -> Export:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from kevel.control.attachments.attachments import Attachments, check_attachable, check_state, find_server
+from kevel.control.attachments.attachments import (
+    Attachments,
+    check_attachable,
+    check_reached,
+    check_state,
+    find_server,
+)
 from kevel.control.runtime import Runtime
 from kevel.domain.errors import Conflict, Invalid, NotFound
 from kevel.domain.ladder import Goal, Rung
@@ -15,6 +21,7 @@ from kevel.domain.status import is_complete
 from kevel.domain.swaps import Swap, SwapState
 from kevel.store.accounts import find_attachment
 from kevel.store.attachments import live_paths, load_attachment
+from kevel.store.hosts import load_host
 from kevel.store.path_moves import NewAttachment, ask_detach
 from kevel.store.swap_moves import open_swap
 from kevel.store.swaps import newest_swap, running_swap
@@ -60,6 +67,7 @@ class Swaps:
         if old is None or attachment.device is None or attachment.unit is None:
             raise AssertionError(f"attachment {attachment.id} has no volume or no place")
         _check_volumes(tx, old, new, server)
+        check_reached(load_host(tx, path.host), new)
         swap = Swap(
             id=ids["swap"],
             attachment_id=attachment.id,

@@ -20,12 +20,15 @@ from kevel.domain.limits import Limits
 from kevel.domain.questions import Answer
 from kevel.storage.base import Backend
 from kevel.store.assignments import changes_for_host
+from kevel.store.attachments import load_path
 from kevel.store.censuses import judge_census, record_census
-from kevel.store.copies import apply_copy_report
+from kevel.store.copies import apply_copy_report, load_copy
 from kevel.store.hosts import Host, current_epoch, list_hosts, register_host, touch_host
 from kevel.store.path_reports import apply_path_report
 from kevel.store.server_rows import apply_server_report
+from kevel.store.servers import load_server
 from kevel.store.swap_moves import apply_swap_report
+from kevel.store.swaps import load_swap
 from kevel.store.transactions import Tx, Wake
 
 log = structlog.get_logger(__name__)
@@ -35,7 +38,7 @@ POLL_WAIT_S: Final = 30.0
 
 
 class Hosts:
-    """What an agent calls. In one process it calls these methods; over HTTPS a thin layer will."""
+    """What an agent calls: in one process these methods, over HTTPS through `kevel.control.hosts.fleet`."""
 
     def __init__(self, runtime: Runtime, backends: Mapping[str, Backend], sealer: Sealer, limits: Limits) -> None:
         self._runtime = runtime
@@ -48,6 +51,7 @@ class Hosts:
         self._touched: dict[str, int] = {}
         #: What requests ask of the hosts' agents.
         self.questions = Questions(runtime.ids, self._tell, limits.answer_wait_s)
+        self._closing = False
         runtime.store.subscribe(self._hear)
 
     def _hear(self, wakes: Sequence[Wake]) -> None:
@@ -72,13 +76,19 @@ class Hosts:
         news = self._news.setdefault(host, asyncio.Event())
         news.clear()
         found = await self._read_changes(host, since)
-        if found.version > since or found.questions:
+        if found.version > since or found.questions or self._closing:
             return found
         try:
             await asyncio.wait_for(news.wait(), POLL_WAIT_S)
         except TimeoutError:
             return found
         return await self._read_changes(host, since)
+
+    def end_polls(self) -> None:
+        """Hold no poll any more: Kevel stops."""
+        self._closing = True
+        for news in self._news.values():
+            news.set()
 
     async def _touch(self, host: str) -> None:
         """Note that the agent polls; not at each poll, and also when there is always news for it."""
@@ -105,7 +115,14 @@ class Hosts:
 
         Raises Fenced, with nothing recorded, when the whole agent is outdated: it must not believe that it was heard.
         """
-        await self._runtime.store.write(self._apply, host, epoch, servers, paths, self._runtime.clock.now_us())
+        await self.take_reports(host, epoch, servers, paths)
+
+    async def take_reports(
+        self, host: str, epoch: int, servers: Sequence[ServerReport], paths: Sequence[PathReport]
+    ) -> tuple[str, ...]:
+        """The same; returns the ids of things that are not the host's, which look like things that are not there."""
+        at = self._runtime.clock.now_us()
+        return await self._runtime.store.write(self._apply, host, epoch, servers, paths, at)
 
     def _apply(
         self,
@@ -115,13 +132,17 @@ class Hosts:
         servers: Sequence[ServerReport],
         paths: Sequence[PathReport],
         at: int,
-    ) -> None:
+    ) -> tuple[str, ...]:
         if current_epoch(tx, host) != epoch:
             raise Fenced
+        foreign: list[str] = []
         refusal_deadline_at = at + int(self._limits.attach_timeout_s * 1e6)
         for server in servers:
             if not apply_server_report(tx, host, epoch, server, at):
                 log.info("outdated report", server=server.server_id, epoch=epoch)
+                known = load_server(tx, server.server_id)
+                if known is None or known.host != host:
+                    foreign.append(server.server_id)
         for path in paths:
             taken = apply_path_report(
                 tx,
@@ -134,27 +155,47 @@ class Hosts:
             )
             if not taken:
                 log.info("outdated report", path=path.path_id, epoch=epoch)
+                row = load_path(tx, path.path_id)
+                if row is None or row.host != host:
+                    foreign.append(path.path_id)
+        return tuple(foreign)
 
     async def report_copy(self, host: str, epoch: int, report: CopyReport) -> None:
         """Record what the agent saw of a copy; outdated, it changes nothing. Raises Fenced as `report` does."""
-        await self._runtime.store.write(self._apply_copy, host, epoch, report, self._runtime.clock.now_us())
+        await self.take_copy_report(host, epoch, report)
 
-    def _apply_copy(self, tx: Tx, host: str, epoch: int, report: CopyReport, at: int) -> None:
+    async def take_copy_report(self, host: str, epoch: int, report: CopyReport) -> bool:
+        """The same; False: the host has no such copy."""
+        at = self._runtime.clock.now_us()
+        return await self._runtime.store.write(self._apply_copy, host, epoch, report, at)
+
+    def _apply_copy(self, tx: Tx, host: str, epoch: int, report: CopyReport, at: int) -> bool:
         if current_epoch(tx, host) != epoch:
             raise Fenced
         if not apply_copy_report(tx, host, epoch, report, at=at):
             log.info("outdated report", copy=report.copy_id, epoch=epoch)
+            known = load_copy(tx, report.copy_id)
+            return known is not None and known.host == host
+        return True
 
     async def report_swap(self, host: str, epoch: int, report: SwapReport) -> None:
         """Record what the agent saw of a swap; outdated, it changes nothing. Raises Fenced as `report` does."""
-        await self._runtime.store.write(self._apply_swap, host, epoch, report, self._runtime.clock.now_us())
+        await self.take_swap_report(host, epoch, report)
 
-    def _apply_swap(self, tx: Tx, host: str, epoch: int, report: SwapReport, at: int) -> None:
+    async def take_swap_report(self, host: str, epoch: int, report: SwapReport) -> bool:
+        """The same; False: the host has no such swap."""
+        at = self._runtime.clock.now_us()
+        return await self._runtime.store.write(self._apply_swap, host, epoch, report, at)
+
+    def _apply_swap(self, tx: Tx, host: str, epoch: int, report: SwapReport, at: int) -> bool:
         if current_epoch(tx, host) != epoch:
             raise Fenced
         deadline_at = at + int(self._limits.detach_timeout_s * 1e6)
         if not apply_swap_report(tx, host, epoch, report, at=at, deadline_at=deadline_at):
             log.info("outdated report", swap=report.swap_id, epoch=epoch)
+            known = load_swap(tx, report.swap_id)
+            return known is not None and known.host == host
+        return True
 
     async def take_census(self, host: str, epoch: int, census: HostCensus) -> None:
         """Hold what is really on a host against the records: findings are kept, and new ones raise an alarm (L3)."""

@@ -15,6 +15,7 @@ from kevel.control.copies.volume_contents import VolumeContents
 from kevel.control.groups.group_snapshots import GroupSnapshots
 from kevel.control.groups.groups import Groups
 from kevel.control.hosts.comparison import Comparison
+from kevel.control.hosts.fleet import Fleet
 from kevel.control.hosts.hosts import Hosts
 from kevel.control.hosts.readings import Readings
 from kevel.control.identity.identity import Identity
@@ -66,6 +67,7 @@ class Services:
     external: External
     old_flow: OldFlow
     hosts: Hosts
+    fleet: Fleet
     messages: Messages
     transfers: Transfers
     backups: Backups

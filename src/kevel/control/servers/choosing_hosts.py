@@ -58,6 +58,9 @@ def choose_hosts(
     group: ServerGroup | None,
     near: Collection[str],
     apart: Collection[str],
+    pools: Collection[str],
+    makes: bool,
+    images: bool,
     count_min: int,
     count_max: int,
     at: int,
@@ -65,7 +68,8 @@ def choose_hosts(
     """A host for each of `count_min` to `count_max` servers of a flavor, with so many volumes besides their root disks.
 
     `zone` and `host`: None is any; `group`: whose policy holds; `near`: hosts of which one is to be taken, where there
-    are any, and `apart`: of which none. Raises Invalid for what there is not, and Conflict when
+    are any, and `apart`: of which none; `pools` and `images`: what the host has to reach; `makes`: volumes are made
+    with the server, so that it has to reach some pool. Raises Invalid for what there is not, and Conflict when
     there is room for too few: it says what is in the way on how many hosts.
     """
     hosts = list_hosts(tx)
@@ -82,7 +86,8 @@ def choose_hosts(
         and (not near or one.name in near)
         and one.name not in apart
     ]
-    rooms = _rooms(tx, wanted, at)
+    near_enough = [one for one in wanted if reaches(one, pools, makes=makes, images=images)]
+    rooms = _rooms(tx, near_enough, at)
     vcpus, memory_mib = flavor["vcpus"], flavor["ram_mib"]
     members = Counter[str]() if group is None else count_by_host(tx, group.id)
     placed = place_servers(
@@ -98,7 +103,8 @@ def choose_hosts(
     policy = "" if group is None else group.policy.value
     reasons = (
         (len(hosts) - len(wanted), "not what was asked for by availability zone, name or hint"),
-        (len(wanted) - len(rooms), "disabled or not heard of"),
+        (len(wanted) - len(near_enough), f"out of reach of {_storage(pools, makes=makes, images=images)}"),
+        (len(near_enough) - len(rooms), "disabled or not heard of"),
         (len(full), f"without room for {vcpus} more vCPUs and {memory_mib} MiB of memory"),
         (len(narrow), f"unable to give one server {volumes} volumes besides its root disk (at most {bounds})"),
         (barred, f"ruled out by the policy {policy} of the server group"),
@@ -108,6 +114,20 @@ def choose_hosts(
         f"No valid host was found. There is room for {len(placed)} of {count_min} servers. "
         f"Of {len(hosts)} hosts: {told}."
     )
+
+
+def reaches(host: Host, pools: Collection[str], *, makes: bool = False, images: bool = False) -> bool:
+    """Does the host reach these pools, some pool at all (`makes`), and the images? An agent inside Kevel does."""
+    reach = host.reach
+    if reach is None:
+        return True
+    return set(pools) <= set(reach.pools) and (bool(reach.pools) or not makes) and (reach.images or not images)
+
+
+def _storage(pools: Collection[str], *, makes: bool, images: bool) -> str:
+    names = [f"the storage pool {name}" for name in sorted(pools)]
+    names += ["any storage pool"] if makes else []
+    return " or ".join([*names, *(["the images"] if images else [])])
 
 
 def hosts_of(tx: Tx, actor: Actor, server_ids: Sequence[str]) -> frozenset[str]:

@@ -14,6 +14,7 @@ import msgspec
 
 from kevel.control.attachments.attachments import Attachments, check_attachable
 from kevel.control.pools.pools import PoolRoom
+from kevel.control.servers.choosing_hosts import reaches
 from kevel.control.volumes.volumes import NewVolume, Volumes, enter_volume
 from kevel.domain.devices import BUS_UNITS_MAX, choose_device, choose_unit, device_prefix, volume_bus
 from kevel.domain.errors import CallerError, Forbidden, OverLimit, Unavailable
@@ -23,6 +24,7 @@ from kevel.domain.server_disks import DiskSource, NewDisk, refuse_disk
 from kevel.runtime.ports import Ids
 from kevel.store.hosts import load_host
 from kevel.store.path_moves import NewAttachment
+from kevel.store.snapshots import find_snapshot
 from kevel.store.transactions import Tx
 from kevel.store.volume_keys import SealedKey
 from kevel.store.volumes import find_volume
@@ -164,6 +166,24 @@ class ServerDisks:
                 self._attachments.open(tx, new, volume, actor=actor, at=server.created_at)
             units.add(unit)
             devices.add(device)
+
+
+def pools_of(tx: Tx, actor: Actor, disks: Sequence[NewDisk]) -> frozenset[str]:
+    """The pools that the server's host has to reach, whatever becomes of the volumes that are made with it."""
+    pools: set[str] = set()
+    for disk in disks:
+        with _naming(disk):
+            if disk.source is DiskSource.VOLUME:
+                pools.add(find_volume(tx, disk.source_id or "", actor).backend)
+            elif disk.source is DiskSource.SNAPSHOT:
+                pools.add(find_snapshot(tx, disk.source_id or "", actor).backend)
+    return frozenset(pools)
+
+
+def rooms_near(tx: Tx, host: str, rooms: Sequence[PoolRoom]) -> list[PoolRoom]:
+    """The pools that the host reaches."""
+    known = load_host(tx, host)
+    return [room for room in rooms if reaches(known, (room.backend,))]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from kevel.control.images.images import Images, describe_volume_root
 from kevel.control.pools.pools import PoolRoom
 from kevel.control.runtime import Runtime
 from kevel.control.servers.choosing_hosts import HostView, choose_hosts, disable_host, hosts_of, view_hosts
-from kevel.control.servers.disks import DiskIds, ServerDisks
+from kevel.control.servers.disks import DiskIds, ServerDisks, pools_of, rooms_near
 from kevel.control.servers.flavors import Flavors
 from kevel.control.servers.groups import check_members, find_hinted_group
 from kevel.control.servers.life import (
@@ -250,6 +250,9 @@ class Servers:
             group=group,
             near=hosts_of(tx, actor, new.same_host),
             apart=hosts_of(tx, actor, new.different_host),
+            pools=pools_of(tx, actor, new.disks),
+            makes=bool(rooms),
+            images=bool(blank.image),
             count_min=new.count_min,
             count_max=count,
             at=blank.created_at,
@@ -269,6 +272,7 @@ class Servers:
     ) -> Server:
         """Enter one server and what it is made with, all or nothing."""
         at, disks = server.created_at, self._disks
+        rooms = rooms_near(tx, server.host, rooms)
         volumes = disks.enter_volumes(tx, actor, server.id, new.disks, drawn.disks, rooms, at)
         if not new.takes_shared and any(volume.multiattach for volume in volumes):
             raise Invalid("Multiattach volumes are only supported starting with compute API version 2.60.")

@@ -1,6 +1,7 @@
 """The tables. Each module holds one area; importing this package gathers them all in `metadata`."""
 
 from kevel.store.schema import (
+    agents,
     attachments,
     backups,
     compute,
@@ -23,6 +24,7 @@ from kevel.store.schema import (
 from kevel.store.schema.base import metadata
 
 __all__ = [
+    "agents",
     "attachments",
     "backups",
     "compute",

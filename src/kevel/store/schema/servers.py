@@ -18,6 +18,7 @@ from sqlalchemy import (
     text,
 )
 
+from kevel.domain.agents import Reach
 from kevel.domain.model import BootKind, Reason, ServerExtras, ServerGoal, ServerRung
 from kevel.store.schema.base import Counter, Json, Number, Word, metadata
 
@@ -37,6 +38,10 @@ hosts = Table(
     Column("disabled_reason", Text),
     #: The newest census that somebody has asked for.
     Column("census_wanted", BigInteger),
+    #: Of an agent on another machine: where it is, which run of it has registered, and what it reaches.
+    Column("place", Text),
+    Column("instance", Text),
+    Column("reach", Json(Reach | None)),
 )
 
 flavors = Table(

@@ -151,6 +151,18 @@ def upgrade() -> None:
         postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.create_table(
+        "host_credentials",
+        sa.Column("serial", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("issued_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("expires_at > issued_at", name=op.f("ck_host_credentials_expires")),
+        sa.PrimaryKeyConstraint("serial", name=op.f("pk_host_credentials")),
+    )
+    op.create_index("ix_host_credentials_host", "host_credentials", ["host"], unique=False)
+    op.create_table(
         "hosts",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
@@ -161,6 +173,9 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
         sa.Column("disabled_reason", sa.Text(), nullable=True),
         sa.Column("census_wanted", sa.BigInteger(), nullable=True),
+        sa.Column("place", sa.Text(), nullable=True),
+        sa.Column("instance", sa.Text(), nullable=True),
+        sa.Column("reach", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_hosts")),
     )
     op.create_table(
@@ -202,6 +217,16 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_images_name"), "images", ["name"], unique=False)
     op.create_index(op.f("ix_images_project_id"), "images", ["project_id"], unique=False)
+    op.create_table(
+        "join_tokens",
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("key_digest", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_join_tokens")),
+    )
+    op.create_index("ix_join_tokens_host", "join_tokens", ["host"], unique=False)
     op.create_table(
         "journal",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
