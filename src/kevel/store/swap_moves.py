@@ -28,6 +28,11 @@ from kevel.store.transactions import Tx
 
 #: Both volumes change hands in several statements; what ties the rows together is checked after the last of them.
 _DEFER: Final = {"sqlite": text("PRAGMA defer_foreign_keys = ON"), "postgresql": text("SET CONSTRAINTS ALL DEFERRED")}
+#: Others may follow in the same COMMIT, and are to be refused by their own statements.
+_ENFORCE: Final = {
+    "sqlite": text("PRAGMA defer_foreign_keys = OFF"),
+    "postgresql": text("SET CONSTRAINTS ALL IMMEDIATE"),
+}
 _TAKE = update(attachments).where(attachments.c.id == bindparam("of_id"))
 _TAKE = _TAKE.values(claim_id=bindparam("new_claim"), volume_id=bindparam("new_volume"), serial=bindparam("new_serial"))
 _GIVE = update(paths).where(paths.c.id == bindparam("of_id")).values(attachment_id=bindparam("new_attachment"))
@@ -89,6 +94,7 @@ def _exchange(tx: Tx, swap: Swap, *, actor: str, at: int, deadline_at: int) -> N
     _take(tx, aside.id, old_claim, kept.volume_id, None)
     for path_id, attachment_id in ((new.id, ""), (old.id, aside.id), (new.id, kept.id)):
         tx.execute(_GIVE, {"of_id": path_id, "new_attachment": attachment_id})
+    tx.execute(_ENFORCE[tx.conn.dialect.name])
     kept, aside = _attachment(tx, kept.id), _attachment(tx, aside.id)
     if aside.goal is Goal.ATTACHED:
         _let_go(tx, aside, by="user", swap=swap, actor=actor, at=at, deadline_at=deadline_at, reason=None)

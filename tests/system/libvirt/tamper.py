@@ -1,6 +1,6 @@
-"""Take a disk out of one of a domain's two truths, behind the driver's back; or freeze the guest's file systems.
+"""Behind the driver's back: take a disk out of one of a domain's two truths, freeze the guest, or die in a swap.
 
-python -m tests.system.libvirt.tamper DATA_DIR SERVER_ID ALIAS live|config|freeze
+python -m tests.system.libvirt.tamper DATA_DIR SERVER_ID ALIAS live|config|freeze|pivot
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ def main() -> None:
     if where == "freeze":
         freeze(domain)
         return
+    if where == "pivot":
+        # libvirt dies as soon as QEMU has been told.
+        domain.suspend()
+        flags = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT | libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
+        domain.blockJobAbort("sdb", flags)
+        os._exit(0)
     live = where == "live"
     domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE if live else libvirt.VIR_DOMAIN_AFFECT_CONFIG)
     deadline = time.monotonic() + LIMIT_S

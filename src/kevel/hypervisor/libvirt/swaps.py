@@ -9,8 +9,10 @@ writes the definition first (`settle_definition`).
 
 from __future__ import annotations
 
+import stat
 import time
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Final
 
 import libvirt
@@ -38,6 +40,8 @@ class SwapDisk(msgspec.Struct, frozen=True, kw_only=True):
     alias: str
     serial: str
     target: str
+    #: libvirt's word: "file" or "block".
+    kind: str
     path: str
     format: str
     mirror_path: str | None
@@ -106,8 +110,10 @@ def settle_definition(domain: libvirt.virDomain) -> None:
             continue
         source, driver = element.find("source"), element.find("driver")
         if source is not None and driver is not None:
-            name = "dev" if element.get("type") == "block" else "file"
-            source.set(name, seen.path)
+            for name in ("file", "dev"):
+                source.attrib.pop(name, None)
+            element.set("type", seen.kind)
+            source.set("dev" if seen.kind == "block" else "file", seen.path)
             driver.set("type", seen.format)
             changed = True
     if changed:
@@ -115,7 +121,9 @@ def settle_definition(domain: libvirt.virDomain) -> None:
 
 
 def _begin(domain: libvirt.virDomain, disk: SwapDisk, swap: SwapSpec, cache: str) -> SwapView:
-    xml = build_target_xml(swap.new_path, swap.new_format, disk.target, cache=cache)
+    path = Path(swap.new_path)
+    block_device = path.exists() and stat.S_ISBLK(path.stat().st_mode)
+    xml = build_target_xml(swap.new_path, swap.new_format, disk.target, cache=cache, block_device=block_device)
     domain.blockCopy(disk.target, xml, {}, COPY_FLAGS)
     return SwapView(stage=SwapStage.COPYING)
 
@@ -188,6 +196,7 @@ def _read_disk(element: ET.Element) -> SwapDisk | None:
         alias=alias.get("name", ""),
         serial=element.findtext("serial", ""),
         target=target.get("dev", ""),
+        kind=element.get("type", ""),
         path=_find_path(element.find("source")),
         format=driver.get("type", ""),
         mirror_path=None if mirror is None else _find_path(mirror.find("source")),
