@@ -85,6 +85,7 @@ class SwapLooks:
         return DONE
 
     async def _step(self, swap: SwapAssignment, spec: SwapSpec, *, pivot: bool) -> SwapView | None:
+        self._state.check_lease()
         call = self._state.hypervisor.swap_disk(swap.server_id, spec, pivot=pivot)
         return await self._state.effects.run(swap.server_id, call)
 
