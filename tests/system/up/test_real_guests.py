@@ -259,6 +259,34 @@ def test_a_volume_stays_through_stop_start_and_reboots(stand: Stand, server: str
     stand.wait_serial(server, volume, there=False)
 
 
+def test_a_guest_that_boots_from_a_volume_is_rescued_beside_it_and_rebuilt(stand: Stand) -> None:
+    cloud, server = stand.cloud, stand.boot_from_volume("mended")
+    (root,) = stand.volumes_of(server)
+    stand.write(server, root, "broken")
+    stand.make_image("mender", hw_rescue_bus="virtio", os_command_line="console=ttyS0 panic=-1 quiet")
+    (mender,) = cloud.client.get("/image/v2/images?name=mender")["images"]
+    (tiny,) = cloud.client.get("/image/v2/images?name=tiny")["images"]
+    stand.act(server, {"rescue": {"rescue_image_ref": mender["id"]}})
+    cloud.wait_server(server, "RESCUE", BOOT_S)
+    stand.wait_booted_with(server, root)
+    assert stand.disks(server)[root].startswith("/dev/sd"), "the rescue disk is on another bus"
+    assert stand.read(server, root, 6) == "broken"
+    stand.act(server, {"unrescue": None})
+    cloud.wait_server(server, "ACTIVE", BOOT_S)
+    stand.wait_booted_with(server, root)
+    answer = cloud.client.http.post(
+        f"/compute/v2.1/servers/{server}/action",
+        json={"rebuild": {"imageRef": tiny["id"]}},
+        headers={"OpenStack-API-Version": "compute 2.93"},
+    )
+    assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+    cloud.wait_server(server, "ACTIVE", BOOT_S)
+    stand.wait_booted_with(server, root)
+    assert cloud.volume_status(root) == "in-use"
+    assert stand.read(server, root, 6) != "broken", "it is the image again"
+    cloud.delete_server(server, WAIT_S)
+
+
 def test_attach_and_detach_of_a_stopped_server_change_its_definition(stand: Stand, server: str, volume: str) -> None:
     stand.act(server, {"os-stop": None})
     stand.cloud.wait_server(server, "SHUTOFF", WAIT_S)

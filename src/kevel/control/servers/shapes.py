@@ -30,6 +30,7 @@ from kevel.store.path_rows import name_user
 from kevel.store.server_quotas import check_server_limit, server_limits, server_usage
 from kevel.store.server_rows import want_shape
 from kevel.store.servers import list_used
+from kevel.store.swaps import running_swap
 from kevel.store.transactions import Tx
 from kevel.store.volume_lists import view_volume
 from kevel.store.volumes import find_volume, load_volume, volume_operation
@@ -257,6 +258,8 @@ def _reimage_root(
         raise Conflict(
             f"Volume {root.volume_id}, the root disk of {server.id}, is {volume.status}; wait until it is done."
         )
+    if running_swap(tx, root.id) is not None:
+        raise Conflict(f"Volume {root.volume_id}, the root disk of {server.id}, is being swapped; wait for its end.")
     check_memory(server.flavor["ram_mib"], image)
     # First the guest gets its time to end; and the server its own once the image is there.
     imaged_at = limits.volume_deadline(deadline_at, copied_gib=volume.volume.size_gib)
