@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,9 +29,17 @@ class Openstack:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
         self.environment = {**kept, "OS_CLIENT_CONFIG_FILE": "/nonexistent", **credentials}
         self._process: subprocess.Popen[str] | None = None
+        #: Subcommands that have run, as their entry points are called.
+        self.ran: set[str] = set()
+
+    def note(self, words: Sequence[str]) -> None:
+        """The words `volume type set ...` are the entry point volume_type_set; options come after the name."""
+        name = words[: next((at for at, word in enumerate(words) if word.startswith("-")), len(words))]
+        self.ran |= {"_".join(name[:length]).replace("-", "_") for length in range(2, len(name) + 1)}
 
     def run(self, *words: str) -> str:
         """What the command printed; raises CommandFailed with what it said."""
+        self.note(words)
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", "tests.openstack_loop"],

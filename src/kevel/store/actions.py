@@ -30,6 +30,8 @@ EVENTS = {
     "detach_volume": "compute_detach_volume",
     "extend_volume": "compute_extend_volume",
     "swap_volume": "compute_swap_volume",
+    "lock": "api_lock",
+    "unlock": "api_unlock",
 }
 
 

@@ -344,7 +344,7 @@ def _enter_host_and_type(tx: Tx, at: int) -> None:
 
 @pytest.fixture
 async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
-    limits = Limits(page_rows_max=10, answer_wait_s=0.2)
+    limits = Limits(page_rows_max=10, answer_wait_s=30.0)
     async with AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(open_runtime(tmp_path))
         images, flavors = Images(runtime, ImageFiles(tmp_path), limits), Flavors(runtime)

@@ -81,6 +81,7 @@ async def test_a_console_is_read_of_a_stopped_server_and_not_of_one_that_is_bein
 
 async def test_a_host_that_does_not_answer_or_cannot_look_is_named(stand: Stand) -> None:
     server_id = await stand.make_server()
+    stand.hosts.questions.wait_s = 0.01
     for method, path, body in (
         ("POST", f"/servers/{server_id}/action", {"os-getConsoleOutput": {}}),
         ("GET", f"/servers/{server_id}/diagnostics", None),
@@ -89,6 +90,7 @@ async def test_a_host_that_does_not_answer_or_cannot_look_is_named(stand: Stand)
             answer = await stand.call(method, path, body, caller="admin", version=version)
             assert answer.status_code == 503, answer.text
             assert HOST in answer.json()["serviceUnavailable"]["message"]
+    stand.hosts.questions.wait_s = 30.0
     async with stand.host_sees(Failed("It cannot be read.")):
         answer = await read_console(stand, server_id)
         assert answer.json()["serviceUnavailable"] == {"code": 503, "message": "It cannot be read."}
@@ -96,6 +98,7 @@ async def test_a_host_that_does_not_answer_or_cannot_look_is_named(stand: Stand)
 
 async def test_an_answer_that_is_late_or_anothers_is_nothing(stand: Stand) -> None:
     server_id = await stand.make_server()
+    stand.hosts.questions.wait_s = 2.0
     asking = asyncio.create_task(read_console(stand, server_id))
     questions: tuple[Question, ...] = ()
     while not questions:
@@ -174,6 +177,7 @@ async def test_a_host_tells_how_long_it_is_up(stand: Stand) -> None:
         assert asked == [MeasureHost()] * 3
         gone = await stand.call("GET", f"{path}/uptime", caller="admin", version="2.88")
         assert gone.status_code == 404
+    stand.hosts.questions.wait_s = 0.01
     shown = (await stand.call("GET", path, caller="admin", version="2.88")).json()["hypervisor"]
     assert shown["uptime"] is None
     assert (await stand.call("GET", "/os-hypervisors/1/uptime", caller="admin")).status_code == 503

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
@@ -43,20 +43,10 @@ NOT_THERE: Final = {
 
 
 class Shell(Openstack):
-    """`openstack` with the credentials that `kevel up` wrote; remembers which subcommands have run."""
+    """`openstack` with the credentials that `kevel up` wrote."""
 
     def __init__(self, data: Path) -> None:
         super().__init__(read_openrc(data))
-        self.ran: set[str] = set()
-
-    def run(self, *words: str) -> str:
-        self._note(words)
-        return super().run(*words)
-
-    def _note(self, words: Sequence[str]) -> None:
-        """The words `volume type set ...` are the entry point volume_type_set; options come after the name."""
-        name = words[: next((at for at, word in enumerate(words) if word.startswith("-")), len(words))]
-        self.ran |= {"_".join(name[:length]).replace("-", "_") for length in range(2, len(name) + 1)}
 
     def json_newer(self, *words: str) -> Any:
         """In a process of its own, with a microversion: these commands ask for none by themselves."""
@@ -66,7 +56,7 @@ class Shell(Openstack):
             command, capture_output=True, text=True, check=False, env=self.environment, timeout=READY_S
         )
         assert done.returncode == 0, f"openstack {' '.join(words)}: {done.stderr}"
-        self._note(words)
+        self.note(words)
         return json.loads(done.stdout or "null")
 
 

@@ -80,7 +80,8 @@ class Span(Struct, frozen=True, kw_only=True):
 
 
 async def list_usages(call: Call) -> Reply:
-    detailed = dict(call.query_items).get("detailed", "0") == "1"
+    # Nova knows "1" only, and the `openstack` command sends "True".
+    detailed = dict(call.query_items).get("detailed", "").lower() in ("1", "true")
     span = _read_span(call)
     servers, links = await _read_page(call, span, None, "os-simple-tenant-usage")
     projects: dict[str, list[Server]] = {}

@@ -23,7 +23,8 @@ class Questions:
     def __init__(self, ids: Ids, wake: Callable[[str], None], wait_s: float) -> None:
         self._ids = ids
         self._wake = wake
-        self._wait_s = wait_s
+        #: What a request waits for an answer.
+        self.wait_s = wait_s
         #: By host, those that its agent has not been told.
         self._untold: dict[str, dict[str, Question]] = {}
         #: By host and question.
@@ -40,10 +41,10 @@ class Questions:
         self._untold.setdefault(host, {})[question.id] = question
         self._wake(host)
         try:
-            async with asyncio.timeout(self._wait_s):
+            async with asyncio.timeout(self.wait_s):
                 sight = await answer
         except TimeoutError:
-            raise Unavailable(f"Host {host} has not answered within {self._wait_s:g} s; repeat this later.") from None
+            raise Unavailable(f"Host {host} has not answered within {self.wait_s:g} s; repeat this later.") from None
         finally:
             waiting.pop(question.id, None)
             self._untold[host].pop(question.id, None)
