@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from kevel.domain.errors import StepNever
 from kevel.storage.backup_files import BackupHead, BackupOrigin, BackupWritten
 from kevel.storage.base import CopyWatch, LocalFile
+from tests.simulation.images import EFFECTS as IMAGE_EFFECTS
+from tests.simulation.images import SimImages
 
 if TYPE_CHECKING:
     from tests.simulation.world import Caller, World
@@ -57,7 +59,7 @@ def _checksum(files_id: str) -> str:
 
 
 class SimExecutor:
-    """Runs what touches backups as an effect of the world. Nothing else in a simulated run needs a thread."""
+    """Runs what touches backups and images as effects of the world. Nothing else in a simulated run needs a thread."""
 
     def __init__(self, world: World, caller: Caller, outside: Context) -> None:
         self._world = world
@@ -65,8 +67,9 @@ class SimExecutor:
         self._outside = outside
 
     async def run(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        name = EFFECTS.get(fn.__name__)
-        if name is None or not isinstance(getattr(fn, "__self__", None), SimBackups):
+        named = {SimBackups: EFFECTS, SimImages: IMAGE_EFFECTS}.get(type(getattr(fn, "__self__", None)), {})
+        name = named.get(fn.__name__)
+        if name is None:
             raise AssertionError("the simulator has no threads")
 
         async def effect() -> T:

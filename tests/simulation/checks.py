@@ -188,7 +188,7 @@ class Checker:
     def _check_in_use_is_complete(self, name: str, paths: dict[str, Any]) -> None:
         """A path that stands on `plugged`, and that nobody has ever asked to come down, is in the guest."""
         for row in paths.values():
-            if row["rung"] != Rung.PLUGGED or row["goal_revision"] != 1 or row["server_goal"] == "deleted":
+            if row["rung"] != Rung.PLUGGED or row["goal_revision"] != 1 or row["server_goal"] in LEAVING:
                 continue
             server = self._world.hosts[row["host"]].hypervisor.servers.get(row["server_id"])
             alias = f"ua-{row['attachment_id']}"
@@ -241,7 +241,7 @@ class Checker:
                 found += _find_other_shape(row, server)
         for row in paths.values():
             server = self._world.hosts[row["host"]].hypervisor.servers.get(row["server_id"])
-            if row["rung"] != Rung.PLUGGED or row["host"] in silent or row["server_goal"] == "deleted":
+            if row["rung"] != Rung.PLUGGED or row["host"] in silent or row["server_goal"] in LEAVING:
                 continue
             alias = f"ua-{row['attachment_id']}"
             runs = server is not None and server.runs
@@ -279,6 +279,7 @@ class Checker:
         found = [f"snapshot {name}" for name in self._world.backend.snapshots]
         found += [f"target {name}" for name in self._world.backend.targets]
         found += [f"backup {name}" for name in self._world.backups.kept]
+        found += [f"image {name}" for name in self._world.images.kept]
         for kind in ("snapshots", "backups"):
             found += [f"row {row['id']} of {kind}" for row in self.rows(_LIVE_ROWS.format(kind))]
         return found + self._find_copying()
@@ -359,6 +360,7 @@ _LIVE_PATHS = """
         p.plugged_bytes, a.serial, a.goal, a.goal_revision, s.goal AS server_goal
     FROM paths p JOIN attachments a ON a.id = p.attachment_id JOIN servers s ON s.id = p.server_id WHERE p.live = 1
 """
+LEAVING = ("offloaded", "deleted")
 _TOLD = (
     "SELECT reason FROM attachments",
     "SELECT last_error FROM paths",
@@ -388,5 +390,6 @@ _UNFINISHED_OPERATIONS = """
 _UNFINISHED_SERVERS = """
     SELECT id, goal, rung, host FROM servers WHERE deleted_at IS NULL AND NOT (shape = wanted_shape AND (
         goal = 'running' AND rung = :running AND boot = wanted_boot OR goal = 'stopped' AND rung <= :defined
+        OR goal = 'offloaded' AND rung = 1
         OR goal = 'paused' AND rung = :paused OR goal = 'suspended' AND rung = :suspended))
 """

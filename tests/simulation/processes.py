@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import random
 import uuid
 from collections.abc import Coroutine
@@ -23,6 +22,7 @@ from kevel.control.secrets import KEY_BYTES, Sealer
 from kevel.control.servers.disks import ServerDisks
 from kevel.control.servers.flavors import Flavors
 from kevel.control.servers.servers import Servers
+from kevel.control.servers.shelving import Shelving
 from kevel.control.volume_types.types import VolumeTypes
 from kevel.control.volumes.volumes import Volumes
 from kevel.domain.errors import KevelError
@@ -87,13 +87,6 @@ class OneImage:
 
     async def show(self, actor: Actor, image_id: str) -> ImageForServer:
         return IMAGE
-
-
-class EmptyFiles:
-    """The files of images: all of them are empty."""
-
-    def file_path(self, file: str) -> str:
-        return os.devnull
 
 
 IMAGE = msgspec.convert(
@@ -162,7 +155,7 @@ class ControlProcess(Process):
     def _build(self) -> None:
         self.runtime = runtime = self._open_store()
         self.backup_files = cast("BackupFiles", self.run.world.backups)
-        self.image_files = cast("ImageFiles", EmptyFiles())
+        self.image_files = cast("ImageFiles", self.run.world.images)
         self.workers = self._make_workers(Sealer(bytes(range(KEY_BYTES))))
         self.flavors = Flavors(runtime)
         self.types = VolumeTypes(runtime)
@@ -175,6 +168,7 @@ class ControlProcess(Process):
         self.attachments = self.workers.attachments
         disks = ServerDisks(self.volumes, self.attachments, self.ids, LIMITS)
         self.servers = Servers(runtime, images, self.flavors, disks, LIMITS)
+        self.shelving = Shelving(runtime, self.attachments, self.image_files, LIMITS)
 
     def _make_workers(self, sealer: Sealer) -> Workers:
         return Workers(

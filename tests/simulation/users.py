@@ -14,6 +14,7 @@ from kevel.control.backups.backups import NewBackup
 from kevel.control.copies.snapshots import NewSnapshot
 from kevel.control.servers.life import check_task_state
 from kevel.control.servers.servers import NewServer
+from kevel.control.servers.shelving import Place
 from kevel.control.volumes.volumes import NewVolume
 from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor, BootKind, ServerGoal
@@ -137,6 +138,16 @@ def reshape(server: str) -> Request:
         "",
         lambda process: process.runtime.store.write(_reshape, server, process.runtime.clock.now_us()),
     )
+
+
+def shelve(server: str) -> Request:
+    """Have it give its host away, with everything kept."""
+    return Request("shelve", server, "", lambda process: process.shelving.shelve(USER, server))
+
+
+def unshelve(server: str) -> Request:
+    """Have it run again."""
+    return Request("unshelve", server, "", lambda process: process.shelving.unshelve(USER, server, Place()))
 
 
 def _reshape(tx: Tx, server_id: str, at: int) -> None:

@@ -23,6 +23,7 @@ from kevel.hypervisor.base import (
     DomainSpec,
     Event,
     HostFacts,
+    RootCopySpec,
     ServerView,
     SwapSpec,
     SwapView,
@@ -45,6 +46,7 @@ from kevel.storage.base import (
 from kevel.storage.sim import SimBackend, SimConnector
 from tests.simulation.backups import SimBackups
 from tests.simulation.faults import Fault, Faults, Kind
+from tests.simulation.images import SimImages
 from tests.simulation.loop import SimLoop
 
 T = TypeVar("T")
@@ -135,6 +137,7 @@ class World:
         self.faults = faults
         self.backend = SimBackend("sim", total_bytes=1 << 50, effect_free=effect_free)
         self.backups = SimBackups()
+        self.images = SimImages()
         self.hosts = {name: HostTruth(name, self.backend) for name in hosts}
         for host in self.hosts.values():
             host.forgetful = forgetful
@@ -371,6 +374,9 @@ class SimDriver:
 
     async def copy_disk(self, server_id: str, copy: CopySpec) -> CopyView | None:
         return await self._call("copy_disk", lambda: self._truth.copy_disk(server_id, copy))
+
+    async def copy_root(self, server_id: str, copy: RootCopySpec) -> CopyView | None:
+        return await self._call("copy_root", lambda: self._truth.copy_root(server_id, copy))
 
     async def end_copy(self, server_id: str, copy_id: str) -> None:
         await self._call("end_copy", lambda: self._truth.end_copy(server_id, copy_id))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kevel.domain.model import BootKind
+from kevel.domain.model import BootKind, ServerRung
 from kevel.hypervisor.base import PowerState
 from tests.simulation.run import Run
 from tests.simulation.users import (
@@ -26,10 +26,13 @@ from tests.simulation.users import (
     rebuild,
     reset_status,
     reshape,
+    shelve,
     start,
     stop,
     swap,
+    unshelve,
 )
+from tests.simulation.world import HostTruth
 from tests.sweep import contents
 
 Find = Callable[[], list[str]]
@@ -83,6 +86,24 @@ class Scene:
         truth = self.run.world.hosts[row["host"]].hypervisor.servers.get(self.server)
         found = [] if truth is not None and truth.power is power else [f"{self.server} is not {power.name}"]
         return found + self.run.checker.find_unfinished()
+
+    def not_offloaded(self) -> list[str]:
+        """What keeps the server from being shelved, without a host, and with its volume."""
+        (row,) = self.run.checker.rows(f"SELECT * FROM servers WHERE id = '{self.server}'")  # noqa: S608
+        found = [] if row["goal"] == "offloaded" and row["rung"] == ServerRung.OFFLOADED else ["it is not shelved"]
+        found += [f"domain on {host.name}" for host in self.run.world.hosts.values() if self._is_on(host)]
+        claims = self.run.checker.rows(f"SELECT * FROM claims WHERE live = 1 AND holder = '{self.server}'")  # noqa: S608
+        paths = self.run.checker.rows(f"SELECT * FROM paths WHERE live = 1 AND server_id = '{self.server}'")  # noqa: S608
+        found += [] if len(claims) == 1 and not paths else [f"{len(claims)} claims and {len(paths)} paths"]
+        return found + self.run.checker.find_unfinished()
+
+    def _is_on(self, host: HostTruth) -> bool:
+        return self.server in host.hypervisor.servers
+
+    def not_back(self) -> list[str]:
+        """What a server lacks that was shelved: it runs, with its volume, and nothing is kept for it elsewhere."""
+        kept = [f"image {name}" for name in self.run.world.images.kept]
+        return self.not_running() + self.not_attached() + kept
 
     def not_grown_to(self, size_gib: int) -> Find:
         """What keeps the volume from having that size, everywhere."""
@@ -251,6 +272,34 @@ async def _start_or_revive(scene: Scene) -> None:
     """A server that failed to start is in error, and is revived by a hard reboot, as in Nova."""
     if not await scene.ask(start(scene.server)):
         await scene.ask(reboot(scene.server, BootKind.HARD))
+
+
+def _shelve(scene: Scene) -> Awaitable[object]:
+    return scene.ask(shelve(scene.server))
+
+
+def _unshelve(scene: Scene) -> Awaitable[object]:
+    return scene.ask(unshelve(scene.server))
+
+
+async def _shelve_patiently(scene: Scene) -> None:
+    """A server that could not be shelved, or came back in error, is revived, and asked for again."""
+    for _ in range(PATIENCE_TRIES):
+        if not scene.not_offloaded():
+            return
+        if not await scene.ask(shelve(scene.server)):
+            await scene.ask(reboot(scene.server, BootKind.HARD))
+        await asyncio.sleep(PATIENCE_S)
+
+
+async def _unshelve_patiently(scene: Scene) -> None:
+    """One that could not be started on its new host is started again, as any other that failed to."""
+    for _ in range(PATIENCE_TRIES):
+        if not scene.not_back():
+            return
+        if not await scene.ask(unshelve(scene.server)):
+            await _start_or_revive(scene)
+        await asyncio.sleep(PATIENCE_S)
 
 
 def _reboot(scene: Scene) -> Awaitable[object]:
@@ -450,6 +499,24 @@ OPERATIONS: tuple[Operation, ...] = (
         _stop,
         Scene.not_stopped,
         ATTACHED,
+    ),
+    Operation(
+        "shelve",
+        _shelve,
+        _shelve_patiently,
+        Scene.not_offloaded,
+        _unshelve_patiently,
+        Scene.not_back,
+        ATTACHED,
+    ),
+    Operation(
+        "unshelve",
+        _unshelve,
+        _unshelve_patiently,
+        Scene.not_back,
+        _shelve_patiently,
+        Scene.not_offloaded,
+        (_attach, _shelve),
     ),
     Operation("hard reboot", _reboot, _reboot, Scene.not_running, _stop, Scene.not_stopped, ATTACHED),
     Operation(

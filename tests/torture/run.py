@@ -46,6 +46,7 @@ ASKED_BY_NOBODY: Final = tuple(
     for effect in (
         "tune_disk",
         "copy_disk",
+        "copy_root",
         "end_copy",
         "swap_disk",
         "end_swap",
@@ -69,6 +70,9 @@ UNREACHABLE: Final = tuple(
         "delete_snapshot",
         "write_image",
         "take_file",
+        "make_part",
+        "take_written",
+        "remove_image",
         "make_target",
         "seal_target",
         *ASKED_BY_NOBODY,

@@ -50,6 +50,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     availability_zone: str = "nova"
     #: Format of new volumes' files.
     volume_format: Literal["raw", "qcow2"] = "raw"
+    #: A server that is shelved leaves its host at once; false: when an admin offloads it (shelveOffload).
+    offload_shelved: bool = True
     #: The directory of backups; empty: `backups` in the data directory.
     backups: str = ""
     #: Files of the tiny guest; registered as the image `tiny` when they exist.

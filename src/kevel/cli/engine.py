@@ -19,6 +19,7 @@ from kevel.control.attachments.paths import PathWorker
 from kevel.control.attachments.swaps import Swaps
 from kevel.control.backups.worker import BackupWorker
 from kevel.control.copies.copies import Copies
+from kevel.control.copies.image_worker import ImageWorker
 from kevel.control.copies.snapshot_worker import SnapshotWorker
 from kevel.control.hosts.comparison import Comparison
 from kevel.control.hosts.hosts import Hosts
@@ -79,6 +80,10 @@ class Workers:
             "volume": self._volumes.unfinished,
             "snapshot": self._snapshots.unfinished,
         }
+        if images is not None:
+            maker = ImageWorker(runtime, images)
+            self._looks["image"] = Reconciler("image", maker.look, runtime.ids, parallel_max=LOOKS_MAX)
+            self._unfinished["image"] = maker.unfinished
         if backups is not None:
             worker = BackupWorker(runtime, backends, backups, copies, limits)
             self._looks["backup"] = Reconciler("backup", worker.look, runtime.ids, parallel_max=BACKUPS_MAX)

@@ -46,6 +46,7 @@ from kevel.control.servers.keypairs import Keypairs
 from kevel.control.servers.past import Past
 from kevel.control.servers.quotas import ServerQuotas
 from kevel.control.servers.servers import Servers
+from kevel.control.servers.shelving import Shelving
 from kevel.control.volume_types.encryptions import TypeEncryptions
 from kevel.control.volume_types.group_types import GroupTypes
 from kevel.control.volume_types.qos_specs import Qos
@@ -206,6 +207,9 @@ async def running(
             ),
             readings=Readings(runtime, engine.workers.hosts.questions),
             past=Past(runtime, limits),
+            shelving=Shelving(
+                runtime, engine.workers.attachments, image_files, limits, offloads=config.offload_shelved
+            ),
             keypairs=Keypairs(runtime),
             server_quotas=ServerQuotas(runtime),
             server_groups=ServerGroups(runtime),

@@ -94,27 +94,25 @@ class PathAssignment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CopyAssignment(msgspec.Struct, frozen=True, kw_only=True):
-    """An order of this host: copy what one path has plugged into a file."""
+    """An order of this host: copy what one path has plugged, or a server's own root disk, into a file."""
 
     id: str
-    path_id: str
-    generation: int
+    #: None, like the two below: the server's root disk.
+    path_id: str | None
+    generation: int | None
     server_id: str
-    attachment_id: str
-    volume_id: str
+    attachment_id: str | None
+    volume_id: str | None
     #: The serial of the disk.
-    serial: str
+    serial: str | None
+    #: In what format the root disk is to be written; None: a volume, as raw.
+    image_format: str | None = None
     target_path: str
     state: CopyState
     #: The agent has something to do for it.
     live: bool
     revision: int
     deadline_at: int
-
-    @property
-    def alias(self) -> str:
-        """The key of the disk in the guest's domain."""
-        return name_disk(self.attachment_id)
 
 
 class SwapAssignment(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,16 +37,20 @@ class CopyState(enum.Enum):
 
 
 class DiskCopy(msgspec.Struct, frozen=True, kw_only=True):
-    """An order's row: copy what this path has plugged into that file."""
+    """An order's row: copy what this path has plugged, or a server's own root disk, into that file."""
 
     id: str
-    path_id: str
-    generation: int
+    #: None: the server's root disk.
+    path_id: str | None
+    generation: int | None
+    server_id: str
+    #: In what format its root disk is to be written; None: a volume, as raw.
+    image_format: str | None
     host: str
     #: Whose worker is woken by its reports.
     subject: str
     subject_id: str
-    #: A raw file on the host; it gets the size of the guest's disk.
+    #: A file on the host; it gets the size of the guest's disk.
     target_path: str
     state: CopyState
     revision: int

@@ -14,6 +14,7 @@ from kevel.domain.assignments import DiskSight
 from kevel.domain.external import name_consumer
 from kevel.domain.ladder import Goal, Hands, Rung, external_target, target_rung
 from kevel.domain.model import Attachment, Origin, Path, Reason, Server, ServerGoal, ServerRung, Stage
+from kevel.domain.server_life import LEAVES_HOST
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +85,9 @@ def explain(
     """
     if attachment.is_external and attachment.closed_at is None:
         return _explain_external(attachment, path)
+    if path is None and attachment.closed_at is None:
+        why = "The volume is kept for its server, which is shelved and has no host; it is attached when it runs again."
+        return Explanation(why=why, waits_for="nobody", since=attachment.goal_at)
     if path is None or attachment.closed_at is not None:
         return Explanation(
             why=_closed(attachment), waits_for="nobody", since=attachment.closed_at or attachment.goal_at
@@ -100,7 +104,8 @@ def explain(
     if attachment.goal is Goal.ATTACHED and withheld:
         why = "The volume gets the image that its server is rebuilt with; the server has it again after that."
         return Explanation(why=why, waits_for="storage", since=attachment.goal_at)
-    climb = _climbing if attachment.goal is Goal.ATTACHED else _descending
+    stays = server is None or server.goal not in LEAVES_HOST
+    climb = _climbing if attachment.goal is Goal.ATTACHED and stays else _descending
     waits_for, why = climb(attachment, path, server, host_silent)
     return Explanation(why=why, waits_for=waits_for, since=max(attachment.goal_at, path.changed_at))
 
@@ -174,6 +179,8 @@ def _descending(attachment: Attachment, path: Path, server: Server | None, host_
     elif attachment.goal_by == "rollback":
         because = "" if attachment.reason is None else f" ({_first(attachment.reason)})"
         what = f"The attach failed{because} and is being undone, which"
+    elif attachment.goal is Goal.ATTACHED:
+        what = "The volume leaves the host with its server, which is being shelved, and"
     else:
         what = "The detach"
     joint = " and" if attachment.goal_by == "server" else ""
@@ -187,7 +194,7 @@ def _letting_go(attachment: Attachment, path: Path, server: Server | None, host_
         return "storage", f"waits for the storage to shut host {path.host} out{failed}"
     if host_silent:
         return "host", f"waits for host {path.host}, which does not answer{failed}"
-    if server is not None and server.goal is ServerGoal.DELETED:
+    if server is not None and server.goal in LEAVES_HOST:
         return "host", f"waits for host {path.host} to remove the server{failed}"
     if path.rung is not Rung.PLUGGED:
         return "host", f"waits for host {path.host} to let go of the volume{failed}"
@@ -221,7 +228,7 @@ def describe_layers(
     withheld: bool = False,
 ) -> tuple[Layer, ...]:
     """Each layer of a path, from the record to the guest."""
-    wanted = server is None or server.goal is not ServerGoal.DELETED
+    wanted = server is None or server.goal not in LEAVES_HOST
     target = target_rung(attachment.goal, server_wanted=wanted, withheld=withheld, aside=attachment.aside)
     if attachment.is_external:
         target = external_target(dropped=path.dropped)

@@ -81,10 +81,10 @@ class Step:
 def target_rung(goal: Goal, *, server_wanted: bool, withheld: bool = False, aside: bool = False) -> Rung:
     """Where a path should stand.
 
-    `server_wanted` is False once the server is to be deleted: then the path goes down whatever the attachment's goal
-    says, and nothing waits for a guest's cooperation, because the domain goes first. `withheld` is True while the
-    volume's contents are replaced: the host lets go of it, and the control plane keeps the path until they are. One of
-    an attachment that stands `aside` is never plugged.
+    `server_wanted` is False once the server is to be deleted, or to leave its host: then the path goes down whatever
+    the attachment's goal says, and nothing waits for a guest's cooperation, because the domain goes first. `withheld`
+    is True while the volume's contents are replaced: the host lets go of it, and the control plane keeps the path until
+    they are. One of an attachment that stands `aside` is never plugged.
     """
     if goal is Goal.DETACHED or not server_wanted:
         return Rung.RELEASED

@@ -26,6 +26,10 @@ class ServerGoal(enum.Enum):
     #: The guest's memory lies in a file, and nothing runs.
     SUSPENDED = "suspended"
     STOPPED = "stopped"
+    #: It is stopped, and what was on its root disk is kept elsewhere, so that it can leave its host.
+    SHELVED = "shelved"
+    #: It has no host: nothing of it is on any, and its room is another's. Once asked for, it is pursued to the end.
+    OFFLOADED = "offloaded"
     DELETED = "deleted"
 
 
@@ -34,16 +38,18 @@ class ServerRung(enum.IntEnum):
 
     #: Nothing is left anywhere; the row is a tombstone.
     GONE = 0
+    #: The record exists, and no host is chosen: nothing is on any. The row's host is the one that it was on last.
+    OFFLOADED = 1
     #: The record exists and the host is chosen; nothing is on the host.
-    PLACED = 1
+    PLACED = 2
     #: Root disk and persistent definition exist; the guest does not run.
-    DEFINED = 2
+    DEFINED = 3
     #: The guest's memory and the disks that it had lie in a file; the guest does not run.
-    SUSPENDED = 3
+    SUSPENDED = 4
     #: The guest's process is there, and its processors stand still.
-    PAUSED = 4
+    PAUSED = 5
     #: The guest runs.
-    RUNNING = 5
+    RUNNING = 6
 
     @property
     def has_process(self) -> bool:
@@ -64,6 +70,8 @@ class Subject(enum.Enum):
     VOLUME = "volume"
     SNAPSHOT = "snapshot"
     BACKUP = "backup"
+    #: An image that is made of a server's root disk, or that has served its purpose and goes.
+    IMAGE = "image"
 
 
 class OperationKind(enum.Enum):
@@ -74,7 +82,7 @@ class OperationKind(enum.Enum):
     EXTENDING = "extending"
     #: An image is written into a volume that exists.
     DOWNLOADING = "downloading"
-    #: A volume is written out as an image.
+    #: A volume, or a server's root disk, is written out as an image.
     UPLOADING = "uploading"
     #: A volume gets another type, and with it its contents move to another pool.
     RETYPING = "retyping"
@@ -348,6 +356,27 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     old_flavor: dict[str, Any] | None
 
 
+class KeptRoot(msgspec.Struct, frozen=True, kw_only=True):
+    """The image in which a shelved server's root disk is kept."""
+
+    image_id: str
+    #: Relative to the data directory.
+    file: str
+
+
+class Shelf(msgspec.Struct, frozen=True, kw_only=True):
+    """How a server is shelved: from the request for it until it runs again."""
+
+    #: None: its root disk is a volume, which keeps it by itself.
+    root: KeptRoot | None
+    #: It is to leave its host as soon as its root disk is kept.
+    offloads: bool
+    #: Its root disk is kept: from now on it is shelved.
+    kept: bool = False
+    #: Its host has said that nothing of it is left there. Paths may be.
+    left: bool = False
+
+
 class ServerExtras(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a server's users see of how it was asked for and locked."""
 
@@ -382,6 +411,10 @@ class ServerExtras(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     old_flavor: dict[str, Any] | None = None
     #: The shape that it has, while another is wanted: a request for one that fails gives it back.
     before: Shape | None = None
+    #: None: it is not shelved, nor on the way there or back.
+    shelf: Shelf | None = None
+    #: The image that is made of its root disk just now.
+    imaging: str | None = None
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,12 +16,13 @@ VCPUS_RATIO: Final = 16
 HOST_SILENT_S: Final = 90
 
 
-def is_boot_disk(launched_at: int | None, boot_index: int | None) -> bool:
+def is_boot_disk(boot_index: int | None, *, launched: bool, shelved: bool) -> bool:
     """Is a server not started without this volume? Its first start is with all that it is made with.
 
-    Later ones are with its root: what else it has had is in its definition.
+    So is its first one after it was shelved: on its host, which may be another, it has no definition yet. All others
+    are with its root: what else it has had is in its definition.
     """
-    return launched_at is None or boot_index == 0
+    return not launched or shelved or boot_index == 0
 
 
 @dataclass

@@ -45,6 +45,17 @@ MOVES: Final[dict[tuple[ServerGoal, ServerRung], ServerMove]] = {
     (_G.STOPPED, _R.RUNNING): ServerMove("ask_shutdown", _R.DEFINED, "powering-off", "stop"),
     (_G.STOPPED, _R.PAUSED): ServerMove("power_off", _R.DEFINED, "powering-off", "stop"),
     (_G.STOPPED, _R.SUSPENDED): ServerMove("power_off", _R.DEFINED, "powering-off", "stop"),
+    (_G.SHELVED, _R.RUNNING): ServerMove("ask_shutdown", _R.DEFINED, "shelving", "shelve"),
+    (_G.SHELVED, _R.PAUSED): ServerMove("power_off", _R.DEFINED, "shelving", "shelve"),
+    (_G.SHELVED, _R.SUSPENDED): ServerMove("power_off", _R.DEFINED, "shelving", "shelve"),
+    (_G.SHELVED, _R.PLACED): ServerMove("define_server", _R.DEFINED, "shelving"),
+    # From wherever it was seen last: something may have come up behind the record.
+    (_G.OFFLOADED, _R.RUNNING): ServerMove("undefine_server", _R.PLACED, "shelving_offloading"),
+    (_G.OFFLOADED, _R.PAUSED): ServerMove("undefine_server", _R.PLACED, "shelving_offloading"),
+    (_G.OFFLOADED, _R.SUSPENDED): ServerMove("undefine_server", _R.PLACED, "shelving_offloading"),
+    (_G.OFFLOADED, _R.DEFINED): ServerMove("undefine_server", _R.PLACED, "shelving_offloading", "shelveOffload"),
+    # The control plane's: it waits for the last path to be released.
+    (_G.OFFLOADED, _R.PLACED): ServerMove("leave_host", _R.OFFLOADED, "shelving_offloading", "shelveOffload"),
 }
 
 #: The ways to another shape: the guest ends, then its domain is made anew; MOVES say how it goes on from there.
@@ -62,6 +73,7 @@ def next_move(goal: ServerGoal, rung: ServerRung, *, reshaping: bool) -> ServerM
 #: What is wanted of a server that keeps what it has, by its rung.
 STAYING: Final = {
     _R.GONE: _G.DELETED,
+    _R.OFFLOADED: _G.OFFLOADED,
     _R.PLACED: _G.STOPPED,
     _R.DEFINED: _G.STOPPED,
     _R.SUSPENDED: _G.SUSPENDED,
@@ -71,6 +83,10 @@ STAYING: Final = {
 
 #: Goals for which there has to be a guest.
 NEEDS_GUEST: Final = (_G.RUNNING, _G.PAUSED, _G.SUSPENDED)
+
+#: Goals for which nothing may be left of the server on its host: its domain goes first, then its paths. No failure
+#: turns them round.
+LEAVES_HOST: Final = (_G.OFFLOADED, _G.DELETED)
 
 
 def name_action(goal: ServerGoal, rung: ServerRung) -> str:

@@ -47,6 +47,8 @@ _SERVER_STATUS = {
     "suspended": "SUSPENDED",
     "rescued": "RESCUE",
     "resized": "VERIFY_RESIZE",
+    "shelved": "SHELVED",
+    "shelved_offloaded": "SHELVED_OFFLOADED",
     "stopped": "SHUTOFF",
 }
 #: And by the task that is under way.
@@ -60,7 +62,15 @@ _TASK_STATUS = {
 #: Nova's vm_state by what is true of the server; below these it is stopped.
 _VM_STATES = {ServerRung.RUNNING: "active", ServerRung.PAUSED: "paused", ServerRung.SUSPENDED: "suspended"}
 #: Nova's numbers: 1 running, 3 paused, 4 shut down, 0 nothing there.
-_POWER_STATES = {ServerRung.RUNNING: 1, ServerRung.PAUSED: 3, ServerRung.SUSPENDED: 4, ServerRung.DEFINED: 4}
+_POWER_STATES = {
+    ServerRung.RUNNING: 1,
+    ServerRung.PAUSED: 3,
+    ServerRung.SUSPENDED: 4,
+    ServerRung.DEFINED: 4,
+    ServerRung.OFFLOADED: 4,
+}
+#: The task of a shelved server that is to run again.
+UNSHELVING = "unshelving"
 #: The code of a server's fault that an admin has put over its state (os-resetState): it hides and blocks.
 RESET_BY_ADMIN = "reset_by_admin"
 
@@ -78,7 +88,10 @@ def is_complete(attachment: Attachment, paths: Sequence[Path]) -> bool:
 
 
 def attachment_status(attachment: Attachment, paths: Sequence[Path]) -> str:
-    """Cinder's word for an attachment: reserved, attaching, attached, detaching or detached."""
+    """Cinder's word for an attachment: reserved, attaching, attached, detaching or detached.
+
+    One of ours is reserved while no host is to reach the volume: its server is shelved, and has none.
+    """
     if attachment.closed_at is not None:
         return "detached"
     if attachment.goal is Goal.DETACHED:
@@ -87,7 +100,7 @@ def attachment_status(attachment: Attachment, paths: Sequence[Path]) -> str:
         return attachment.stage.value
     if is_complete(attachment, paths):
         return "attached"
-    return "attaching"
+    return "attaching" if paths else "reserved"
 
 
 def has_volume(attachment: Attachment, paths: Sequence[Path]) -> bool:
@@ -164,9 +177,26 @@ def vm_state(server: Server) -> str:
         return "building"
     if server.extras.rescued:
         return "rescued"
+    if _is_shelved(server):
+        return "shelved_offloaded" if _is_offloaded(server) else "shelved"
     if server.extras.old_flavor is not None and task_state(server) is None:
         return "resized"
     return _VM_STATES.get(server.rung, "stopped")
+
+
+def _is_shelved(server: Server) -> bool:
+    """Is its root disk kept? Also while it leaves its host, and until it runs again."""
+    shelf = server.extras.shelf
+    if shelf is None or not shelf.kept:
+        return False
+    return server.goal in (ServerGoal.SHELVED, ServerGoal.OFFLOADED) or server.extras.task == UNSHELVING
+
+
+def _is_offloaded(server: Server) -> bool:
+    """Of a shelved one: has it left its host, and does not run yet on another?"""
+    shelf = server.extras.shelf
+    is_back = server.goal is ServerGoal.RUNNING and shelf is not None and shelf.left
+    return server.rung is ServerRung.OFFLOADED or is_back
 
 
 def task_state(server: Server) -> str | None:
@@ -181,6 +211,11 @@ def task_state(server: Server) -> str | None:
         return "spawning"
     if server.is_reshaping:
         return server.extras.task
+    if server.extras.imaging is not None:
+        return "image_snapshot"
+    shelf = server.extras.shelf
+    if server.goal is ServerGoal.SHELVED and server.rung is ServerRung.DEFINED and shelf is not None and not shelf.kept:
+        return "shelving_image_uploading"
     if server.goal is ServerGoal.RUNNING and server.rung in _VM_STATES and server.boot < server.wanted_boot:
         return "rebooting" if server.boot_kind is BootKind.SOFT else "rebooting_hard"
     move = MOVES.get((server.goal, server.rung))

@@ -15,7 +15,7 @@ import structlog
 from kevel.domain.assignments import Assignments, DiskSight, HostCensus, PathAssignment, ServerSight, Stranger
 from kevel.domain.errors import KevelError
 from kevel.domain.ladder import Hands, Rung
-from kevel.domain.model import ServerRung
+from kevel.domain.model import ServerGoal, ServerRung
 from kevel.host.answers import Answers
 from kevel.host.copy_looks import CopyLooks
 from kevel.host.path_looks import PathLooks
@@ -156,6 +156,10 @@ class Agent:
             known = {path_id for paths in state.paths_of.values() for path_id in paths}
             for path_id in known.difference(path.id for path in found.paths):
                 state.forget_path(path_id)
+            # Nothing of these is left here, and by now they may be another host's.
+            left = {key for key, server in state.servers.items() if server.goal is ServerGoal.OFFLOADED}
+            for server_id in left.difference(server.id for server in found.servers):
+                state.forget_server(server_id)
         for path in found.paths:
             if path.hands is not Hands.HOST:
                 state.forget_path(path.id)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from kevel.domain.assignments import CopyAssignment, CopyReport
+from kevel.domain.assignments import CopyAssignment, CopyReport, name_disk
 from kevel.domain.copies import AT_REST, FAILED, TIMED_OUT, CopyState
 from kevel.domain.errors import StepError, StepNever
 from kevel.domain.model import Reason
 from kevel.host.state import HostState
-from kevel.hypervisor.base import CopySpec, CopyView
+from kevel.hypervisor.base import CopySpec, CopyView, RootCopySpec
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 
 #: How often a copy under way is looked at, and its progress told.
@@ -57,8 +57,7 @@ class CopyLooks:
             await self._end(copy)
             await self._report(copy, CopyState.FAILED, None, self._reason(TIMED_OUT, "The copy took too long."))
             return DONE
-        spec = CopySpec(copy_id=copy.id, alias=copy.alias, serial=copy.serial, target_path=copy.target_path)
-        view = await state.effects.run(copy.server_id, state.hypervisor.copy_disk(copy.server_id, spec))
+        view = await state.effects.run(copy.server_id, self._copy(copy))
         if view is None:
             await self._report(copy, CopyState.FAILED, None, self._reason(AT_REST, NOT_RUNNING))
             return DONE
@@ -70,6 +69,17 @@ class CopyLooks:
             await self._report(copy, CopyState.WANTED, view)
             self._told[copy.id] = now
         return Again(COPY_LOOK_S)
+
+    async def _copy(self, copy: CopyAssignment) -> CopyView | None:
+        hypervisor = self._state.hypervisor
+        if copy.image_format is not None:
+            root = RootCopySpec(copy_id=copy.id, target_path=copy.target_path, format=copy.image_format)
+            return await hypervisor.copy_root(copy.server_id, root)
+        if copy.attachment_id is None or copy.serial is None:
+            raise AssertionError(f"copy {copy.id} names no disk")
+        alias = name_disk(copy.attachment_id)
+        spec = CopySpec(copy_id=copy.id, alias=alias, serial=copy.serial, target_path=copy.target_path)
+        return await hypervisor.copy_disk(copy.server_id, spec)
 
     async def _end(self, copy: CopyAssignment) -> None:
         await self._state.effects.run(copy.server_id, self._state.hypervisor.end_copy(copy.server_id, copy.id))

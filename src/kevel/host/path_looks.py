@@ -239,7 +239,7 @@ class PathLooks:
         return Again(REFUSED_LOOK_S)
 
     async def _fail(self, path: PathAssignment, error: StepError) -> Outcome:
-        climbing = path.goal is Goal.ATTACHED
+        climbing = path.goal is Goal.ATTACHED and path.server_wanted
         final = isinstance(error, StepNever)
         late = self._state.clock.now_us() > path.deadline_at
         if late and not path.established and climbing:

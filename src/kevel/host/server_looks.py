@@ -17,7 +17,7 @@ from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import StepError, StepNever, StepRetry
 from kevel.domain.model import GIB, BootKind, Reason, ServerGoal, ServerRung
 from kevel.domain.rescues import RescuePlace
-from kevel.domain.server_life import MOVES, next_move
+from kevel.domain.server_life import LEAVES_HOST, MOVES, next_move
 from kevel.host.state import HostState
 from kevel.hypervisor.base import DomainSpec, PowerState, RescueSpec, ServerView, VolumeBus
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
@@ -61,11 +61,12 @@ class ServerLooks:
         if server is None:
             return DONE
         try:
-            if server.goal is ServerGoal.DELETED:
+            if server.goal in LEAVES_HOST:
                 return await self._remove(server)
+            self._state.undefined.discard(server.id)
             if server.shape < server.wanted_shape and server.rung >= ServerRung.DEFINED:
                 return await self._reshape(server)
-            if server.goal is ServerGoal.STOPPED:
+            if server.goal in (ServerGoal.STOPPED, ServerGoal.SHELVED):
                 return await self._stop(server)
             return await self._bring_nearer(server)
         except StepError as error:
@@ -241,12 +242,13 @@ class ServerLooks:
             started = self._state.clock.now_us()
             # Also behind a tombstone: a definition may have been made and never recorded.
             await self._effect(server, self._state.hypervisor.undefine_server(server.id))
-            if server.rung is not ServerRung.GONE:
+            if server.rung > ServerRung.OFFLOADED:
                 # Reported before it is remembered: a report that was lost is made again.
                 await self._moved(server, ServerRung.PLACED, server.boot, started)
                 self._state.undefined.add(server.id)
                 self._state.wake_server(server.id)
-        if server.rung is ServerRung.GONE:
+        # Meanwhile it may have been placed here again.
+        if server.rung <= ServerRung.OFFLOADED and self._state.servers.get(server.id) is server:
             self._state.forget_server(server.id)
             self.forget(server.id)
         return DONE
@@ -313,7 +315,7 @@ class ServerLooks:
             ended=ended,
         )
         moved = (rung, boot, shape or server.shape) != (server.rung, server.boot, server.shape)
-        moved = moved or server.goal is ServerGoal.DELETED
+        moved = moved or server.goal in LEAVES_HOST
         await self._state.report_server(report, moved=moved)
         self._asked.pop(server.id, None)
 
@@ -347,7 +349,7 @@ class ServerLooks:
         """
         next_one = next_move(server.goal, server.rung, reshaping=server.shape < server.wanted_shape)
         is_under_way = next_one is not None or server.boot < server.wanted_boot
-        if server.goal is ServerGoal.DELETED or not is_under_way:
+        if server.goal in LEAVES_HOST or not is_under_way:
             return server.rung
         if server.rung <= ServerRung.DEFINED:
             await self._effect(server, self._state.hypervisor.power_off(server.id))
@@ -366,6 +368,9 @@ class ServerLooks:
 
     def _spec(self, server: ServerAssignment) -> DomainSpec:
         image, flavor, rescue = server.image, server.flavor, server.extras.rescue
+        shelf = server.extras.shelf
+        # Of a server that comes back from the shelf, the root disk is made of what was kept of it, in its own format.
+        root = image if shelf is None or shelf.root is None else {"file": shelf.root.file}
         booted = image if rescue is None else rescue
         properties = booted.get("properties") or {}
         specs = flavor.get("extra_specs") or {}
@@ -373,7 +378,7 @@ class ServerLooks:
             server_id=server.id,
             memory_mib=int(flavor["ram_mib"]),
             vcpus=int(flavor["vcpus"]),
-            image_path=self._find_file(image, "file"),
+            image_path=self._find_file(root, "file"),
             image_format=image["disk_format"],
             root_bytes=int(flavor["disk_gib"]) * GIB,
             root_number=server.extras.root_number,

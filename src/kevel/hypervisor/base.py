@@ -148,6 +148,17 @@ class CopySpec(msgspec.Struct, frozen=True, kw_only=True):
     target_path: str
 
 
+class RootCopySpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy of a server's own root disk, to be made whether its guest runs or not."""
+
+    #: Lower-case letters, digits and dashes; never used for another copy.
+    copy_id: str
+    #: Absolute path of a file, empty or with what an earlier attempt has left in it.
+    target_path: str
+    #: "raw", or the root disk's own format, in which only one that no guest has is copied.
+    format: str
+
+
 class CopyView(msgspec.Struct, frozen=True, kw_only=True):
     """How far a copy is."""
 
@@ -405,6 +416,14 @@ class Hypervisor(Protocol):
         """Stop filling that file or device; return when the guest does not have it open. False: a disk has become it.
 
         `unplug_disk` ends the swap of its disk by itself.
+        """
+        ...
+
+    async def copy_root(self, server_id: str, copy: RootCopySpec) -> CopyView | None:
+        """Take one step of a copy of the server's own root disk; None: it has none here.
+
+        Of a running guest's, as `copy_disk`; of one that does not run, the whole in one step. Raises StepRetry for a
+        running guest's in another format than raw.
         """
         ...
 

@@ -34,6 +34,7 @@ from kevel.hypervisor.base import (
     EventKind,
     HostFacts,
     PowerState,
+    RootCopySpec,
     ServerView,
     SwapSpec,
     SwapStage,
@@ -111,6 +112,8 @@ class SimHypervisor:
         self.servers: dict[str, SimServer] = {}
         self._listener: Callable[[Event], None] = lambda event: None
         self._timers: set[asyncio.TimerHandle] = set()
+        #: When copies of root disks that are under way were begun.
+        self._root_copies: dict[str, float] = {}
 
     async def open(self, listener: Callable[[Event], None]) -> HostFacts:
         self._listener = listener
@@ -324,7 +327,27 @@ class SimHypervisor:
             server.copies.pop(copy.copy_id, None)
         return CopyView(done=True, done_bytes=disk.size_bytes, total_bytes=disk.size_bytes)
 
+    async def copy_root(self, server_id: str, copy: RootCopySpec) -> CopyView | None:
+        server = self.servers.get(server_id)
+        if server is None or server.spec.image_path is None:
+            return None
+        if server.runs and copy.format != "raw":
+            raise StepRetry("The root disk of a running guest is copied as raw only.")
+        word, seconds = server.trait("copy")
+        if word == "refuse":
+            raise StepNever("The simulated guest's disks cannot be copied.")
+        now = asyncio.get_running_loop().time()
+        begun_at = self._root_copies.setdefault(copy.copy_id, now)
+        if word == "slow" and now - begun_at < seconds:
+            return CopyView(done=False, done_bytes=0, total_bytes=server.spec.root_bytes)
+        # Guests write nothing on it. Where volumes have no files, it has none either.
+        if self._copy_contents is None:
+            await asyncio.to_thread(copy_file, Path(server.spec.image_path), Path(copy.target_path))
+        self._root_copies.pop(copy.copy_id, None)
+        return CopyView(done=True, done_bytes=server.spec.root_bytes, total_bytes=server.spec.root_bytes)
+
     async def end_copy(self, server_id: str, copy_id: str) -> None:
+        self._root_copies.pop(copy_id, None)
         if server_id in self.servers:
             self.servers[server_id].copies.pop(copy_id, None)
 

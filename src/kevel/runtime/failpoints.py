@@ -47,6 +47,8 @@ STORAGE_EFFECTS: Final = (
 )
 #: What is done in the backups' directory.
 BACKUP_EFFECTS: Final = ("create_backup", "restore_backup", "delete_backup")
+#: What is done in the images' directory for images of servers.
+IMAGE_EFFECTS: Final = ("make_part", "take_written", "remove_image")
 #: What the hypervisor is asked to do.
 HYPERVISOR_EFFECTS: Final = (
     "define_server",
@@ -64,6 +66,7 @@ HYPERVISOR_EFFECTS: Final = (
     "resize_disk",
     "tune_disk",
     "copy_disk",
+    "copy_root",
     "end_copy",
     "swap_disk",
     "end_swap",
@@ -74,7 +77,7 @@ CHILD: Final = "child."
 NAMES: Final = (
     *(
         f"{effect}.{moment}"
-        for effect in (*STORAGE_EFFECTS, *BACKUP_EFFECTS, *HYPERVISOR_EFFECTS)
+        for effect in (*STORAGE_EFFECTS, *BACKUP_EFFECTS, *IMAGE_EFFECTS, *HYPERVISOR_EFFECTS)
         for moment in ("begin", "done")
     ),
     *(f"{CHILD}{effect}.{moment}" for effect in HYPERVISOR_EFFECTS for moment in ("begin", "done")),

@@ -138,6 +138,13 @@ class ImageFiles:
         """Where somebody else may write what `take_written` then gives that name."""
         return str(_part(self._path(name)).absolute())
 
+    def make_part(self, name: str) -> str:
+        """An empty file at `part_path`, for somebody else to write into; what is there already is left as it is."""
+        part = _part(self._path(name))
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+        sync_directory(part.parent)
+        return str(part.absolute())
+
     def take_written(self, name: str) -> WrittenBytes:
         """Give what was written at `part_path` its name, durably, and hash it. With the name given already, only that.
 

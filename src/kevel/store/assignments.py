@@ -11,8 +11,9 @@ from kevel.domain.assignments import Assignments, PathAssignment, ServerAssignme
 from kevel.domain.devices import volume_bus
 from kevel.domain.encryption import Passphrase
 from kevel.domain.ladder import Goal, Hands, Rung
-from kevel.domain.model import GIB, ServerGoal
+from kevel.domain.model import GIB
 from kevel.domain.placement import is_boot_disk
+from kevel.domain.server_life import LEAVES_HOST
 from kevel.domain.tuning import tune_from_specs
 from kevel.store.copies import copies_for_host
 from kevel.store.qos_specs import FRONT_END
@@ -94,7 +95,7 @@ _SERVERS = select(
     or_(servers.c.deleted_at.is_(None), bindparam("since") > 0),
 )
 _BOOT_DISKS = (
-    select(servers.c.id, servers.c.launched_at, attachments.c.id.label("attachment_id"))
+    select(servers.c.id, servers.c.launched_at, servers.c.extras, attachments.c.id.label("attachment_id"))
     .add_columns(attachments.c.volume_id, attachments.c.boot_index)
     .join(attachments, attachments.c.server_id == servers.c.id)
     .where(servers.c.host == bindparam("of_host"), servers.c.host_version > bindparam("since"))
@@ -124,7 +125,8 @@ def changes_for_host(
 def _servers(tx: Tx, values: Mapping[str, Any]) -> tuple[ServerAssignment, ...]:
     boot_disks: dict[str, dict[str, str]] = {}
     for row in tx.execute(_BOOT_DISKS, values):
-        if is_boot_disk(row.launched_at, row.boot_index):
+        launched, shelved = row.launched_at is not None, row.extras.shelf is not None
+        if is_boot_disk(row.boot_index, launched=launched, shelved=shelved):
             boot_disks.setdefault(row.id, {})[name_disk(row.attachment_id)] = row.volume_id
     return tuple(_server(row, boot_disks.get(row.id, {})) for row in tx.execute(_SERVERS, values))
 
@@ -175,7 +177,7 @@ def _path(row: Row[Any], open_info: OpenInfo, effect_free: Mapping[str, Containe
         goal_by=row.goal_by,
         deadline_at=row.deadline_at,
         established=row.established,
-        server_wanted=row.server_goal is not ServerGoal.DELETED,
+        server_wanted=row.server_goal not in LEAVES_HOST,
         connection_info=info,
         volume_bytes=row.size_gib * GIB,
         volume_format=row.format,

@@ -22,6 +22,8 @@ from kevel.store.schema.servers import server_actions, servers
 from kevel.store.schema.volumes import volumes
 from kevel.store.transactions import Tx
 
+#: With these goals a server that does not run is not started, once the action for them is done.
+_STOPPED: Final = (ServerGoal.STOPPED, ServerGoal.SHELVED)
 _GENERATION: Final = select(volumes.c.generation).where(volumes.c.id == bindparam("of_volume"))
 _PATHS: Final = (
     select(
@@ -45,7 +47,7 @@ _PATHS: Final = (
 )
 _STOPPING: Final = select(server_actions.c.id).where(
     server_actions.c.subject_id == bindparam("of_server"),
-    server_actions.c.action == "stop",
+    server_actions.c.action.in_(("stop", "shelve")),
     server_actions.c.finished_at.is_(None),
 )
 
@@ -84,7 +86,7 @@ def look_at_rest(tx: Tx, volume_id: str) -> Rest:
             continue
         if row.agent is None:
             at_rest, foreign = False, True
-        elif row.goal is ServerGoal.STOPPED and row.server_rung <= ServerRung.DEFINED:
+        elif row.goal in _STOPPED and row.server_rung <= ServerRung.DEFINED:
             at_rest = at_rest and not tx.execute(_STOPPING, {"of_server": row.server_id})
         elif row.goal is ServerGoal.SUSPENDED and row.server_rung is ServerRung.SUSPENDED and row.fault is None:
             continue  # with a fault, a resumption that failed may have begun

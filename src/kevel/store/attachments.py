@@ -9,9 +9,10 @@ import msgspec
 from sqlalchemy import and_, bindparam, or_, select
 
 from kevel.domain.ladder import Goal, Hands, Rung
-from kevel.domain.model import Attachment, Path
+from kevel.domain.model import Attachment, Path, ServerGoal
 from kevel.store.schema.attachments import attachments, paths
 from kevel.store.schema.base import LIVE
+from kevel.store.schema.servers import servers
 from kevel.store.transactions import Tx, as_struct, row_columns
 
 ATTACHMENT_COLUMNS = row_columns(attachments, Attachment)
@@ -26,13 +27,14 @@ class AttachmentView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def path(self) -> Path | None:
-        """The one path that normal attachments have; None once it is released."""
+        """The one path that normal attachments have; None once it is released, and while the server has no host."""
         return self.paths[0] if self.paths else None
 
 
 _ATTACHMENT = select(*ATTACHMENT_COLUMNS).where(attachments.c.id == bindparam("of_id"))
 _PATH = select(*PATH_COLUMNS).where(paths.c.id == bindparam("of_id"))
 _LIVE_PATHS_OF = select(*PATH_COLUMNS).where(paths.c.attachment_id == bindparam("of_id"), paths.c.live == LIVE)
+_LIVE_PATHS_OF_SERVER = select(*PATH_COLUMNS).where(paths.c.server_id == bindparam("of_server"), paths.c.live == LIVE)
 _OPEN = select(*ATTACHMENT_COLUMNS).where(attachments.c.live == LIVE)
 _OPEN = _OPEN.order_by(attachments.c.created_at, attachments.c.unit)
 #: What stands aside is no disk of the server's.
@@ -58,7 +60,15 @@ _UNDER_WAY = select(paths.c.id).where(
     or_(paths.c.dropped.is_(True), paths.c.rung < Rung.EXPORTED),
 )
 _SETTLED = and_(attachments.c.stage.is_not(None), attachments.c.goal == Goal.ATTACHED, ~_UNDER_WAY.exists())
-_OVERDUE = _OPEN.where(attachments.c.deadline_at < bindparam("before"), ~_REACHED.exists(), ~_SETTLED)
+#: A server that is shelved keeps its volumes, and leaves its host without a deadline.
+_SHELVED = select(servers.c.id).where(
+    servers.c.id == attachments.c.server_id,
+    servers.c.goal == ServerGoal.OFFLOADED,
+    attachments.c.goal == Goal.ATTACHED,
+)
+_OVERDUE = _OPEN.where(
+    attachments.c.deadline_at < bindparam("before"), ~_REACHED.exists(), ~_SETTLED, ~_SHELVED.exists()
+)
 _OVERDUE = _OVERDUE.limit(bindparam("rows_max"))
 _EXPIRED = _OVERDUE.where(attachments.c.reason.is_(None))
 
@@ -81,6 +91,11 @@ def load_path(tx: Tx, path_id: str) -> Path | None:
 def live_paths(tx: Tx, attachment_id: str) -> tuple[Path, ...]:
     """The attachment's unreleased paths."""
     return tuple(as_struct(Path, row) for row in tx.execute(_LIVE_PATHS_OF, {"of_id": attachment_id}))
+
+
+def paths_of_server(tx: Tx, server_id: str) -> list[Path]:
+    """The unreleased paths of the server's attachments."""
+    return [as_struct(Path, row) for row in tx.execute(_LIVE_PATHS_OF_SERVER, {"of_server": server_id})]
 
 
 def find_open(tx: Tx, *, server_id: str, volume_id: str) -> Attachment | None:

@@ -15,15 +15,15 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from kevel.domain.assignments import DiskSight, HostCensus, ServerSight, Stranger
 from kevel.domain.findings import Finding, FindingKind
 from kevel.domain.ladder import Goal, Hands, Rung
-from kevel.domain.model import Path
-from kevel.domain.server_life import STAYING
+from kevel.domain.model import Path, ServerRung
+from kevel.domain.server_life import LEAVES_HOST, STAYING
 from kevel.store.attachments import PATH_COLUMNS, load_attachment, overdue
 from kevel.store.hosts import current_epoch, list_hosts, raise_version
 from kevel.store.path_rows import stamp_path
 from kevel.store.schema.attachments import attachments, journal, paths
 from kevel.store.schema.base import LIVE
 from kevel.store.schema.findings import censuses, findings
-from kevel.store.schema.servers import hosts
+from kevel.store.schema.servers import hosts, servers
 from kevel.store.servers import load_server, stamp_server
 from kevel.store.transactions import Tx, as_struct, row_columns
 
@@ -88,8 +88,10 @@ _HELD = (
         paths.c.volume_id,
         paths.c.server_id,
         attachments.c.goal,
+        servers.c.goal.label("server_goal"),
     )
     .join(attachments, attachments.c.id == paths.c.attachment_id)
+    .join(servers, servers.c.id == paths.c.server_id)
     .where(paths.c.host == bindparam("of_host"), paths.c.live == LIVE, paths.c.hands == Hands.HOST)
 )
 _SEE = (
@@ -144,7 +146,8 @@ def judge_census(tx: Tx, host: str, census: HostCensus) -> Judgement:
         if row.seen != sight:
             news.append(sight)
         lacks = not sight.persistent or sight.live is False
-        if lacks and row.rung is Rung.PLUGGED and row.goal is Goal.ATTACHED:
+        wanted = row.goal is Goal.ATTACHED and row.server_goal not in LEAVES_HOST
+        if lacks and row.rung is Rung.PLUGGED and wanted:
             found.append(_disk_missing(subject, row))
     found += filter(None, (_judge_server(tx, subject, host, sight) for sight in census.differing))
     found += filter(None, (_judge_stranger(tx, subject, host, stranger) for stranger in census.strangers))
@@ -181,10 +184,10 @@ def _judge_stranger(tx: Tx, subject: str, host: str, stranger: Stranger) -> Find
     if not stranger.alias:
         if not known:
             return Finding(subject=subject, kind=FindingKind.SERVER_UNKNOWN, key=stranger.server_id)
-        if server is None or server.deleted_at is None:
+        if server is None or server.rung > ServerRung.OFFLOADED:
             return None
         return Finding(subject=subject, kind=FindingKind.SERVER_LEFT, key=server.id, server_id=server.id)
-    if server is None or not known or server.deleted_at is not None:
+    if server is None or not known or server.rung <= ServerRung.OFFLOADED:
         return None  # the server itself is the finding
     attachment = load_attachment(tx, stranger.alias.removeprefix(_ALIAS))
     disk = Finding(

@@ -1,9 +1,12 @@
-"""Copies of plugged disks: the orders, and what their hosts' agents report.
+"""Copies of plugged disks and of servers' own: the orders, and what their hosts' agents report.
 
 The functions here are the only writers of the table. Whoever ordered a copy is woken by each of its reports.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from sqlalchemy import bindparam, insert, select, update
@@ -12,7 +15,7 @@ from kevel.domain.assignments import CopyAssignment, CopyReport
 from kevel.domain.copies import CopyState, DiskCopy
 from kevel.domain.errors import StaleWrite
 from kevel.domain.ladder import Hands, Rung
-from kevel.domain.model import Path, Subject
+from kevel.domain.model import Path, Server, Subject
 from kevel.store.hosts import current_epoch, raise_version
 from kevel.store.schema.attachments import attachments, paths
 from kevel.store.schema.base import LIVE
@@ -45,6 +48,8 @@ _OF_HOST = (
         copies.c.id,
         copies.c.path_id,
         copies.c.generation,
+        copies.c.server_id,
+        copies.c.image_format,
         copies.c.target_path,
         copies.c.state,
         copies.c.revision,
@@ -52,11 +57,10 @@ _OF_HOST = (
         copies.c.live,
         paths.c.attachment_id,
         paths.c.volume_id,
-        paths.c.server_id,
         attachments.c.serial,
     )
-    .join(paths, paths.c.id == copies.c.path_id)
-    .join(attachments, attachments.c.id == paths.c.attachment_id)
+    .outerjoin(paths, paths.c.id == copies.c.path_id)
+    .outerjoin(attachments, attachments.c.id == paths.c.attachment_id)
     .where(copies.c.host == bindparam("of_host"), copies.c.host_version > bindparam("since"))
     .where((copies.c.live == LIVE) | (bindparam("since") > 0))
 )
@@ -79,11 +83,62 @@ def order_copy(
     """
     if path.rung is not Rung.PLUGGED or path.hands is not Hands.HOST:
         raise StaleWrite
-    values = {
+    disk = {"path_id": path.id, "generation": path.generation, "server_id": path.server_id, "image_format": None}
+    _order(
+        tx,
+        path.host,
+        disk,
+        copy_id=copy_id,
+        subject=subject,
+        subject_id=subject_id,
+        target_path=target_path,
+        at=at,
+        deadline_at=deadline_at,
+    )
+
+
+def order_root_copy(
+    tx: Tx,
+    *,
+    copy_id: str,
+    subject: Subject,
+    subject_id: str,
+    server: Server,
+    target_path: str,
+    image_format: str,
+    at: int,
+    deadline_at: int,
+) -> None:
+    """Have the server's host copy its own root disk into that file. `copy_id` is never used twice."""
+    disk = {"path_id": None, "generation": None, "server_id": server.id, "image_format": image_format}
+    _order(
+        tx,
+        server.host,
+        disk,
+        copy_id=copy_id,
+        subject=subject,
+        subject_id=subject_id,
+        target_path=target_path,
+        at=at,
+        deadline_at=deadline_at,
+    )
+
+
+def _order(
+    tx: Tx,
+    host: str,
+    disk: Mapping[str, Any],
+    *,
+    copy_id: str,
+    subject: Subject,
+    subject_id: str,
+    target_path: str,
+    at: int,
+    deadline_at: int,
+) -> None:
+    values = dict(disk) | {
         "id": copy_id,
-        "path_id": path.id,
-        "generation": path.generation,
-        "host": path.host,
+        "host": host,
         "subject": subject.value,
         "subject_id": subject_id,
         "target_path": target_path,
@@ -95,7 +150,7 @@ def order_copy(
         "deadline_at": deadline_at,
         "changed_at": at,
         "live": 1,
-        "host_version": raise_version(tx, path.host),
+        "host_version": raise_version(tx, host),
     }
     tx.execute(_INSERT, values)
 
@@ -164,6 +219,7 @@ def copies_for_host(tx: Tx, host: str, since: int) -> tuple[CopyAssignment, ...]
             attachment_id=row.attachment_id,
             volume_id=row.volume_id,
             serial=row.serial or row.volume_id,
+            image_format=row.image_format,
             target_path=row.target_path,
             state=row.state,
             live=row.live is not None,

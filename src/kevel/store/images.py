@@ -10,8 +10,8 @@ from sqlalchemy import Text, bindparam, func, insert, or_, select, type_coerce, 
 
 from kevel.domain.errors import Conflict, NotFound
 from kevel.domain.images import Image, ImageStatus, Visibility
-from kevel.domain.model import OperationKind, ServerRung
-from kevel.store.operations import is_read
+from kevel.domain.model import OperationKind, ServerRung, Subject
+from kevel.store.operations import begin_operation, give_up_operation, is_read, running_operation
 from kevel.store.schema.images import images
 from kevel.store.schema.servers import servers
 from kevel.store.schema.volumes import operations
@@ -85,7 +85,12 @@ def is_file_in_use(tx: Tx, file: str) -> bool:
     named = or_(*(type_coerce(column, Text).contains(file) for column in (servers.c.image, servers.c.extras)))
     for row in tx.execute(_SERVERS.where(named)):
         is_copied = row.rung > ServerRung.PLACED and row.shape == row.wanted_shape
-        before = row.extras.before
+        shelf, before = row.extras.shelf, row.extras.before
+        if shelf is not None and shelf.root is not None:
+            # What it had of its image is kept in the other one until it runs again.
+            is_copied = True
+            if file == shelf.root.file:
+                return True
         for image in (row.image, row.extras.rescue, *((before.image, before.rescue) if before else ())):
             if image is None:
                 continue
@@ -94,6 +99,29 @@ def is_file_in_use(tx: Tx, file: str) -> bool:
             if image.get("file") == file and not is_copied:
                 return True
     return False
+
+
+def discard_image(tx: Tx, image_id: str, *, request_id: str, at: int) -> None:
+    """Delete an image that was made for one purpose, and has served it: its worker removes the file."""
+    image = load_image(tx, image_id)
+    running = running_operation(tx, Subject.IMAGE, image_id)
+    if running is not None:
+        give_up_operation(tx, running, actor="control", at=at)
+    if image is not None:
+        update_image(tx, msgspec.structs.replace(image, status=ImageStatus.DELETED, updated_at=at))
+        if image.file is not None:
+            begin_operation(
+                tx,
+                Subject.IMAGE,
+                image_id,
+                OperationKind.DELETING,
+                volume_id=None,
+                actor="control",
+                request_id=request_id,
+                at=at,
+                deadline_at=at,
+                args={"file": image.file},
+            )
 
 
 def load_upload(tx: Tx, begun: Image) -> Image:

@@ -38,7 +38,7 @@ from kevel.store.path_rows import (
 )
 from kevel.store.schema.attachments import attachments, claims, paths
 from kevel.store.schema.base import LIVE
-from kevel.store.server_rows import close_server_if_left, fail_start
+from kevel.store.server_rows import close_server_if_left, fail_start, leave_host_if_left
 from kevel.store.servers import load_server
 from kevel.store.snapshots import live_snapshots
 from kevel.store.swaps import change_swap, running_swap
@@ -118,6 +118,8 @@ class NewAttachment(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at: int
     #: The server is made with it: no failure gives it away, and its own action is the server's.
     given_at_boot: bool = False
+    #: The server has no host: the volume is claimed for it, and gets its path when the server runs again.
+    parked: bool = False
     boot_index: int | None = None
     #: It waits for the place of another attachment, whose device and unit it names.
     aside: bool = False
@@ -130,7 +132,6 @@ def open_attachment(
 
     Raises IntegrityError when somebody else holds the volume (index one_holder); callers look before.
     """
-    generation = draw_generation(tx, volume.id)
     insert_claim(tx, new.claim_id, volume, new.server_id, at)
     attachment = Attachment(
         id=new.attachment_id,
@@ -143,7 +144,7 @@ def open_attachment(
         goal_by="user",
         goal_at=at,
         deadline_at=new.deadline_at,
-        established=new.given_at_boot,
+        established=new.given_at_boot or new.parked,
         device=new.device,
         unit=new.unit,
         tag=new.tag,
@@ -160,14 +161,38 @@ def open_attachment(
         detail["aside"] = True
     if new.given_at_boot:
         detail |= {"established": True, "boot_index": new.boot_index}
+    elif new.parked:
+        detail |= {"established": True}
     insert_attachment(tx, attachment, new.claim_id, actor=actor, detail=detail)
+    if not new.parked:
+        open_path(tx, attachment, volume, new.path_id, new.host, actor=actor, at=at, seal_export=seal_export)
+    if not new.given_at_boot and not new.aside:
+        server_id, subject_id = new.server_id, new.attachment_id
+        start_action(tx, server_id=server_id, subject_id=subject_id, action="attach_volume", actor=actor, at=at)
+        if new.parked:
+            finish_action(tx, subject_id=subject_id, action="attach_volume", at=at)
+    return attachment
+
+
+def open_path(
+    tx: Tx,
+    attachment: Attachment,
+    volume: Volume,
+    path_id: str,
+    host: str,
+    *,
+    actor: Actor,
+    at: int,
+    seal_export: SealExport | None,
+) -> None:
+    """Let the attachment have its volume on that host; with `seal_export`, pass the effect-free export as well."""
     path = Path(
-        id=new.path_id,
-        attachment_id=new.attachment_id,
+        id=path_id,
+        attachment_id=attachment.id,
         volume_id=volume.id,
-        server_id=new.server_id,
-        host=new.host,
-        generation=generation,
+        server_id=attachment.server_id,
+        host=host,
+        generation=draw_generation(tx, volume.id),
         rung=Rung.RESERVED,
         hands=Hands.CONTROL,
         revision=1,
@@ -180,10 +205,6 @@ def open_attachment(
         info = seal_export(volume, path)
         path = msgspec.structs.replace(path, rung=Rung.EXPORTED, hands=Hands.HOST, connection_info=info)
     insert_path(tx, path, actor=name_user(actor), request_id=actor.request_id)
-    if not new.given_at_boot and not new.aside:
-        server_id, subject_id = new.server_id, new.attachment_id
-        start_action(tx, server_id=server_id, subject_id=subject_id, action="attach_volume", actor=actor, at=at)
-    return attachment
 
 
 def set_goal(
@@ -281,6 +302,16 @@ def ask_detach(tx: Tx, attachment: Attachment, *, actor: Actor, at: int, deadlin
         deadline_at=deadline_at,
         reason=None,
     )
+    close_if_pathless(tx, attachment.id, at)
+
+
+def close_if_pathless(tx: Tx, attachment_id: str, at: int) -> None:
+    """Close an attachment that is to be detached, if there is no path whose release would do it: nothing is left."""
+    attachment = load_attachment(tx, attachment_id)
+    if attachment is None or attachment.goal is not Goal.DETACHED or live_paths(tx, attachment_id):
+        return
+    if attachment.closed_at is None:
+        close_attachment(tx, attachment, at)
 
 
 def set_delete_on_termination(tx: Tx, attachment_id: str, value: bool) -> None:
@@ -340,8 +371,10 @@ def move_path(
         _settle_plugged(tx, attachment, at)
     elif rung is Rung.EXPORTED and attachment.is_external and attachment.goal is Goal.ATTACHED:
         tx.execute(_ESTABLISH, {"of_id": attachment.id, "new_at": at, "new_reason": None})
-    elif rung is Rung.RELEASED and (attachment.goal is Goal.DETACHED or not attachment.is_external):
+    elif rung is Rung.RELEASED and attachment.goal is Goal.DETACHED:
         close_attachment(tx, attachment, at)
+    elif rung is Rung.RELEASED and attachment.server_id is not None:
+        _leave_with_server(tx, attachment.server_id, at)
 
 
 def _settle_plugged(tx: Tx, attachment: Attachment, at: int) -> None:
@@ -367,6 +400,14 @@ def close_attachment(tx: Tx, attachment: Attachment, at: int) -> None:
         if attachment.delete_on_termination and volume is not None and _may_go(tx, volume):
             begin_delete(tx, volume, request_id=attachment.goal_request_id, at=at)
         close_server_if_left(tx, server, at)
+
+
+def _leave_with_server(tx: Tx, server_id: str, at: int) -> None:
+    """A path is released whose volume stays the server's: the server has no host soon."""
+    server = load_server(tx, server_id)
+    if server is None or server.goal is not ServerGoal.OFFLOADED:
+        raise AssertionError(f"server {server_id} is to have its volumes, and one of its paths was released")
+    leave_host_if_left(tx, server, at)
 
 
 def _may_go(tx: Tx, volume: Volume) -> bool:

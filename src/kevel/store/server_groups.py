@@ -7,6 +7,7 @@ from collections import Counter
 import msgspec
 from sqlalchemy import bindparam, delete, func, insert, select
 
+from kevel.domain.model import ServerRung
 from kevel.domain.server_groups import ServerGroup
 from kevel.store.schema.compute import server_group_members, server_groups
 from kevel.store.schema.servers import servers
@@ -22,12 +23,15 @@ _DELETE = delete(server_groups).where(server_groups.c.id == bindparam("of_id"))
 _JOIN = insert(server_group_members)
 _DISBAND = delete(server_group_members).where(server_group_members.c.group_id == bindparam("of_id"))
 _MEMBERS = (
-    select(server_group_members.c.group_id, servers.c.id, servers.c.host)
+    select(server_group_members.c.group_id, servers.c.id, servers.c.host, servers.c.rung)
     .join(servers, servers.c.id == server_group_members.c.server_id)
     .where(server_group_members.c.group_id.in_(bindparam("of_ids", expanding=True)), servers.c.deleted_at.is_(None))
     .order_by(servers.c.created_at, servers.c.id)
 )
 _GROUP_OF = select(server_group_members.c.group_id).where(server_group_members.c.server_id == bindparam("of_server"))
+
+
+_NOWHERE = ServerRung.OFFLOADED
 
 
 class GroupView(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +65,7 @@ def view_group(tx: Tx, group: ServerGroup) -> GroupView:
 
 def count_by_host(tx: Tx, group_id: str) -> Counter[str]:
     """How many servers of the group each host has."""
-    return Counter(row.host for row in tx.execute(_MEMBERS, {"of_ids": [group_id]}))
+    return Counter(row.host for row in tx.execute(_MEMBERS, {"of_ids": [group_id]}) if row.rung is not _NOWHERE)
 
 
 def count_groups(tx: Tx, project_id: str) -> int:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kevel.domain.ladder import Goal
-from kevel.domain.model import Actor, Server, ServerGoal
+from kevel.domain.model import Actor, Server, ServerGoal, ServerRung
 from kevel.domain.server_life import name_action
 from kevel.store.actions import finish_action, start_action
 from kevel.store.attachments import holds_of_server
-from kevel.store.path_moves import set_goal
-from kevel.store.server_rows import change_goal, supersede_actions, want_boot
+from kevel.store.images import discard_image
+from kevel.store.path_moves import close_if_pathless, set_goal
+from kevel.store.server_rows import change_goal, close_server_if_left, supersede_actions, want_boot
+from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
 
 __all__ = ["set_server_goal", "want_boot"]
@@ -24,7 +28,9 @@ def set_server_goal(tx: Tx, server: Server, goal: ServerGoal, *, actor: Actor, a
     start_action(
         tx, server_id=server.id, subject_id=server.id, action=name_action(goal, server.rung), actor=actor, at=at
     )
-    more = {} if goal is ServerGoal.DELETED else {"fault": None}
+    more: dict[str, Any] = {} if goal is ServerGoal.DELETED else {"fault": None}
+    if goal is ServerGoal.DELETED and server.rung is ServerRung.OFFLOADED:
+        more["terminated_at"] = at  # nothing of it is on any host
     server = change_goal(
         tx, server, goal, actor=user, request_id=actor.request_id, at=at, deadline_at=deadline_at, **more
     )
@@ -46,4 +52,13 @@ def set_server_goal(tx: Tx, server: Server, goal: ServerGoal, *, actor: Actor, a
             deadline_at=deadline_at,
             reason=None,
         )
-    return server
+        close_if_pathless(tx, attachment.id, at)
+    shelf = server.extras.shelf
+    if shelf is not None and shelf.root is not None:
+        discard_image(tx, shelf.root.image_id, request_id=actor.request_id, at=at)
+    current = load_server(tx, server.id)
+    if current is None:
+        raise AssertionError("a server's row is never deleted")
+    if current.deleted_at is None:
+        close_server_if_left(tx, current, at)
+    return current

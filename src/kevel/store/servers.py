@@ -82,6 +82,8 @@ class Used(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _USED = select(*row_columns(servers, Used)).where(_LIVE)
+#: A shelved server that has left its host takes up no room, and is on none.
+_ON_HOST = servers.c.rung != ServerRung.OFFLOADED
 
 
 def load_server(tx: Tx, server_id: str) -> Server | None:
@@ -126,12 +128,13 @@ def _filtered(statement: Select[Any], query: ServerQuery) -> Select[Any]:
     for column, value in (
         (servers.c.project_id, query.project_id),
         (servers.c.user_id, query.user_id),
-        (servers.c.host, query.host),
         (servers.c.availability_zone, query.availability_zone),
         (servers.c.locked, query.locked),
     ):
         if value is not None:
             wanted.append(column == value)
+    if query.host is not None:
+        wanted += [servers.c.host == query.host, _ON_HOST]
     if query.ids is not None:
         wanted.append(servers.c.id.in_(query.ids))
     if query.changed_since is not None:
@@ -148,10 +151,12 @@ def _ordered(statement: Select[Any], query: ServerQuery) -> Select[Any]:
 
 
 def list_used(tx: Tx, *, project_id: str | None = None, host: str | None = None) -> list[Used]:
-    """The live servers of a project, of a host, or all."""
+    """The live servers of a project, of a host, or of all hosts; one that has left its host is its project's only."""
     statement = _USED
     if project_id is not None:
         statement = statement.where(servers.c.project_id == project_id)
+    else:
+        statement = statement.where(_ON_HOST)
     if host is not None:
         statement = statement.where(servers.c.host == host)
     return [as_struct(Used, row) for row in tx.execute(statement)]

@@ -15,6 +15,7 @@ import pytest
 from kevel.api.compute import API
 from kevel.control.attachments.attachments import Attachments
 from kevel.control.attachments.paths import PathWorker
+from kevel.control.copies.image_worker import ImageWorker
 from kevel.control.copies.snapshots import Snapshots
 from kevel.control.hosts.hosts import Hosts
 from kevel.control.hosts.readings import Readings
@@ -29,9 +30,11 @@ from kevel.control.servers.keypairs import Keypairs
 from kevel.control.servers.past import Past
 from kevel.control.servers.quotas import ServerQuotas
 from kevel.control.servers.servers import Servers
+from kevel.control.servers.shelving import Shelving
 from kevel.control.volume_types.types import VolumeTypes
 from kevel.control.volumes.volumes import Volumes
-from kevel.domain.assignments import Failure, PathReport, ServerReport
+from kevel.domain.assignments import CopyAssignment, CopyReport, Failure, PathReport, ServerReport
+from kevel.domain.copies import CopyState
 from kevel.domain.ladder import Hands, Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import Actor, Path, Reason, ServerRung, Snapshot, Volume
@@ -41,6 +44,7 @@ from kevel.storage.image_files import ImageFiles
 from kevel.storage.sim import SimBackend
 from kevel.store.assignments import changes_for_host
 from kevel.store.attachments import find_open, live_paths
+from kevel.store.copies import apply_copy_report
 from kevel.store.hosts import register_host, touch_host
 from kevel.store.path_reports import apply_path_report
 from kevel.store.server_rows import apply_server_report
@@ -53,6 +57,7 @@ from kevel.store.volumes import insert_volume
 from tests.integration.stand import PROJECTS, make_app, make_client, open_runtime
 
 HOST = "host-1"
+IMAGES_MAX = 20
 FACTS = {
     "hypervisor_type": "QEMU",
     "hypervisor_version": 7002000,
@@ -94,6 +99,9 @@ class Stand:
         self.actor = MEMBER
         self.clients = clients
         self.image_id = ""
+        self.image_worker: ImageWorker
+        #: As where shelved servers keep their place until they are offloaded.
+        self.keeping: Shelving
 
     @property
     def now(self) -> int:
@@ -193,6 +201,21 @@ class Stand:
         path = await self.runtime.store.read(_find_path, server_id, volume_id)
         await worker.look(path.id)
 
+    async def look_at_images(self) -> None:
+        """The control plane looks once at every image with something to do."""
+        for image_id in await self.image_worker.unfinished():
+            await self.image_worker.look(image_id)
+
+    async def host_copied(self, *, failed: str | None = None) -> None:
+        """The host's agent has copied the root disks that it was asked for, or says why it will not."""
+        await self.look_at_images()
+        found = await self.runtime.store.read(_find_copies)
+        for copy in found:
+            if failed is None:
+                Directory(copy.target_path).write_bytes(b"what the guest wrote")
+            await self.runtime.store.write(_report_copy, copy, failed, self.now)
+        await self.look_at_images()
+
     async def rung_of(self, server_id: str, volume_id: str) -> Rung:
         """Where the path of that volume stands."""
         return (await self.runtime.store.read(_find_path, server_id, volume_id)).rung
@@ -212,6 +235,23 @@ class Stand:
     async def host_moved(self, server_id: str, volume_id: str, rung: Rung) -> None:
         """The host's agent reports the path of that attachment on that rung."""
         await self.runtime.store.write(_report_path, server_id, volume_id, rung, self.now)
+
+
+def _find_copies(tx: Tx) -> tuple[CopyAssignment, ...]:
+    found = changes_for_host(tx, HOST, 0, lambda name, sealed: {}, EFFECT_FREE)
+    return tuple(copy for copy in found.copies if copy.state is CopyState.WANTED)
+
+
+def _report_copy(tx: Tx, copy: CopyAssignment, failed: str | None, at: int) -> None:
+    report = CopyReport(
+        copy_id=copy.id,
+        revision=copy.revision,
+        state=CopyState.DONE if failed is None else CopyState.FAILED,
+        done_bytes=20,
+        total_bytes=20,
+        reason=None if failed is None else Reason(code="copy_failed", message=failed, at=at),
+    )
+    assert apply_copy_report(tx, HOST, 1, report, at=at)
 
 
 def _report_server(tx: Tx, server_id: str, rung: ServerRung, ended: Reason | None, made: bool, at: int) -> None:
@@ -344,10 +384,11 @@ def _enter_host_and_type(tx: Tx, at: int) -> None:
 
 @pytest.fixture
 async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
-    limits = Limits(page_rows_max=10, answer_wait_s=30.0)
+    limits = Limits(page_rows_max=10, answer_wait_s=30.0, images_per_project_max=IMAGES_MAX)
     async with AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(open_runtime(tmp_path))
-        images, flavors = Images(runtime, ImageFiles(tmp_path), limits), Flavors(runtime)
+        files = ImageFiles(tmp_path)
+        images, flavors = Images(runtime, files, limits), Flavors(runtime)
         await images.open()
         await flavors.bootstrap()
         await VolumeTypes(runtime).bootstrap()
@@ -373,10 +414,13 @@ async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
             volumes=volumes,
             snapshots=Snapshots(runtime, limits),
             attachments=attachments,
+            shelving=Shelving(runtime, attachments, files, limits),
         )
         names = (*PROJECTS, "unscoped")
         clients = {name: await stack.enter_async_context(make_client(app, name)) for name in names}
         made = Stand(runtime, images, volumes, backend, hosts, past, clients)
+        made.image_worker = ImageWorker(runtime, files)
+        made.keeping = Shelving(runtime, attachments, files, limits, offloads=False)
         made.image_id = await made.make_image()
         yield made
 

@@ -96,12 +96,14 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def a_world(data: Path, limits: Limits = LIMITS) -> AsyncIterator[World]:
+async def a_world(data: Path, limits: Limits = LIMITS, *, offload_shelved: bool = True) -> AsyncIterator[World]:
     host = SimHypervisor(data / "sim.json")
     directory = DataDir(data)
     directory.open()
     try:
-        async with running(Config(limits=limits), directory, "http://kevel", host) as kevel:
+        async with running(
+            Config(limits=limits, offload_shelved=offload_shelved), directory, "http://kevel", host
+        ) as kevel:
             yield World(kevel, host, await kevel.services.runtime.store.read(find_admin))
     finally:
         directory.close()

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from kevel.control.copies.snapshots import NewSnapshot
-from kevel.domain.errors import Conflict, NotFound
+from kevel.control.servers.shelving import Place
+from kevel.domain.errors import Conflict, Invalid, NotFound
 from kevel.domain.flavors import Flavor
 from kevel.domain.limits import Limits
 from kevel.domain.model import BootKind
@@ -24,16 +25,27 @@ WAIT_S = 120.0
 LIMITS = Limits(unplug_look_s=0.03, shutdown_grace_s=0.2, reboot_grace_s=0.2, sweep_every_s=0.5)
 STAMP = b"what the guest wrote"
 STAMP_AT = 4096
-STATES = ("ACTIVE", "PAUSED", "SUSPENDED", "SHUTOFF", "RESCUE", "VERIFY_RESIZE", "ERROR")
+STATES = (
+    "ACTIVE",
+    "PAUSED",
+    "SUSPENDED",
+    "SHUTOFF",
+    "RESCUE",
+    "VERIFY_RESIZE",
+    "ERROR",
+    "SHELVED",
+    "SHELVED_OFFLOADED",
+)
 #: The states in which each operation is accepted; in the others it is a Conflict (409).
 ACCEPTED: dict[str, tuple[str, ...]] = {
-    "attach": ("ACTIVE", "PAUSED", "SHUTOFF", "VERIFY_RESIZE"),
+    "attach": ("ACTIVE", "PAUSED", "SHUTOFF", "VERIFY_RESIZE", "SHELVED", "SHELVED_OFFLOADED"),
     # Unlike in Nova, from an error, too: there is always a way out.
-    "detach": ("ACTIVE", "PAUSED", "SHUTOFF", "VERIFY_RESIZE", "ERROR"),
-    "extend": STATES,
-    "snapshot": STATES,
+    "detach": ("ACTIVE", "PAUSED", "SHUTOFF", "VERIFY_RESIZE", "ERROR", "SHELVED", "SHELVED_OFFLOADED"),
+    "extend": STATES[:-1],
+    "snapshot": STATES[:-1],
     "reboot soft": ("ACTIVE",),
     "reboot hard": ("ACTIVE", "PAUSED", "SUSPENDED", "SHUTOFF", "ERROR"),
+    "unshelve": ("SHELVED", "SHELVED_OFFLOADED"),
     "delete": STATES,
 }
 
@@ -52,7 +64,7 @@ class Row:
         if accepted:
             await self._ask()
         else:
-            with pytest.raises(Conflict):
+            with pytest.raises(Invalid if self.operation in ("extend", "snapshot") else Conflict):
                 await self._ask()
         await self._until(self._is_as_it_should_be if accepted else self._is_unchanged)
         for path in (self._file(self.volume), *([self._file(self.snapshot)] if self.snapshot else [])):
@@ -84,11 +96,23 @@ class Row:
             "RESCUE": lambda: servers.rescue(actor, self.server, None),
             "VERIFY_RESIZE": lambda: servers.resize(actor, self.server, "larger"),
             "ERROR": lambda: servers.reset_state(actor, self.server, "error"),
+            "SHELVED": lambda: world.kevel.services.shelving.shelve(actor, self.server),
+            "SHELVED_OFFLOADED": self._offload,
         }
         if self.state in ways:
             await ways[self.state]()
         await self._until(lambda: self._shows(self.state))
-        assert await self._has_volumes({self.volume: "in-use"})(), f"{self}: the volume stays attached"
+        assert await self._has_volumes({self.volume: self._held()})(), f"{self}: the volume stays attached"
+
+    async def _offload(self) -> None:
+        shelving = self.world.kevel.services.shelving
+        await shelving.shelve(self.world.actor, self.server)
+        await self._until(lambda: self._shows("SHELVED"))
+        await shelving.offload(self.world.actor, self.server)
+
+    def _held(self) -> str:
+        """What a volume is that the server has."""
+        return "reserved" if self.state == "SHELVED_OFFLOADED" else "in-use"
 
     async def _ask(self) -> None:
         services, actor = self.world.kevel.services, self.world.actor
@@ -103,41 +127,43 @@ class Row:
             self.snapshot = view.snapshot.id
         elif self.operation == "delete":
             await services.servers.delete(actor, self.server)
+        elif self.operation == "unshelve":
+            await services.shelving.unshelve(actor, self.server, Place())
         else:
             kind = BootKind.SOFT if self.operation == "reboot soft" else BootKind.HARD
             await services.servers.reboot(actor, self.server, kind)
 
     async def _is_as_it_should_be(self) -> bool:
-        statuses = {self.volume: "in-use", self.other: "available"}
+        statuses = {self.volume: self._held(), self.other: "available"}
         state: str | None = self.state
         if self.operation == "attach":
-            statuses[self.other] = "in-use"
+            statuses[self.other] = self._held()
         elif self.operation == "detach":
             statuses[self.volume] = "available"
         elif self.operation == "delete":
             statuses[self.volume], state = "available", None
-        elif self.operation in ("reboot soft", "reboot hard"):
-            state = "ACTIVE"
+        elif self.operation in ("reboot soft", "reboot hard", "unshelve"):
+            state, statuses[self.volume] = "ACTIVE", "in-use"
         elif self.operation == "snapshot":
             services = self.world.kevel.services
             if (await services.snapshots.get(self.world.actor, self.snapshot)).status != "available":
                 return False
         elif (await self.world.kevel.services.volumes.get(self.world.actor, self.volume)).volume.size_gib != 2:
             return False
-        held = {volume for volume, status in statuses.items() if status == "in-use"}
+        held = {volume for volume, status in statuses.items() if status != "available"}
         return await self._shows(state) and await self._has_volumes(statuses)() and self._guest_has(held)
 
     async def _is_unchanged(self) -> bool:
-        statuses = {self.volume: "in-use", self.other: "available"}
+        statuses = {self.volume: self._held(), self.other: "available"}
         return await self._shows(self.state) and await self._has_volumes(statuses)() and self._guest_has({self.volume})
 
     def _guest_has(self, volumes: set[str]) -> bool:
         truth = self.world.host.servers.get(self.server)
         if truth is None:
-            return self.operation == "delete"
+            return self.operation == "delete" or self.state == "SHELVED_OFFLOADED"
         live = truth.saved if self.state == "SUSPENDED" and not truth.runs else truth.live
         defined = {disk.serial for disk in truth.persistent.values()}
-        return defined == volumes and (self.state == "SHUTOFF" or {disk.serial for disk in live.values()} == volumes)
+        return defined == volumes and (not truth.runs or {disk.serial for disk in live.values()} == volumes)
 
     async def _shows(self, state: str | None) -> bool:
         try:
@@ -167,7 +193,7 @@ class Row:
 @pytest.mark.parametrize("state", STATES)
 async def test_each_operation_in_each_state_ends_as_documented_with_the_data_intact(state: str) -> None:
     with tempfile.TemporaryDirectory(prefix="kv-") as name:
-        async with a_world(Path(name), LIMITS) as world:
+        async with a_world(Path(name), LIMITS, offload_shelved=False) as world:
             await world.make_flavors()
             larger = Flavor(
                 id="larger",

@@ -73,7 +73,7 @@ def copied(tx: Tx) -> Copied:
 def test_a_host_gets_the_order_and_whoever_gave_it_hears_of_each_report(copied: Copied) -> None:
     (copy,) = copied.assigned()
     path = copied.life.path
-    assert (copy.path_id, copy.alias, copy.volume_id) == (path.id, f"ua-{path.attachment_id}", "volume")
+    assert (copy.path_id, copy.attachment_id, copy.volume_id) == (path.id, path.attachment_id, "volume")
     assert (copy.server_id, copy.live, copy.state) == ("server", True, CopyState.WANTED)
     copied.tx.wakes.clear()
     assert copied.report()

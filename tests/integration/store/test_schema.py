@@ -289,6 +289,7 @@ WORLD: dict[str, dict[str, object]] = {
         "id": "copy",
         "path_id": "path",
         "generation": 1,
+        "server_id": "server",
         "host": "here",
         "subject": "snapshot",
         "subject_id": "snapshot",
@@ -569,6 +570,18 @@ SWAP_CASES = [
 ]
 
 COPY_CASES = [
+    Case(
+        "ck_copies_disk",
+        "a copy is of a path's disk, or of a root disk in a format",
+        ("UPDATE copies SET image_format = 'raw'", "UPDATE copies SET path_id = NULL, generation = NULL"),
+        ("UPDATE copies SET path_id = NULL, generation = NULL, image_format = 'raw'",),
+    ),
+    Case(
+        "ck_copies_generation",
+        "a copy has a generation if it has a path",
+        ("UPDATE copies SET generation = NULL", "UPDATE copies SET path_id = NULL, image_format = 'raw'"),
+        ("UPDATE copies SET path_id = NULL, generation = NULL, image_format = 'raw'",),
+    ),
     Case(
         "ck_copies_state",
         "a copy is wanted, done, failed or dropped",
@@ -920,17 +933,24 @@ CASES = [
     ),
     Case(
         "ck_servers_goal",
-        "a server is to run, to stop, or to go",
-        ("UPDATE servers SET goal = 'shelved'",),
+        "a server is to run, to stop, to be shelved, or to go",
+        ("UPDATE servers SET goal = 'lost'",),
         tuple(
-            f"UPDATE servers SET goal = '{goal}'" for goal in ("running", "paused", "suspended", "stopped", "deleted")
+            f"UPDATE servers SET goal = '{goal}'"
+            for goal in ("running", "paused", "suspended", "stopped", "shelved", "offloaded", "deleted")
         ),
     ),
     Case(
         "ck_servers_rung",
-        "a server stands on one of six rungs",
-        ("UPDATE servers SET rung = 6", "UPDATE servers SET rung = -1, goal = 'deleted', deleted_at = 5"),
-        tuple(f"UPDATE servers SET rung = {rung}" for rung in (1, 2, 3, 4)),
+        "a server stands on one of seven rungs",
+        ("UPDATE servers SET rung = 7", "UPDATE servers SET rung = -1, goal = 'deleted', deleted_at = 5"),
+        tuple(f"UPDATE servers SET rung = {rung}" for rung in (2, 3, 4, 5, 6)),
+    ),
+    Case(
+        "ck_servers_offloaded_on_purpose",
+        "no server is without a host that is wanted on one",
+        ("UPDATE servers SET rung = 1", "UPDATE servers SET rung = 1, goal = 'shelved'"),
+        tuple(f"UPDATE servers SET rung = 1, goal = '{goal}'" for goal in ("offloaded", "deleted")),
     ),
     Case(
         "ck_servers_boot",

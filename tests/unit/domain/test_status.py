@@ -37,7 +37,8 @@ CLOSED = standing(DETACHED, Rung.RELEASED, closed_at=T0)
 @pytest.mark.parametrize(
     ("goal", "rung", "status"),
     [
-        *((ATTACHED, rung, "attaching") for rung in UNFINISHED),
+        *((ATTACHED, rung, "attaching") for rung in UNFINISHED if rung is not Rung.RELEASED),
+        (ATTACHED, Rung.RELEASED, "reserved"),
         (ATTACHED, Rung.PLUGGED, "attached"),
         *((DETACHED, rung, "detaching") for rung in Rung),
     ],
@@ -80,7 +81,8 @@ def test_a_volumes_status_is_that_of_its_busiest_attachment(
 
 @pytest.mark.parametrize("rung", UNFINISHED)
 def test_s3_a_volume_is_in_use_only_when_the_guest_has_the_disk(rung: Rung) -> None:
-    assert volume_status(make_volume(), None, [standing(ATTACHED, rung)]) == "attaching"
+    word = "reserved" if rung is Rung.RELEASED else "attaching"
+    assert volume_status(make_volume(), None, [standing(ATTACHED, rung)]) == word
 
 
 def test_s3_a_volume_is_available_only_when_no_open_attachment_is_left() -> None:

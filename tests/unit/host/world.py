@@ -32,7 +32,7 @@ from kevel.domain.questions import Answer, Look, Question, ServerUsage
 from kevel.domain.tuning import DiskTune
 from kevel.host.agent import Agent
 from kevel.host.state import HostConfig, HostState
-from kevel.hypervisor.base import CopySpec, CopyView, Disks
+from kevel.hypervisor.base import CopySpec, CopyView, Disks, RootCopySpec
 from kevel.hypervisor.sim import SimHypervisor
 from kevel.runtime.ports import SystemClock, SystemIds
 from kevel.storage.base import ConnectionInfo, LocalDisk, VolumeFile
@@ -383,6 +383,10 @@ class WatchedHypervisor(SimHypervisor):
     async def copy_disk(self, server_id: str, copy: CopySpec) -> CopyView | None:
         await self._note("copy_disk")
         return await super().copy_disk(server_id, copy)
+
+    async def copy_root(self, server_id: str, copy: RootCopySpec) -> CopyView | None:
+        await self._note("copy_root")
+        return await super().copy_root(server_id, copy)
 
     async def end_copy(self, server_id: str, copy_id: str) -> None:
         await self._note("end_copy")

@@ -85,6 +85,7 @@ def test_the_driver_tells_its_child_the_ports_own_names() -> None:
         wire.Resize: 3,
         wire.Tune: 3,
         wire.Copy: 2,
+        wire.CopyRoot: 2,
         wire.EndCopy: 2,
         wire.Swap: 3,
         wire.EndSwap: 2,

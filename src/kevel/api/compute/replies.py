@@ -92,6 +92,8 @@ class ServerBasics(Answer, kw_only=True):
         "REBUILD",
         "RESIZE",
         "VERIFY_RESIZE",
+        "SHELVED",
+        "SHELVED_OFFLOADED",
         "REVERT_RESIZE",
         "REBOOT",
         "HARD_REBOOT",
@@ -140,7 +142,7 @@ class Server(ServerBasics, kw_only=True):
     reservation_id: str | UnsetType | None = field(name="OS-EXT-SRV-ATTR:reservation_id", default=UNSET)
     root_device_name: str | UnsetType = field(name="OS-EXT-SRV-ATTR:root_device_name", default=UNSET)
     user_data: UnsetType | None = field(name="OS-EXT-SRV-ATTR:user_data", default=UNSET)
-    host_status: Literal["UP", "UNKNOWN", "MAINTENANCE"] | UnsetType = UNSET
+    host_status: Literal["UP", "UNKNOWN", "MAINTENANCE", ""] | UnsetType = UNSET
     server_groups: list[Any] | UnsetType = UNSET
     pinned_availability_zone: str | UnsetType | None = UNSET
     scheduler_hints: dict[str, Any] | UnsetType = UNSET

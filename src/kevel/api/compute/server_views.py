@@ -10,7 +10,7 @@ from kevel.api.operations import Call
 from kevel.control.servers.choosing_hosts import host_is_up
 from kevel.control.servers.servers import ServerView
 from kevel.domain.devices import device_prefix
-from kevel.domain.model import Server
+from kevel.domain.model import Server, ServerRung
 from kevel.domain.status import power_state, server_status, task_state, vm_state
 
 #: Statuses with which Nova shows a progress.
@@ -29,7 +29,7 @@ def show_server(call: Call, view: ServerView, *, shows_groups: bool = False) -> 
     shown = show_basics(call, server)
     deletes = version >= v(3)
     shown |= {
-        "OS-EXT-AZ:availability_zone": server.availability_zone,
+        "OS-EXT-AZ:availability_zone": server.availability_zone if _has_host(server) else "",
         "config_drive": "",
         "key_name": server.key_name,
         "OS-SRV-USG:launched_at": show_time_us(server.launched_at),
@@ -67,7 +67,7 @@ def show_basics(call: Call, server: Server) -> dict[str, Any]:
         "tenant_id": server.project_id,
         "user_id": server.user_id,
         "metadata": server.metadata,
-        "hostId": host_id(server.project_id, server.host),
+        "hostId": host_id(server.project_id, server.host) if _has_host(server) else "",
         "image": _image(call, server),
         "flavor": _flavor(call, server),
         "created": show_time(server.created_at),
@@ -98,11 +98,13 @@ def show_basics(call: Call, server: Server) -> dict[str, Any]:
 def _for_admins(call: Call, view: ServerView) -> dict[str, Any]:
     server, version = view.server, call.version
     shown: dict[str, Any] = {
-        "OS-EXT-SRV-ATTR:host": server.host,
+        "OS-EXT-SRV-ATTR:host": server.host if _has_host(server) else None,
         # What drivers call the domain; see kevel.hypervisor.
         "OS-EXT-SRV-ATTR:instance_name": f"kevel-{server.id}",
-        "OS-EXT-SRV-ATTR:hypervisor_hostname": view.host.facts.get("hostname", server.host),
+        "OS-EXT-SRV-ATTR:hypervisor_hostname": None,
     }
+    if _has_host(server):
+        shown["OS-EXT-SRV-ATTR:hypervisor_hostname"] = view.host.facts.get("hostname", server.host)
     if version >= v(3):
         properties = server.image.get("properties") or {}
         shown |= {
@@ -119,7 +121,14 @@ def _for_admins(call: Call, view: ServerView) -> dict[str, Any]:
     return shown
 
 
+def _has_host(server: Server) -> bool:
+    """A shelved server that was offloaded has none; its row keeps the last one."""
+    return server.rung is not ServerRung.OFFLOADED
+
+
 def _host_status(call: Call, view: ServerView) -> str:
+    if not _has_host(view.server):
+        return ""
     if view.host.disabled_reason is not None:
         return "MAINTENANCE"
     return "UP" if host_is_up(view.host, call.services.runtime.clock.now_us()) else "UNKNOWN"

@@ -9,7 +9,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from kevel.api.compute import replies
 from kevel.api.compute.shapes import UUID, read_bool, read_count, refuse_newer_keys, refuse_unknown_query, v
 from kevel.api.operations import Call, Operation, Policy, Reply
-from kevel.domain.errors import Forbidden, Invalid
+from kevel.domain.errors import Conflict, Forbidden, Invalid
+from kevel.domain.status import vm_state
 from kevel.store.attachments import AttachmentView
 
 Tag = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[^,/\x00-\x1f\x7f]*\Z")]
@@ -85,6 +86,7 @@ async def attach_volume(call: Call) -> Reply:
     _check_volume_id(keys.volume_id)
     sent = [name for name in _SINCE if getattr(keys, name) is not UNSET]
     refuse_newer_keys(call, "volumeAttachment", sent, _SINCE)
+    await _refuse_shelved(call, "attach_volume")
     if call.version < v(60):
         await _refuse_shared(call, keys.volume_id)
     deletes = keys.delete_on_termination
@@ -130,6 +132,7 @@ async def update_attachment(call: Call) -> Reply:
 
 async def detach_volume(call: Call) -> Reply:
     _check_query(call)
+    await _refuse_shelved(call, "detach_volume")
     await call.services.attachments.detach(call.actor, call.path["server_id"], call.path["volume_id"])
     return Reply()
 
@@ -169,6 +172,16 @@ async def _refuse_shared(call: Call, volume_id: str) -> None:
     """Clients of before 2.60 do not know that a volume may be in several servers."""
     if (await call.services.volumes.get(call.actor, volume_id)).volume.multiattach:
         raise Invalid("Multiattach volumes are only supported starting with compute API version 2.60.")
+
+
+async def _refuse_shelved(call: Call, operation: str) -> None:
+    """Clients of before 2.20 do not know that a shelved server can be given volumes, or lose them."""
+    if call.version >= v(20):
+        return
+    view = await call.services.servers.get(call.actor, call.path["server_id"])
+    state = vm_state(view.server)
+    if state in ("shelved", "shelved_offloaded"):
+        raise Conflict(f"Cannot '{operation}' instance {view.server.id} while it is in vm_state {state}")
 
 
 async def _find(call: Call) -> AttachmentView:

@@ -14,13 +14,19 @@ from kevel.domain.errors import Conflict, Forbidden, Invalid, NotFound, StaleWri
 from kevel.domain.external import name_consumer
 from kevel.domain.ladder import HANDOVER, Goal
 from kevel.domain.limits import Limits
-from kevel.domain.model import GIB, Actor, Path, Server, ServerGoal, ServerRung, Volume
+from kevel.domain.model import GIB, Actor, Attachment, Path, Server, ServerGoal, ServerRung, Volume
 from kevel.domain.status import task_state, vm_state, volume_status
 from kevel.storage.base import Backend, Export, VolumeFile
 from kevel.store import attachments as rows
 from kevel.store.attachments import AttachmentView
 from kevel.store.hosts import Host, load_host
-from kevel.store.path_moves import NewAttachment, ask_detach, open_attachment, set_delete_on_termination
+from kevel.store.path_moves import (
+    NewAttachment,
+    ask_detach,
+    open_attachment,
+    open_path,
+    set_delete_on_termination,
+)
 from kevel.store.repeats import Once, once_only
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx
@@ -89,6 +95,9 @@ class Attachments:
         if volume.project_id != server.project_id:
             raise NotFound(f"Volume {volume.id} could not be found.")
         check_attachable(tx, volume, server.id)
+        parked = server.rung is ServerRung.OFFLOADED
+        if parked:
+            _check_parkable(server, volume, request.tag)
         taken = rows.open_of_server(tx, server.id)
         if any(one.serial == volume.id for one in taken):
             raise Conflict(
@@ -97,7 +106,8 @@ class Attachments:
             )
         prefix = device_prefix(server.image)
         host = load_host(tx, server.host)
-        check_reached(host, volume)
+        if not parked:
+            check_reached(host, volume)
         units = {one.unit for one in taken if one.unit is not None}
         units_max = min(int(host.facts["max_volumes"]), BUS_UNITS_MAX[volume_bus(server.image)])
         unit = choose_unit(units, units_max=units_max)
@@ -116,6 +126,7 @@ class Attachments:
             tag=request.tag,
             delete_on_termination=request.delete_on_termination,
             deadline_at=request.deadline_at,
+            parked=parked,
         )
         return self.open(tx, new, volume, actor=actor, at=at)
 
@@ -126,6 +137,14 @@ class Attachments:
             tx, new, volume, actor=actor, at=at, seal_export=self._seal_export if free else None
         )
         return AttachmentView(attachment=attachment, paths=rows.live_paths(tx, attachment.id))
+
+    def give_path(
+        self, tx: Tx, attachment: Attachment, volume: Volume, path_id: str, host: str, *, actor: Actor, at: int
+    ) -> None:
+        """Let a server that is to run again have its volume on its host."""
+        free = volume.made and HANDOVER in self._backends[volume.backend].effect_free
+        seal_export = self._seal_export if free else None
+        open_path(tx, attachment, volume, path_id, host, actor=actor, at=at, seal_export=seal_export)
 
     def _seal_export(self, volume: Volume, path: Path) -> bytes:
         info = self._backends[volume.backend].describe_export(export_of(volume, path))
@@ -193,6 +212,14 @@ def check_state(server: Server, actor: Actor, operation: str) -> None:
         raise Conflict(f"Cannot '{operation}' instance {server.id} while it is in vm_state {state}")
     if task is not None:
         raise Conflict(f"Cannot '{operation}' instance {server.id} while it is in task_state {task}")
+
+
+def _check_parkable(server: Server, volume: Volume, tag: str | None) -> None:
+    """Raise Invalid for what Nova gives to no server that has left its host."""
+    if tag is not None:
+        raise Invalid(f"Attaching volume {volume.id} with a tag is not supported for shelved instance {server.id}.")
+    if volume.multiattach:
+        raise Invalid(f"Attaching multiattach volume {volume.id} is not supported for shelved instance {server.id}.")
 
 
 def _check_hotplug(server: Server, verb: str) -> None:

@@ -14,7 +14,8 @@ from kevel.control.secrets import Sealer
 from kevel.domain.errors import StaleWrite, StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung, Step, external_target, next_step, target_rung
 from kevel.domain.limits import Limits
-from kevel.domain.model import Attachment, Path, Reason, ServerGoal, Volume
+from kevel.domain.model import Attachment, Path, Reason, Volume
+from kevel.domain.server_life import LEAVES_HOST
 from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
 from kevel.storage.base import Backend, ConnectionInfo, Export
@@ -178,7 +179,7 @@ def _target(sight: Sight) -> Rung:
 
 
 def _climbs(sight: Sight) -> bool:
-    return sight.attachment.goal is Goal.ATTACHED and not sight.path.dropped
+    return sight.attachment.goal is Goal.ATTACHED and sight.server_wanted and not sight.path.dropped
 
 
 def _export(sight: Sight) -> Export:
@@ -202,6 +203,6 @@ def _see(tx: Tx, path_id: str) -> Sight:
     server = None if path.server_id is None else load_server(tx, path.server_id)
     if attachment is None or volume is None:
         raise AssertionError(f"path {path_id} has no attachment or volume")
-    wanted = server is None or server.goal is not ServerGoal.DELETED
+    wanted = server is None or server.goal not in LEAVES_HOST
     withheld = is_withheld(tx, volume.id)
     return Sight(path=path, attachment=attachment, volume=volume, server_wanted=wanted, withheld=withheld)

@@ -31,6 +31,7 @@ from kevel.control.servers.keypairs import Keypairs
 from kevel.control.servers.past import Past
 from kevel.control.servers.quotas import ServerQuotas
 from kevel.control.servers.servers import Servers
+from kevel.control.servers.shelving import Shelving
 from kevel.control.volume_types.encryptions import TypeEncryptions
 from kevel.control.volume_types.group_types import GroupTypes
 from kevel.control.volume_types.qos_specs import Qos
@@ -53,6 +54,7 @@ class Services:
     servers: Servers
     readings: Readings
     past: Past
+    shelving: Shelving
     keypairs: Keypairs
     server_quotas: ServerQuotas
     server_groups: ServerGroups

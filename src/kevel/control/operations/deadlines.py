@@ -23,6 +23,10 @@ GRACE_S: Final = 15.0
 EXPIRED_MAX: Final = 200
 ACTOR: Final = "control"
 CODE: Final = "host_silent"
+_STILL: Final = {
+    ServerGoal.DELETED: "; the server is still deleted when it answers.",
+    ServerGoal.OFFLOADED: "; the server still leaves it when it answers.",
+}
 STORAGE_CODE: Final = "storage_silent"
 
 
@@ -47,7 +51,7 @@ class Deadlines:
 
     async def _expire_server(self, server: Server, at: int) -> None:
         message = "The server's host has not answered within the request's deadline"
-        message += "; the server is still deleted when it answers." if server.goal is ServerGoal.DELETED else "."
+        message += _STILL.get(server.goal, ".")
         reason = Reason(code=CODE, message=message, at=at)
         try:
             await self._runtime.store.write(expire_server, server, reason, actor=ACTOR, at=at)

@@ -14,12 +14,13 @@ import re
 import stat
 import time
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import libvirt
 import msgspec
 
 from kevel.domain.errors import StepNever, StepRetry
-from kevel.hypervisor.base import CopySpec, CopyView
+from kevel.hypervisor.base import CopySpec, CopyView, RootCopySpec
 from kevel.hypervisor.libvirt.blocks import COPY_PREFIX, QemuRefused, ask_monitor, ask_quietly, look_at_disks
 from kevel.hypervisor.libvirt.domain_xml import parse_domain_xml
 
@@ -30,6 +31,8 @@ JOB_NAME = re.compile(r"^kevel\.(?P<copy>[0-9a-z-]{1,64})\.(?P<alias>ua-[0-9a-z-
 END_WAIT_S = 5.0
 END_POLL_S = 0.01
 CONCLUDED = "concluded"
+#: In the names of jobs, the root disk, which has no alias of Kevel's.
+ROOT = "ua-root"
 
 
 class Job(msgspec.Struct, frozen=True, rename="kebab"):
@@ -40,6 +43,14 @@ class Job(msgspec.Struct, frozen=True, rename="kebab"):
     current_progress: int = 0
     total_progress: int = 0
     error: str | None = None
+
+
+class Target(NamedTuple):
+    """A copy, as its job is named: of the disk under that alias, into that file."""
+
+    copy_id: str
+    alias: str
+    target_path: str
 
 
 def find_jobs(domain: libvirt.virDomain) -> dict[str, Job]:
@@ -56,18 +67,43 @@ def copy_once(
     `frozen` holds the guest still for the instant that the copy is of; `direct`: the target can be written past the
     page cache.
     """
-    job = find_jobs(domain).get(copy.copy_id)
     disk = parse_domain_xml(domain.XMLDesc(0)).disks.get(copy.alias)
     if disk is None:
-        _remove(domain, copy.copy_id, job, subject)
+        end_copy(domain, copy.copy_id, subject)
         return None
     if disk.serial != copy.serial:
         raise StepNever(f"{subject}: another volume is plugged under {copy.alias}.")
     if disk.encrypted:
         # The node that a mirror reads is behind the decryption: the copy would be in clear.
         raise StepNever(f"{subject}: an encrypted volume is copied while no running guest has it.")
+    return _take_step(domain, Target(copy.copy_id, copy.alias, copy.target_path), None, frozen, subject, direct=direct)
+
+
+def copy_root_once(
+    domain: libvirt.virDomain,
+    copy: RootCopySpec,
+    node: int,
+    frozen: AbstractContextManager[None],
+    subject: str,
+    *,
+    direct: bool,
+) -> CopyView:
+    """The same for the running guest's own root disk, which is that node."""
+    return _take_step(domain, Target(copy.copy_id, ROOT, copy.target_path), node, frozen, subject, direct=direct)
+
+
+def _take_step(
+    domain: libvirt.virDomain,
+    copy: Target,
+    node: int | None,
+    frozen: AbstractContextManager[None],
+    subject: str,
+    *,
+    direct: bool,
+) -> CopyView:
+    job = find_jobs(domain).get(copy.copy_id)
     if job is None:
-        return _begin(domain, copy, subject, direct=direct)
+        return _begin(domain, copy, node, subject, direct=direct)
     if job.status == "ready":
         with frozen:
             ask_monitor(domain, "block-job-cancel", device=job.id)  # of a mirror that has caught up: complete it
@@ -77,14 +113,14 @@ def copy_once(
     return _conclude(domain, copy, job, subject)
 
 
-def _begin(domain: libvirt.virDomain, copy: CopySpec, subject: str, *, direct: bool) -> CopyView:
+def _begin(domain: libvirt.virDomain, copy: Target, node: int | None, subject: str, *, direct: bool) -> CopyView:
     look = look_at_disks(domain)
-    number = look.xml.nodes.get(copy.alias, 0)
+    number = look.xml.nodes.get(copy.alias, 0) if node is None else node
     source = look.formats.get(number)
     if source is None:
         raise StepRetry(f"{subject}: QEMU does not name the disk's node.")
-    node = name_node(copy.copy_id)
-    _remove_node(domain, node)  # left by an attempt that died before it had made the job
+    name = name_node(copy.copy_id)
+    _remove_node(domain, name)  # left by an attempt that died before it had made the job
     _size_target(copy.target_path, source.size_bytes, subject)
     # Past the page cache where that can be: QEMU, and the guest with it, would wait for all of it to be written out
     # when the target is closed.
@@ -93,20 +129,20 @@ def _begin(domain: libvirt.virDomain, copy: CopySpec, subject: str, *, direct: b
         ask_monitor(
             domain,
             "blockdev-add",
-            **{"node-name": node, "driver": "raw", "discard": "unmap", "cache": {"direct": direct}},
+            **{"node-name": name, "driver": "raw", "discard": "unmap", "cache": {"direct": direct}},
             file=file,
         )
         ask_monitor(
             domain,
             "blockdev-mirror",
-            **{"job-id": f"kevel.{copy.copy_id}.{copy.alias}", "filter-node-name": f"{node}-f"},
+            **{"job-id": f"kevel.{copy.copy_id}.{copy.alias}", "filter-node-name": f"{name}-f"},
             **{"copy-mode": "write-blocking", "auto-dismiss": False, "on-target-error": "report"},
             device=f"libvirt-{number}-format",
-            target=node,
+            target=name,
             sync="full",
         )
     except QemuRefused as refusal:
-        _remove_node(domain, node)
+        _remove_node(domain, name)
         raise StepRetry(f"{subject}: QEMU does not begin a copy of the disk for now.") from refusal
     return CopyView(done=False, done_bytes=0, total_bytes=source.size_bytes)
 
@@ -128,7 +164,7 @@ def _size_target(path: str, size_bytes: int, subject: str) -> None:
         os.close(fd)
 
 
-def _conclude(domain: libvirt.virDomain, copy: CopySpec, job: Job, subject: str) -> CopyView:
+def _conclude(domain: libvirt.virDomain, copy: Target, job: Job, subject: str) -> CopyView:
     """The job has ended: let go of the target, and make sure that it is on the disk before anybody is told."""
     if job.error is None:
         # Before the job's name goes: whoever repeats this finds that it has succeeded.

@@ -165,6 +165,27 @@ class DomainView(NamedTuple):
     known_nodes: frozenset[int]
 
 
+class OwnDisk(NamedTuple):
+    """A server's own root disk, as its domain has it."""
+
+    path: str
+    format: str
+    #: N of "libvirt-N-..."; live XML only.
+    node: int | None
+
+
+def find_root_disk(text: str, server_dir: str) -> OwnDisk | None:
+    """The root disk in a domain's XML: the one that lies in the server's directory under its name."""
+    for element in ET.fromstring(text).iterfind("devices/disk"):
+        source, driver = element.find("source"), element.find("driver")
+        path = "" if source is None else source.attrib.get("file", "")
+        if source is None or driver is None or not path.startswith(f"{server_dir}/root"):
+            continue
+        node = source.attrib.get("index")
+        return OwnDisk(path, driver.attrib["type"], None if node is None else int(node))
+    return None
+
+
 def parse_domain_xml(text: str) -> DomainView:
     """Read a domain's XML as libvirt gives it. Raises Unreadable, for any text whatever, and nothing else."""
     try:

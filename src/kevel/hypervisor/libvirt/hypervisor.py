@@ -25,6 +25,7 @@ from kevel.hypervisor.base import (
     Event,
     EventKind,
     HostFacts,
+    RootCopySpec,
     ServerView,
     SwapSpec,
     SwapView,
@@ -181,6 +182,11 @@ class LibvirtHypervisor:
     async def copy_disk(self, server_id: str, copy: CopySpec) -> CopyView | None:
         """See the port."""
         return msgspec.msgpack.decode(await self._call(wire.Copy(server_id, copy)), type=CopyView | None)
+
+    async def copy_root(self, server_id: str, copy: RootCopySpec) -> CopyView | None:
+        """See the port."""
+        answer = await self._call(wire.CopyRoot(server_id, copy), limit_s=COPY_LIMIT_S)
+        return msgspec.msgpack.decode(answer, type=CopyView | None)
 
     async def end_copy(self, server_id: str, copy_id: str) -> None:
         """See the port."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,12 +10,14 @@ from pathlib import Path
 
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.qcow2 import HEAD_BYTES_MAX, Qcow2Error, parse_qcow2
-from kevel.hypervisor.base import DomainSpec
+from kevel.hypervisor.base import DomainSpec, RootCopySpec
 from kevel.hypervisor.libvirt.domain_xml import ServerFiles
 from kevel.runtime.files import copy_data, sync_directory
 
 RESIZE_TIMEOUT_S = 60
 CONSOLE_LOG = "console.log"
+#: Less than a call that copies may last (see `hypervisor.COPY_LIMIT_S`).
+CONVERT_TIMEOUT_S = 800
 #: A guest can write to its console without end; beyond this the log is cut to its tail.
 CONSOLE_LOG_BYTES_MAX = 8 << 20
 CONSOLE_LOG_BYTES_KEPT = 1 << 20
@@ -91,6 +94,39 @@ def copy_image(server_id: str, image: Path, image_format: str, size_bytes: int, 
         os.fsync(file.fileno())
     part.rename(path)
     sync_directory(path.parent)
+
+
+def keep_root_disk(source: Path, source_format: str, copy: RootCopySpec, subject: str) -> int:
+    """Copy the root disk of a guest that does not run into the target, which is there; how large it is then.
+
+    Nothing is told of the copy before it is on the disk. Raises StepNever when there is no space for it.
+    """
+    target = Path(copy.target_path)
+    try:
+        os.truncate(target, 0)
+        if copy.format == source_format:
+            with source.open("rb") as reader, target.open("r+b") as writer:
+                copy_data(reader.fileno(), writer.fileno())
+        else:
+            _convert(source, source_format, target, copy.format, subject)
+        with target.open("r+b") as file:
+            os.fsync(file.fileno())
+            return os.fstat(file.fileno()).st_size
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StepNever(f"{subject}: there is no space left for the copy.") from error
+        raise StepRetry(f"{subject}: the copy cannot be written ({error.strerror}).") from error
+
+
+def _convert(source: Path, source_format: str, target: Path, target_format: str, subject: str) -> None:
+    if source_format == "qcow2":
+        refuse_foreign_data(source, subject)
+    command = ["qemu-img", "convert", "-q", "-f", source_format, "-O", target_format, str(source), str(target)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=CONVERT_TIMEOUT_S, check=False)
+    if "No space left" in result.stderr:
+        raise StepNever(f"{subject}: there is no space left for the copy.")
+    if result.returncode != 0:
+        raise StepRetry(f"{subject}: the copy could not be made.")
 
 
 def _measure(path: Path, image_format: str) -> int:

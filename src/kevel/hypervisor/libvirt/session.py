@@ -26,6 +26,7 @@ from kevel.hypervisor.base import (
     DiskSpec,
     DomainSpec,
     HostFacts,
+    RootCopySpec,
     ServerView,
     SwapSpec,
     SwapView,
@@ -41,13 +42,14 @@ from kevel.hypervisor.libvirt.blocks import (
     wait_for_monitor,
 )
 from kevel.hypervisor.libvirt.checks import check_id, has_disk, measure_file
-from kevel.hypervisor.libvirt.copies import clear_unused_nodes, copy_once, end_copies_of, end_copy
+from kevel.hypervisor.libvirt.copies import clear_unused_nodes, copy_once, copy_root_once, end_copies_of, end_copy
 from kevel.hypervisor.libvirt.definitions import drop_strays, undefine_disk
 from kevel.hypervisor.libvirt.domain_xml import (
     NAME_PREFIX,
     Unreadable,
     build_disk_xml,
     build_domain_xml,
+    find_root_disk,
     mark_boot,
     name_domain,
     parse_domain_xml,
@@ -411,6 +413,27 @@ class Session:
             wait_for_monitor(domain, subject)
             frozen = self._quiescer.frozen(domain, server_id)
             return copy_once(domain, copy, frozen, subject, direct=direct)
+
+    def copy_root(self, server_id: str, copy: RootCopySpec) -> CopyView | None:
+        """See the port."""
+        subject = f"Server {server_id}, root disk"
+        direct = self._choose_cache(Path(copy.target_path)) == root_disk.CACHE_DIRECT
+        with _translating(subject):
+            domain = self._find(server_id)
+            if domain is None:
+                return None
+            runs = bool(domain.isActive())
+            disk = find_root_disk(domain.XMLDesc(0 if runs else INACTIVE), str(self._find_dir(server_id)))
+            if disk is None:
+                return None
+            if not runs:
+                size = root_disk.keep_root_disk(Path(disk.path), disk.format, copy, subject)
+                return CopyView(done=True, done_bytes=size, total_bytes=size)
+            if copy.format != "raw" or disk.node is None:
+                raise StepRetry(f"{subject}: it is copied when the guest does not run.")
+            wait_for_monitor(domain, subject)
+            frozen = self._quiescer.frozen(domain, server_id)
+            return copy_root_once(domain, copy, disk.node, frozen, subject, direct=direct)
 
     def end_copy(self, server_id: str, copy_id: str) -> None:
         """See the port."""

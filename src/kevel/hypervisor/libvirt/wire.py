@@ -12,7 +12,7 @@ import msgspec
 from kevel.domain.encryption import Passphrase
 from kevel.domain.errors import SetupError
 from kevel.domain.tuning import DiskTune
-from kevel.hypervisor.base import CopySpec, DiskSpec, DomainSpec, Event, SwapSpec
+from kevel.hypervisor.base import CopySpec, DiskSpec, DomainSpec, Event, RootCopySpec, SwapSpec
 
 #: Longer frames mean that the two sides do not understand each other. A census of 10,000 servers is about 10 MB.
 FRAME_BYTES_MAX = 64 << 20
@@ -162,6 +162,13 @@ class Copy(Act, frozen=True, tag="copy_disk"):
     copy: CopySpec
 
 
+class CopyRoot(Act, frozen=True, tag="copy_root"):
+    """copy_root."""
+
+    server_id: str
+    copy: RootCopySpec
+
+
 class EndCopy(Act, frozen=True, tag="end_copy"):
     """end_copy."""
 
@@ -207,6 +214,7 @@ ServerAct = (
     | Resize
     | Tune
     | Copy
+    | CopyRoot
     | EndCopy
     | Swap
     | EndSwap

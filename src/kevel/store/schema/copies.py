@@ -12,8 +12,12 @@ copies = Table(
     "copies",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("path_id", Text, ForeignKey("paths.id"), nullable=False),
-    Column("generation", Integer, nullable=False),
+    #: What has the disk plugged; NULL: it is the server's own root disk.
+    Column("path_id", Text, ForeignKey("paths.id")),
+    Column("generation", Integer),
+    Column("server_id", Text, ForeignKey("servers.id"), nullable=False),
+    #: Of a root disk's copy; a volume's is raw.
+    Column("image_format", Text),
     Column("host", Text, ForeignKey("hosts.name"), nullable=False),
     Column("subject", Text, nullable=False),
     Column("subject_id", Text, nullable=False),
@@ -29,6 +33,8 @@ copies = Table(
     #: 1 while the host's agent has something to do for it.
     Column("live", Integer),
     Column("host_version", BigInteger, nullable=False),
+    CheckConstraint("(path_id IS NULL) = (image_format IS NOT NULL)", name="disk"),
+    CheckConstraint("(path_id IS NULL) = (generation IS NULL)", name="generation"),
     CheckConstraint("state IN ('wanted', 'done', 'failed', 'dropped')", name="state"),
     CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name="reason"),
     CheckConstraint("live IS NULL OR (live = 1 AND state IN ('wanted', 'dropped'))", name="live"),

@@ -96,10 +96,14 @@ servers = Table(
     Column("wanted_shape", Integer, nullable=False, default=0),
     Column("shape", Integer, nullable=False, default=0),
     Column("host_version", BigInteger, nullable=False),
-    CheckConstraint("goal IN ('running', 'paused', 'suspended', 'stopped', 'deleted')", name="goal"),
-    CheckConstraint("rung BETWEEN 0 AND 5", name="rung"),
+    CheckConstraint(
+        "goal IN ('running', 'paused', 'suspended', 'stopped', 'shelved', 'offloaded', 'deleted')", name="goal"
+    ),
+    CheckConstraint("rung BETWEEN 0 AND 6", name="rung"),
     CheckConstraint("boot <= wanted_boot", name="boot"),
     CheckConstraint("shape <= wanted_shape", name="shape"),
+    #: Only whoever is to be on no host is on none.
+    CheckConstraint("rung != 1 OR goal IN ('offloaded', 'deleted')", name="offloaded_on_purpose"),
     #: A tombstone is a server of which nothing is left, and the other way round.
     CheckConstraint("(deleted_at IS NULL) = (rung > 0)", name="tombstone"),
     CheckConstraint("deleted_at IS NULL OR goal = 'deleted'", name="deleted_on_purpose"),

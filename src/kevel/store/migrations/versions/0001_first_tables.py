@@ -511,11 +511,15 @@ def upgrade() -> None:
         sa.Column("host_version", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("deleted_at IS NULL OR goal = 'deleted'", name=op.f("ck_servers_deleted_on_purpose")),
         sa.CheckConstraint(
-            "goal IN ('running', 'paused', 'suspended', 'stopped', 'deleted')", name=op.f("ck_servers_goal")
+            "goal IN ('running', 'paused', 'suspended', 'stopped', 'shelved', 'offloaded', 'deleted')",
+            name=op.f("ck_servers_goal"),
+        ),
+        sa.CheckConstraint(
+            "rung != 1 OR goal IN ('offloaded', 'deleted')", name=op.f("ck_servers_offloaded_on_purpose")
         ),
         sa.CheckConstraint("(deleted_at IS NULL) = (rung > 0)", name=op.f("ck_servers_tombstone")),
         sa.CheckConstraint("boot <= wanted_boot", name=op.f("ck_servers_boot")),
-        sa.CheckConstraint("rung BETWEEN 0 AND 5", name=op.f("ck_servers_rung")),
+        sa.CheckConstraint("rung BETWEEN 0 AND 6", name=op.f("ck_servers_rung")),
         sa.CheckConstraint("shape <= wanted_shape", name=op.f("ck_servers_shape")),
         sa.ForeignKeyConstraint(["host"], ["hosts.name"], name=op.f("fk_servers_host_hosts")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_servers")),
@@ -896,7 +900,7 @@ def upgrade() -> None:
             "subject != 'volume' OR (volume_id IS NOT NULL AND subject_id = volume_id)",
             name=op.f("ck_operations_volume"),
         ),
-        sa.CheckConstraint("subject IN ('volume', 'snapshot', 'backup')", name=op.f("ck_operations_subject")),
+        sa.CheckConstraint("subject IN ('volume', 'snapshot', 'backup', 'image')", name=op.f("ck_operations_subject")),
         sa.CheckConstraint("progress BETWEEN 0 AND 100", name=op.f("ck_operations_progress")),
         sa.ForeignKeyConstraint(["volume_id"], ["volumes.id"], name=op.f("fk_operations_volume_id_volumes")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_operations")),
@@ -1224,8 +1228,10 @@ def upgrade() -> None:
     op.create_table(
         "copies",
         sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("path_id", sa.Text(), nullable=False),
-        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("path_id", sa.Text(), nullable=True),
+        sa.Column("generation", sa.Integer(), nullable=True),
+        sa.Column("server_id", sa.Text(), nullable=False),
+        sa.Column("image_format", sa.Text(), nullable=True),
         sa.Column("host", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("subject_id", sa.Text(), nullable=False),
@@ -1246,8 +1252,11 @@ def upgrade() -> None:
             "live IS NULL OR (live = 1 AND state IN ('wanted', 'dropped'))", name=op.f("ck_copies_live")
         ),
         sa.CheckConstraint("state IN ('wanted', 'done', 'failed', 'dropped')", name=op.f("ck_copies_state")),
+        sa.CheckConstraint("(path_id IS NULL) = (generation IS NULL)", name=op.f("ck_copies_generation")),
+        sa.CheckConstraint("(path_id IS NULL) = (image_format IS NOT NULL)", name=op.f("ck_copies_disk")),
         sa.ForeignKeyConstraint(["host"], ["hosts.name"], name=op.f("fk_copies_host_hosts")),
         sa.ForeignKeyConstraint(["path_id"], ["paths.id"], name=op.f("fk_copies_path_id_paths")),
+        sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_copies_server_id_servers")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_copies")),
     )
     op.create_index("ix_copies_host_version", "copies", ["host", "host_version"], unique=False)
