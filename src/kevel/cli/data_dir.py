@@ -60,6 +60,18 @@ class DataDir:
         return self.root / "kevel.db"
 
     @property
+    def records(self) -> str | None:
+        """The database server that has this directory's records, without a password; None: they are in `database`."""
+        try:
+            return (self.root / "records").read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    def write_records(self, shown_url: str) -> None:
+        """Note that the records are on that server, so that no start without it takes an older state for the truth."""
+        write_private(self.root / "records", f"{shown_url}\n".encode())
+
+    @property
     def ballast(self) -> Path:
         """Space kept back for a full disk."""
         return self.root / "ballast"

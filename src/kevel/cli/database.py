@@ -14,9 +14,10 @@ import structlog
 from sqlalchemy import URL
 
 from kevel.cli.data_dir import DataDir
+from kevel.domain.errors import SetupError
 from kevel.store.ballast import Ballast
 from kevel.store.migrate import upgrade_schema
-from kevel.store.postgres import check_server, make_postgres_engine, parse_url
+from kevel.store.postgres import check_server, make_postgres_engine, parse_url, show_url
 from kevel.store.postgres_store import PostgresStore
 from kevel.store.postgres_writer import PostgresWriter
 from kevel.store.sqlite import SqliteStore, check_database, make_engine
@@ -44,7 +45,7 @@ async def open_store(
     database: str, data: DataDir, on_lost: Callable[[BaseException], None]
 ) -> AsyncIterator[OpenStore]:
     """The store that the configuration names; an empty name is SQLite. Raises SetupError."""
-    opened = _open_postgres(parse_url(database), on_lost) if database else _open_sqlite(data, on_lost)
+    opened = _open_postgres(parse_url(database), data, on_lost) if database else _open_sqlite(data, on_lost)
     try:
         yield opened
     finally:
@@ -52,6 +53,8 @@ async def open_store(
 
 
 def _open_sqlite(data: DataDir, on_lost: Callable[[BaseException], None]) -> OpenStore:
+    if data.records is not None:
+        raise SetupError(f"The records of {data.root} are in {data.records}; name that with --database.")
     engine = make_engine(data.database)
     if data.database.exists():
         check_database(engine, data.database)
@@ -63,7 +66,12 @@ def _open_sqlite(data: DataDir, on_lost: Callable[[BaseException], None]) -> Ope
     return OpenStore(store=store, has_space=ballast.is_held, keep_house=ballast.fill)
 
 
-def _open_postgres(url: URL, on_lost: Callable[[BaseException], None]) -> OpenStore:
+def _open_postgres(url: URL, data: DataDir, on_lost: Callable[[BaseException], None]) -> OpenStore:
+    if data.records is None and data.database.exists():
+        raise SetupError(
+            f"The records of {data.root} are in {data.database}; move them with: kevel db move "
+            f"--from sqlite:{data.root} --to {show_url(url)}"
+        )
     engine = make_postgres_engine(url, name_session())
     for warning in check_server(engine):
         log.warning(warning)
@@ -72,6 +80,7 @@ def _open_postgres(url: URL, on_lost: Callable[[BaseException], None]) -> OpenSt
     try:
         upgrade_schema(engine)
         writer.claim()
+        data.write_records(show_url(url))
     except BaseException:
         writer.close()
         raise

@@ -14,6 +14,7 @@ from kevel.cli.agent import EXIT_DISMISSED, agent_app
 from kevel.cli.attachments import attachment_app
 from kevel.cli.config import Config, read_config
 from kevel.cli.data_dir import DataDir
+from kevel.cli.db import db_app
 from kevel.cli.doctor import doctor_app
 from kevel.cli.hosts import host_app
 from kevel.cli.openapi import openapi_app
@@ -31,6 +32,7 @@ attachment_app.add_typer(swap_app)
 app.add_typer(agent_app)
 app.add_typer(host_app, name="host")
 app.add_typer(attachment_app, name="attachment")
+app.add_typer(db_app, name="db")
 app.add_typer(doctor_app)
 app.add_typer(openapi_app)
 

@@ -24,6 +24,17 @@ def configure_alembic(conn: Connection | None = None) -> Config:
     return config
 
 
+def newest_revision() -> str:
+    """This version's schema."""
+    return str(ScriptDirectory.from_config(configure_alembic()).get_current_head())
+
+
+def read_revision(engine: Engine) -> str | None:
+    """The database's schema; None where there is none."""
+    with engine.connect() as conn:
+        return MigrationContext.configure(conn).get_current_revision()
+
+
 def upgrade_schema(engine: Engine) -> None:
     """Apply the migrations that the database lacks, in one transaction.
 

@@ -136,12 +136,17 @@ def make_postgres_engine(url: URL, application: str = "kevel") -> Engine:
     return engine
 
 
+def show_url(url: URL) -> str:
+    """The URL as people may see it."""
+    return url.render_as_string(hide_password=True).replace("postgresql+psycopg:", "postgresql:")
+
+
 def check_server(engine: Engine) -> list[str]:
     """What makes the server less safe than it should be, for an operator to read.
 
     Raises SetupError when it cannot be reached, or Kevel cannot run on it.
     """
-    shown = engine.url.render_as_string(hide_password=True).replace("postgresql+psycopg:", "postgresql:")
+    shown = show_url(engine.url)
     try:
         with engine.connect() as conn:
             version, encoding, provider, collation, ctype, standby = conn.exec_driver_sql(_SERVER).one()

@@ -265,7 +265,10 @@ async def test_the_second_start_finds_what_the_first_one_left_and_a_third_beside
                 async with open_store(name, data, lost.append):
                     pass
     assert lost == []
-    assert list(tmp_path.iterdir()) == [], "nothing of SQLite's is made"
+    assert [path.name for path in tmp_path.iterdir()] == ["records"], "nothing of SQLite's is made"
+    with pytest.raises(SetupError, match=f"are in postgresql://kevel@/{pg.database}"):
+        async with open_store("", data, lost.append):
+            pass
 
 
 PASSWORD = "aEgRpJ7k"
