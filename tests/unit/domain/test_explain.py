@@ -316,3 +316,15 @@ def test_a_volume_that_is_still_being_made_is_what_its_server_waits_for() -> Non
     failed = make_attachment(established=True, reason=FULL)
     found = explain(failed, path, RUNS, host_silent=False, volume_made=False)
     assert "The guest has no slot" in found.why
+
+
+def test_a_root_volume_that_gets_another_image_is_what_its_server_waits_for() -> None:
+    path = make_path(HANDOVER, hands=Hands.CONTROL)
+    attachment = make_attachment(established=True)
+    found = explain(attachment, path, RUNS, host_silent=False, withheld=True)
+    assert (found.waits_for, "gets the image" in found.why) == ("storage", True)
+    layers = describe_layers(attachment, path, RUNS, effect_free=(), answers={}, sights=Sights(), withheld=True)
+    assert {layer.name: layer.desired for layer in layers if layer.name in ("export", "connection")} == {
+        "export": "present",
+        "connection": "absent",
+    }

@@ -510,3 +510,34 @@ async def test_l3_a_server_that_stops_silently_is_found_by_the_next_census(monke
         (guest,) = world.hypervisor.servers.values()
         guest.power, guest.stop_reason = PowerState.SHUTOFF, "crashed"
         await until(lambda: world.control.server.rung is ServerRung.DEFINED)
+
+
+async def test_a_withheld_disk_is_let_go_of_once_its_guest_has_ended_and_the_server_waits_for_it() -> None:
+    world = World()
+    async with world.running(**PLUGGED):
+        world.control.change_path(withheld=True)
+        await quiet()
+        assert world.hypervisor.live(), "a guest that runs is not asked"
+        assert world.hypervisor.count("unplug_disk") == 0
+        world.control.change_server(wanted_shape=1, boot_disks={ALIAS: "volume"})
+        await until(lambda: world.control.path.hands is Hands.CONTROL)
+        assert world.control.rungs[-1] is Rung.EXPORTED
+        assert not world.hypervisor.persistent()
+        assert not world.connector.connected
+        await quiet()
+        assert (world.control.server.rung, world.control.server.shape) == (ServerRung.DEFINED, 0)
+        again = {"hands": Hands.HOST, "withheld": False, "revision": world.control.path.revision + 1}
+        world.control.change_path(**again)
+        await until(lambda: world.control.server.rung is ServerRung.RUNNING)
+        assert world.control.server.shape == 1
+        assert world.hypervisor.live()
+
+
+async def test_a_withheld_path_that_its_host_has_only_been_handed_goes_back_at_once() -> None:
+    world = World()
+    world.control.put(assigned_server(goal=ServerGoal.STOPPED, rung=ServerRung.DEFINED, launched=True))
+    world.control.put(assigned_path(withheld=True))
+    async with world.agent():
+        await until(lambda: world.control.path.hands is Hands.CONTROL)
+        assert world.control.path.rung is Rung.EXPORTED
+        assert world.hypervisor.count("plug_disk") == 0
