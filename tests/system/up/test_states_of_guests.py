@@ -232,3 +232,23 @@ def test_a_deleted_server_gives_its_volume_back_with_the_data(
     stand.cloud.wait_volume(volume, "available", WAIT_S)
     walker.see_data(stand.data / "volumes" / f"volume-{volume}")
     assert not (stand.data / "servers" / server).exists()
+
+
+def test_a_shelved_server_that_has_left_its_host_keeps_its_volumes_and_finds_the_data_again(walker: Walker) -> None:
+    cloud, state = walker.stand.cloud, "SHELVED_OFFLOADED"
+    walker.stand.act(walker.server, {"shelve": None})
+    walker.wait(lambda: cloud.server(walker.server)["status"] == state, f"{walker.server} never was {state}")
+    cloud.wait_volume(walker.volume, "reserved", WAIT_S)
+    assert not (walker.stand.data / "servers" / walker.server).exists()
+    assert {operation for operation, states in ACCEPTED.items() if state in states} >= {"attach", "detach", "delete"}
+    cloud.attach(walker.server, walker.other)
+    cloud.wait_volume(walker.other, "reserved", WAIT_S)
+    cloud.detach(walker.server, walker.other)
+    cloud.wait_volume(walker.other, "available", WAIT_S)
+    for body in (SOFT, HARD):
+        with pytest.raises(ApiError) as refused:
+            walker.stand.act(walker.server, body)
+        assert refused.value.status == httpx.codes.CONFLICT
+    walker.stand.act(walker.server, {"unshelve": None})
+    walker.come_back()
+    walker.find_data()
