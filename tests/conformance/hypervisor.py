@@ -30,6 +30,7 @@ from kevel.hypervisor.base import (
     Hypervisor,
     PowerState,
     RescueSpec,
+    RootCopySpec,
     ServerView,
     SwapSpec,
     SwapStage,
@@ -790,6 +791,31 @@ class HypervisorKit:
         for server_id in (await rig.start(), await rig.define()):
             with pytest.raises(StepNever):
                 await rig.hypervisor.tune_disk(server_id, f"ua-{uuid.uuid4()}", TUNE)
+
+    @pytest.mark.parametrize("runs", [False, True])
+    async def test_a_root_disk_is_copied_whole_whether_its_guest_runs_or_not(self, rig: Rig, runs: bool) -> None:
+        image = rig.directory / "image.raw"
+        image.write_bytes(b"what the guest boots from".ljust(2 * MIB, b"."))
+        server_id = await (rig.start() if runs else rig.define())
+        for _ in range(2):
+            target = rig.directory / f"root-{uuid.uuid4()}"
+            target.write_bytes(b"what an earlier attempt has left")
+            copy = RootCopySpec(copy_id=str(uuid.uuid4()), target_path=str(target), format="raw")
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    view = await rig.hypervisor.copy_root(server_id, copy)
+                    assert view is not None
+                    if view.done:
+                        break
+                    await asyncio.sleep(LOOK_AGAIN_S)
+            assert target.read_bytes() == image.read_bytes()
+        assert (await rig.look(server_id)).copies == ()
+
+    async def test_nothing_is_copied_where_there_is_no_server_or_a_volume_is_its_root_disk(self, rig: Rig) -> None:
+        copy = RootCopySpec(copy_id=str(uuid.uuid4()), target_path=str(rig.directory / "none"), format="raw")
+        assert await rig.hypervisor.copy_root(str(uuid.uuid4()), copy) is None
+        root = rig.make_disk(unit=0)
+        assert await rig.hypervisor.copy_root(await rig.define_rootless(root), copy) is None
 
     # Encryption
 

@@ -42,6 +42,7 @@ from kevel.control.secrets import Sealer
 from kevel.control.servers.disks import ServerDisks
 from kevel.control.servers.flavors import Flavors
 from kevel.control.servers.groups import ServerGroups
+from kevel.control.servers.imaging import Imaging
 from kevel.control.servers.keypairs import Keypairs
 from kevel.control.servers.past import Past
 from kevel.control.servers.quotas import ServerQuotas
@@ -207,6 +208,7 @@ async def running(
             ),
             readings=Readings(runtime, engine.workers.hosts.questions),
             past=Past(runtime, limits),
+            imaging=Imaging(runtime, image_files, limits),
             shelving=Shelving(
                 runtime, engine.workers.attachments, image_files, limits, offloads=config.offload_shelved
             ),

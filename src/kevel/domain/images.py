@@ -188,9 +188,9 @@ def set_attribute(actor: Actor, image: Image, name: str, value: object) -> Image
 
 
 def check_new_properties(properties: Mapping[str, str]) -> None:
-    """Raise Invalid or OverLimit for properties that no image may have."""
+    """Raise Invalid for properties that no image may have."""
     if len(properties) > PROPERTIES_MAX:
-        raise OverLimit(f"An image has at most {PROPERTIES_MAX} properties.")
+        raise Invalid(f"An image has at most {PROPERTIES_MAX} properties.")
     for name, value in properties.items():
         if not 0 < len(name) <= PROPERTY_NAME_CHARS_MAX or len(value) > PROPERTY_CHARS_MAX:
             raise Invalid(f"The property {name[:64]!r} is too long: {PROPERTY_NAME_CHARS_MAX} characters for its name.")

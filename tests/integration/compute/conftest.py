@@ -26,6 +26,7 @@ from kevel.control.secrets import Sealer
 from kevel.control.servers.disks import ServerDisks
 from kevel.control.servers.flavors import Flavors
 from kevel.control.servers.groups import ServerGroups
+from kevel.control.servers.imaging import Imaging
 from kevel.control.servers.keypairs import Keypairs
 from kevel.control.servers.past import Past
 from kevel.control.servers.quotas import ServerQuotas
@@ -414,6 +415,7 @@ async def stand(tmp_path: Directory) -> AsyncIterator[Stand]:
             volumes=volumes,
             snapshots=Snapshots(runtime, limits),
             attachments=attachments,
+            imaging=Imaging(runtime, files, limits),
             shelving=Shelving(runtime, attachments, files, limits),
         )
         names = (*PROJECTS, "unscoped")

@@ -386,6 +386,7 @@ REBUILT: Final = name_answer("server", Rebuilt)
 REBUILT_WHOLE: Final = name_answer("server", RebuiltWhole)
 #: A password that nobody has set is not told.
 NOTHING: Final = dict[str, str]
+IMAGE_ID: Final = name_answer("image_id", str)
 METADATA: Final = name_answer("metadata", dict[str, str])
 META: Final = name_answer("meta", dict[str, str])
 ADDRESSES: Final = name_answer("addresses", dict[str, Any])

@@ -88,6 +88,8 @@ class ImageWorker:
             return Again(WAIT_S)  # a report that it has come so far wakes this
         with failpoints.around("make_part"):
             path = await self._runtime.executor.run(self._images.make_part, str(operation.args["file"]))
+        if operation.args[FORMAT] is None:
+            return None
         copy_id, at = self._runtime.ids.uuid(), self._runtime.clock.now_us()
         await store.write(_order, operation, copy_id, path, at)
         return Again(LIVE_LOOK_S)

@@ -27,6 +27,7 @@ from kevel.control.quotas import Quotas
 from kevel.control.runtime import Runtime
 from kevel.control.servers.flavors import Flavors
 from kevel.control.servers.groups import ServerGroups
+from kevel.control.servers.imaging import Imaging
 from kevel.control.servers.keypairs import Keypairs
 from kevel.control.servers.past import Past
 from kevel.control.servers.quotas import ServerQuotas
@@ -55,6 +56,7 @@ class Services:
     readings: Readings
     past: Past
     shelving: Shelving
+    imaging: Imaging
     keypairs: Keypairs
     server_quotas: ServerQuotas
     server_groups: ServerGroups

@@ -22,7 +22,8 @@ from kevel.store import images as rows
 from kevel.store.operations import begin_operation
 from kevel.store.transactions import Tx
 
-#: What the operation's arguments are called: the server, and in what format its root disk is kept.
+#: What the operation's arguments are called: the server, and in what format its root disk is kept; None: it has none of
+#: its own, and the image no bytes.
 SERVER: Final = "server_id"
 FORMAT: Final = "format"
 #: Of another image, or of how it came about: what an image that is made of a server does not inherit.
@@ -61,6 +62,40 @@ def enter_root_image(
         at=at,
     )
     deadline_at = limits.volume_deadline(at, copied_gib=copied_gib)
+    _begin(tx, actor, server, root, image_format.value, at=at, deadline_at=deadline_at)
+    return deadline_at
+
+
+def enter_empty_image(
+    tx: Tx,
+    actor: Actor,
+    server: Server,
+    name: str,
+    root: KeptRoot,
+    properties: dict[str, str],
+    *,
+    limits: Limits,
+    at: int,
+) -> None:
+    """Enter the image of a server whose disks are volumes: no bytes, and properties that say what it is made of."""
+    insert_server_image(
+        tx,
+        server,
+        name,
+        root.image_id,
+        properties=properties,
+        disk_format=DiskFormat.RAW,
+        min_disk_gib=0,
+        file=root.file,
+        limits=limits,
+        at=at,
+    )
+    _begin(tx, actor, server, root, None, at=at, deadline_at=limits.volume_deadline(at))
+
+
+def _begin(
+    tx: Tx, actor: Actor, server: Server, root: KeptRoot, image_format: str | None, *, at: int, deadline_at: int
+) -> None:
     begin_operation(
         tx,
         Subject.IMAGE,
@@ -71,9 +106,8 @@ def enter_root_image(
         request_id=actor.request_id,
         at=at,
         deadline_at=deadline_at,
-        args={SERVER: server.id, "file": root.file, FORMAT: image_format.value},
+        args={SERVER: server.id, "file": root.file, FORMAT: image_format},
     )
-    return deadline_at
 
 
 def insert_server_image(
