@@ -128,3 +128,43 @@ def test_the_cloud_layer_makes_servers_with_volumes(cloud: Any) -> None:
     assert cloud.delete_server(server.id, wait=True, timeout=WAIT_S)
     for volume in (data, source):
         assert cloud.delete_volume(volume.id, wait=True, timeout=WAIT_S)
+
+
+def test_the_compute_proxy_leads_a_server_through_its_life_and_tells_of_it(cloud: Any) -> None:
+    proxy = cloud.compute
+    image, flavor = cloud.image.find_image("tiny"), proxy.find_flavor("tiny")
+    server = proxy.create_server(name="p", image_id=image.id, flavor_id=flavor.id, networks="none")
+    server = proxy.wait_for_server(server, wait=WAIT_S)
+    for act, status in (
+        (proxy.pause_server, "PAUSED"),
+        (proxy.unpause_server, "ACTIVE"),
+        (proxy.suspend_server, "SUSPENDED"),
+        (proxy.resume_server, "ACTIVE"),
+        (proxy.stop_server, "SHUTOFF"),
+        (proxy.start_server, "ACTIVE"),
+    ):
+        act(server)
+        server = proxy.wait_for_server(server, status=status, interval=0.2, wait=WAIT_S)
+    assert proxy.get_server_console_output(server, length=5)["output"].count("simulated guest") == 4
+    diagnostics = proxy.get_server_diagnostics(server)
+    assert (diagnostics.num_cpus, diagnostics.num_disks, diagnostics.state) == (1, 1, "running")
+    actions = list(proxy.server_actions(server))
+    assert [one.action for one in actions] == ["start", "stop", "resume", "suspend", "unpause", "pause", "create"]
+    assert proxy.get_server_action(actions[0].request_id, server).events[0]["result"] == "Success"
+    volume = cloud.create_volume(1, name="p-data", wait=True, timeout=WAIT_S)
+    made = proxy.create_volume_attachment(server, volume_id=volume.id, tag="t", delete_on_termination=True)
+    cloud.block_storage.wait_for_status(cloud.get_volume(volume.id), "in-use", wait=WAIT_S, interval=0.2)
+    (found,) = proxy.volume_attachments(server)
+    assert (found.volume_id, found.tag, found.delete_on_termination) == (volume.id, "t", True)
+    assert made.volume_id == volume.id
+    proxy.update_volume_attachment(server, volume, volume_id=volume.id, delete_on_termination=False)
+    assert proxy.get_volume_attachment(server, volume).delete_on_termination is False
+    proxy.delete_volume_attachment(server, volume)
+    cloud.block_storage.wait_for_status(cloud.get_volume(volume.id), "available", wait=WAIT_S, interval=0.2)
+    assert list(proxy.migrations()) == list(proxy.server_migrations(server)) == list(proxy.aggregates()) == []
+    assert [one.project_id for one in proxy.usages()] == [server.project_id]
+    (host,) = proxy.hypervisors(details=True)
+    assert " up " in host.uptime
+    assert next(iter(proxy.availability_zones())).name == "nova"
+    assert cloud.delete_server(server.id, wait=True, timeout=WAIT_S)
+    assert cloud.delete_volume(volume.id, wait=True, timeout=WAIT_S)
