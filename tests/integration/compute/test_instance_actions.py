@@ -117,7 +117,7 @@ async def test_what_is_done_has_an_action_that_succeeded(stand: Stand, row: Row)
     check_ended(await last_action(stand, server_id), name, event)
 
 
-FAILING = [row for row in ROWS if row[4] is not at_once and row[0] not in ("delete", "resize", "revertResize")]
+FAILING = [row for row in ROWS if row[4] is not at_once and row[0] != "delete"]
 
 
 @pytest.mark.parametrize("row", FAILING, ids=[row[0] for row in FAILING])
