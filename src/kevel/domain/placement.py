@@ -12,7 +12,7 @@ from kevel.domain.server_groups import ServerGroup, allowed_hosts
 
 #: Guests share processors, and do not share memory.
 VCPUS_RATIO: Final = 16
-#: A host whose agent has not been heard of for so long is taken to be down.
+#: A host whose agent has not polled for so long is silent: a poll is held for 30 seconds at most.
 HOST_SILENT_S: Final = 90
 
 

@@ -15,8 +15,8 @@ from kevel.domain.findings import FindingKind
 from kevel.domain.ladder import Goal, Rung
 from kevel.domain.model import Actor, Attachment, Path, Server, Stage
 from kevel.store.attachments import ATTACHMENT_COLUMNS, live_paths, load_attachment
-from kevel.store.censuses import HOST_SILENT_S, findings_of, host_subject, load_census, storage_subject
-from kevel.store.hosts import load_host
+from kevel.store.censuses import findings_of, host_subject, load_census, storage_subject
+from kevel.store.hosts import host_is_up, load_host
 from kevel.store.journal import Entry, append, lines_of
 from kevel.store.path_rows import stamp_path
 from kevel.store.schema.attachments import attachments, paths
@@ -77,7 +77,7 @@ def load_account(
     server = None if attachment.server_id is None else load_server(tx, attachment.server_id)
     volume = load_volume(tx, attachment.volume_id)
     agent = None if path is None or path.server_id is None else path.host
-    silent = agent is not None and now - load_host(tx, agent).seen_at > HOST_SILENT_S * 1e6
+    silent = agent is not None and not host_is_up(load_host(tx, agent), now)
     return Account(
         attachment=attachment,
         paths=tuple(

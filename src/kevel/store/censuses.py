@@ -18,7 +18,7 @@ from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.model import Path, ServerRung
 from kevel.domain.server_life import LEAVES_HOST, STAYING
 from kevel.store.attachments import PATH_COLUMNS, load_attachment, overdue
-from kevel.store.hosts import current_epoch, list_hosts, raise_version
+from kevel.store.hosts import current_epoch, host_is_up, list_hosts, raise_version
 from kevel.store.path_rows import stamp_path
 from kevel.store.schema.attachments import attachments, journal, paths
 from kevel.store.schema.base import LIVE
@@ -27,8 +27,6 @@ from kevel.store.schema.servers import hosts, servers
 from kevel.store.servers import load_server, stamp_server
 from kevel.store.transactions import Tx, as_struct, row_columns
 
-#: A host that has not polled for this long is silent: a poll is held for 30 seconds at most.
-HOST_SILENT_S: Final = 90.0
 #: Overdue attachments that one look lists.
 OVERDUE_MAX: Final = 200
 _ALIAS: Final = "ua-"
@@ -298,7 +296,7 @@ def list_findings(tx: Tx, at: int) -> list[Finding]:
     """All that differs now: what comparisons found, silent hosts, and attachments past their deadline."""
     found = [as_struct(Finding, row) for row in tx.execute(_FINDINGS)]
     for host in list_hosts(tx):
-        if at - host.seen_at > HOST_SILENT_S * 1e6:
+        if not host_is_up(host, at):
             subject = host_subject(host.name)
             found.append(Finding(subject=subject, kind=FindingKind.HOST_SILENT, key=host.name, found_at=host.seen_at))
     return found + _overdue(tx, at)

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import bindparam, insert, select, update
 
 from kevel.domain.agents import Reach
+from kevel.domain.placement import HOST_SILENT_S
 from kevel.store.schema.servers import hosts
 from kevel.store.transactions import Tx, as_struct, row_columns
 
@@ -28,6 +29,12 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     instance: str | None
     #: What it reaches; None: everything, as the agent inside `kevel up` does.
     reach: Reach | None
+
+
+def host_is_up(host: Host, at: int) -> bool:
+    """Has the host's agent been heard of lately, and may it speak? With its certificates revoked, nobody does."""
+    revoked = host.place is not None and host.instance is None
+    return not revoked and at - host.seen_at <= HOST_SILENT_S * 1_000_000
 
 
 _COLUMNS = row_columns(hosts, Host)

@@ -152,8 +152,8 @@ def requests(things: Things, epochs: tuple[int, ...], *, real: bool) -> Iterator
         )
 
 
-async def register(speaker: Speaker, instance: str = "i") -> int:
-    body = {"place": "there", "instance": instance, "availability_zone": "nova", "facts": {}}
+async def register(speaker: Speaker, place: str = "there") -> int:
+    body = {"place": place, "instance": "i", "availability_zone": "nova", "facts": {}}
     answer = await speaker.ask("register", body | {"reach": {"images": True, "pools": ["directory"]}})
     assert answer.status_code == 200, answer.text
     epoch: int = answer.json()["epoch"]

@@ -143,3 +143,17 @@ async def test_without_a_lease_nothing_is_plugged(stand: Stand, monkeypatch: pyt
     assert not (await host.hypervisor.observe_all())[0].live
     monkeypatch.setattr("kevel.host.remote.LEASE_S", 75.0)
     await stand.until_volume(volume, "in-use")
+
+
+async def test_a_revoked_host_gets_nothing_new_and_what_waits_for_it_says_so(stand: Stand) -> None:
+    await stand.add("first")
+    volume, server = await stand.make_volume(), await stand.make_server(host="first")
+    await stand.until_server(server, "ACTIVE")
+    await stand.services.fleet.revoke("first")
+    await stand.attach(server, volume)
+    (account,) = await stand.services.explaining.accounts_of_server(stand.actor, server)
+    assert "waits for host first, which does not answer" in account.explanation.why
+    with pytest.raises(Conflict, match="1 disabled or not heard of"):
+        await stand.make_server(host="first")
+    views = {view.host.name: view.up for view in await stand.services.servers.list_hosts()}
+    assert views == {"first": False, "local": True}

@@ -16,9 +16,10 @@ from kevel.domain.findings import Finding, FindingKind, describe_finding, descri
 from kevel.domain.ladder import Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import ServerGoal
+from kevel.domain.placement import HOST_SILENT_S
 from kevel.storage.sim import SimBackend
 from kevel.store.attachments import load_path
-from kevel.store.censuses import HOST_SILENT_S, list_findings, load_census, want_censuses
+from kevel.store.censuses import list_findings, load_census, want_censuses
 from kevel.store.hosts import register_host
 from kevel.store.servers import load_server
 from kevel.store.transactions import Tx

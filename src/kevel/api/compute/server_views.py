@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from kevel.api.compute.shapes import bookmark_base, host_id, show_time, show_time_us, v
 from kevel.api.operations import Call
-from kevel.control.servers.choosing_hosts import host_is_up
 from kevel.control.servers.servers import ServerView
 from kevel.domain.devices import device_prefix
 from kevel.domain.model import Server, ServerRung
 from kevel.domain.status import power_state, server_status, task_state, vm_state
+from kevel.store.hosts import host_is_up
 
 #: Statuses with which Nova shows a progress.
 _WITH_PROGRESS: Final = ("ACTIVE", "BUILD")

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from kevel.api.answers import Answer, name_answer
 from kevel.api.operations import Call, Operation, Policy, Reply
 from kevel.control.hosts.fleet import HostAccount
-from kevel.control.servers.choosing_hosts import host_is_up
+from kevel.store.hosts import host_is_up
 
 
 class CredentialView(Answer, kw_only=True):

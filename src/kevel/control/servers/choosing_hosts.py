@@ -11,18 +11,13 @@ import msgspec
 from kevel.control.attachments.attachments import find_server
 from kevel.domain.errors import Conflict, Invalid, NotFound
 from kevel.domain.model import Actor
-from kevel.domain.placement import HOST_SILENT_S, VCPUS_RATIO, Room, place_servers
+from kevel.domain.placement import VCPUS_RATIO, Room, place_servers
 from kevel.domain.server_groups import ServerGroup
 from kevel.store import servers as rows
-from kevel.store.hosts import Host, list_hosts, set_disabled
+from kevel.store.hosts import Host, host_is_up, list_hosts, set_disabled
 from kevel.store.server_groups import count_by_host
 from kevel.store.servers import Used
 from kevel.store.transactions import Tx
-
-
-def host_is_up(host: Host, at: int) -> bool:
-    """Has the host's agent been heard of lately?"""
-    return at - host.seen_at <= HOST_SILENT_S * 1_000_000
 
 
 class HostView(msgspec.Struct, frozen=True, kw_only=True):
