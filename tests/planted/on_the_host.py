@@ -440,6 +440,18 @@ def start_with_whatever_is_defined(planting: Planting) -> None:
     planting.replace("kevel.host.server_looks:ServerLooks._disks", make)
 
 
+@bug("a start that fails for good is told without a look: the guest of an earlier one, never recorded, runs on")
+def tell_a_failed_start_without_a_look(planting: Planting) -> None:
+    def make(settle: Any) -> Any:
+        async def trust(looks: Any, server: Any) -> Any:
+            planting.bite()
+            return server.rung
+
+        return trust
+
+    planting.replace("kevel.host.server_looks:ServerLooks._settle", make)
+
+
 @bug("a disk behind its path's tombstone is found and left to people, who do not come")
 def leave_a_disk_behind_its_tombstone(planting: Planting) -> None:
     def make(remove_left: Any) -> Any:

@@ -415,6 +415,8 @@ class ServerExtras(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     shelf: Shelf | None = None
     #: The image that is made of its root disk just now.
     imaging: str | None = None
+    #: Why its start fails for good: so its host says as soon as it has made sure that no guest runs.
+    doomed: Reason | None = None
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,6 +64,8 @@ class ServerLooks:
             if server.goal in LEAVES_HOST:
                 return await self._remove(server)
             self._state.undefined.discard(server.id)
+            if server.extras.doomed is not None:
+                raise StepNever(server.extras.doomed.message)
             if server.shape < server.wanted_shape and server.rung >= ServerRung.DEFINED:
                 return await self._reshape(server)
             if server.goal in (ServerGoal.STOPPED, ServerGoal.SHELVED):
@@ -328,7 +330,9 @@ class ServerLooks:
             rung = await self._settle(server)
         except StepError as unsettled:
             return Retry(unsettled.message)  # the control plane's deadline bounds it
-        reason = Reason(code="server_failed", message=error.message, at=self._state.clock.now_us())
+        reason = server.extras.doomed or Reason(
+            code="server_failed", message=error.message, at=self._state.clock.now_us()
+        )
         report = ServerReport(
             server_id=server.id,
             revision=server.revision,

@@ -507,10 +507,12 @@ def _is_pivoting(tx: Tx, attachment: Attachment) -> bool:
 
 def _fail_start(tx: Tx, attachment: Attachment, reason: Reason, *, actor: str, at: int) -> None:
     """Fail the server, if it is not started without the volume and does not have it."""
-    if attachment.server_id is None or is_complete(attachment, live_paths(tx, attachment.id)):
+    paths = live_paths(tx, attachment.id)
+    if attachment.server_id is None or is_complete(attachment, paths):
         return
+    on_host = any(path.hands is Hands.HOST for path in paths)
     why = msgspec.structs.replace(reason, message=f"Volume {attachment.volume_id}: {reason.message}")
-    fail_start(tx, attachment.server_id, attachment.boot_index, why, actor=actor, at=at)
+    fail_start(tx, attachment.server_id, attachment.boot_index, why, on_host=on_host, actor=actor, at=at)
 
 
 def _server_is_wanted(tx: Tx, attachment: Attachment) -> bool:

@@ -93,8 +93,8 @@ def change_goal(
     A guest that is not started without a volume which could not be made fails at once: nobody will make it.
     """
     before = server.goal.value
-    if "extras" not in more and server.extras.task is not None:
-        more["extras"] = msgspec.structs.replace(server.extras, task=None)
+    extras = more["extras"] if "extras" in more else msgspec.structs.replace(server.extras, task=None)
+    more["extras"] = msgspec.structs.replace(extras, doomed=None)
     server = _write(
         tx,
         server,
@@ -399,14 +399,23 @@ def _give_up(tx: Tx, server: Server, reason: Reason, *, actor: str, at: int) -> 
     )
 
 
-def fail_start(tx: Tx, server_id: str, boot_index: int | None, reason: Reason, *, actor: str, at: int) -> None:
-    """A volume has failed for good: a server that is not started without it fails, and can be asked to start again."""
+def fail_start(
+    tx: Tx, server_id: str, boot_index: int | None, reason: Reason, *, on_host: bool, actor: str, at: int
+) -> None:
+    """A volume has failed for good: a server that is not started without it fails, and can be asked to start again.
+
+    Where the host may have started its guest already, and the report is on its way or lost, it fails by its host (S13).
+    """
     server = load_server(tx, server_id)
     if server is None or server.goal is not ServerGoal.RUNNING or server.rung > ServerRung.DEFINED:
         return
     launched, shelved = server.launched_at is not None, server.extras.shelf is not None
-    if is_boot_disk(boot_index, launched=launched, shelved=shelved):
+    if not is_boot_disk(boot_index, launched=launched, shelved=shelved):
+        return
+    if server.rung < ServerRung.DEFINED or not on_host:
         _give_up(tx, server, reason, actor=actor, at=at)
+    elif server.extras.doomed is None:
+        _write(tx, server, extras=msgspec.structs.replace(server.extras, doomed=reason), updated_at=at)
 
 
 def fail_rebuild(tx: Tx, server_id: str, request_id: str, reason: Reason, *, actor: str, at: int) -> None:

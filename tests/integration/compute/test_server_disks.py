@@ -11,6 +11,7 @@ from kevel.control.copies.copies import Copies
 from kevel.control.volumes.worker import VolumeWorker
 from kevel.domain.ladder import Rung
 from kevel.domain.model import ServerRung
+from kevel.store.servers import load_server
 from tests.integration.compute.conftest import Stand, message
 
 ABSENT = "00000000-0000-4000-8000-000000000000"
@@ -223,6 +224,27 @@ async def test_a_disk_that_cannot_be_plugged_fails_the_server_that_waits_for_it(
     assert (shown["status"], shown["fault"]["message"]) == ("ERROR", f"Volume {root}: The disk is too thick.")
     answer = await stand.call("DELETE", f"/servers/{server_id}")
     assert answer.status_code == 204
+
+
+async def test_s13_a_server_whose_guest_may_have_been_started_is_in_error_once_its_host_says_that_none_runs(
+    stand: Stand,
+) -> None:
+    root = await stand.make_volume(bootable=True)
+    server_id = await make(stand, boot(root))
+    await stand.host_saw(server_id, ServerRung.DEFINED)
+    await stand.host_refused(server_id, root, "The disk is too thick.")
+    shown = await show(stand, server_id)
+    assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("BUILD", "spawning")
+    server = await stand.runtime.store.read(load_server, server_id)
+    assert server is not None
+    assert server.extras.doomed is not None
+    assert server.extras.doomed.message == f"Volume {root}: The disk is too thick."
+    await stand.host_failed(server_id)
+    shown = await show(stand, server_id)
+    assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ERROR", None)
+    server = await stand.runtime.store.read(load_server, server_id)
+    assert server is not None
+    assert server.extras.doomed is None
 
 
 async def test_a_deleted_server_gives_its_volumes_back_or_takes_them_along(stand: Stand) -> None:

@@ -327,6 +327,20 @@ async def test_s13_a_start_that_ends_for_good_leaves_no_guest_of_an_earlier_one(
         assert failures(world)[0].message == "The image is not bootable."
 
 
+async def test_s13_a_start_that_is_given_up_for_a_volume_ends_once_no_guest_is_seen_to_run() -> None:
+    world = World()
+    async with world.running():
+        pass
+    world.control.server_reports.clear()
+    why = Reason(code="plug_failed", message="Volume one: No.", at=1)
+    world.control.change_server(rung=ServerRung.DEFINED, extras=ServerExtras(doomed=why))
+    async with world.agent():
+        await until(lambda: failures(world))
+        assert power(world) is PowerState.SHUTOFF
+        assert failures(world)[0] == why
+        assert world.hypervisor.count("start_server") == 1, "no other start"
+
+
 @pytest.mark.parametrize(
     ("before", "goal", "act", "after"),
     [
