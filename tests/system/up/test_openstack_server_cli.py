@@ -48,7 +48,6 @@ NOT_THERE: Final = {
     "server_backup_create": "backups of servers",
     "server_dump_create": "crash dumps",
     "server_evacuate": "servers that move",
-    "server_image_create": "images of servers",
     "server_migrate": "servers that move",
     "server_migration_abort": "servers that move",
     "server_migration_force_complete": "servers that move",
@@ -61,9 +60,7 @@ NOT_THERE: Final = {
     "server_remove_share": "shares",
     "server_share_list": "shares",
     "server_share_show": "shares",
-    "server_shelve": "shelved servers",
     "server_ssh": "networks",
-    "server_unshelve": "shelved servers",
 }
 #: Subcommands that another test of real commands runs: tests/system/up/test_openstack_cli.py.
 ELSEWHERE: Final = {"server_group_create", "server_group_delete", "server_group_list", "server_group_show"}
@@ -172,6 +169,22 @@ def test_a_server_goes_through_every_state(shell: Shell) -> None:
         assert [event["result"] for event in shown["events"]] == ["Success"], shown
     shell.run("server", "delete", "--force", "s")
     shell.wait_deleted("s")
+
+
+def test_servers_are_kept_as_images_and_shelved(shell: Shell) -> None:
+    shell.make("i")
+    made = shell.json("server", "image", "create", "--name", "kept", "--property", "a=b", "i")
+    assert made["name"] == "kept"
+    shell.wait_status("image", "show", "kept", status="active")
+    shell.wait("i", "ACTIVE")
+    shell.act("shelve", "i", status="SHELVED_OFFLOADED")
+    assert "is not ready" in shell.refused("console", "log", "show", "i")
+    shell.act("unshelve", "i", status="ACTIVE")
+    asked = [row["Action"] for row in shell.json("server", "event", "list", "i")]
+    assert asked[::-1][:3] == ["create", "createImage", "shelve"]
+    assert asked[0] == "unshelve"
+    shell.delete("i")
+    shell.run("image", "delete", "kept")
 
 
 def test_resizes_are_confirmed_or_reverted_and_listed(shell: Shell) -> None:
