@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m benchmarks [trace] [sim] [pages] [libvirt]`: measure, and print tables or JSON."""
+"""`make bench`, or `python -m benchmarks [trace] [sim] [pages] [libvirt] [nbd]`: measure, and print tables or JSON."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks.figures import Section, as_json, as_markdown, as_table
 from benchmarks.guest import measure_guest
 from benchmarks.machine import describe_machine
+from benchmarks.nbd import measure_nbd
 from benchmarks.pages import measure_pages
 from benchmarks.sim import measure_sim
 from benchmarks.trace_attach import measure_trace
@@ -23,6 +24,7 @@ PARTS: Final[dict[str, Callable[[], Section]]] = {
     "sim": measure_sim,
     "pages": measure_pages,
     "libvirt": measure_guest,
+    "nbd": measure_nbd,
 }
 
 

@@ -10,7 +10,7 @@ import msgspec
 from kevel.domain.errors import StepRetry, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung, Step
 from kevel.domain.model import ServerRung
-from kevel.host import path_looks
+from kevel.host.disk_waits import volume_file
 from kevel.runtime.reconciler import DONE
 from tests.planted.planting import Bug, Planting, bug
 
@@ -182,7 +182,7 @@ def disconnect_before_the_unplug(planting: Planting) -> None:
             if path.rung is Rung.PLUGGED and path.connection_info is not None:
                 planting.bite()
                 connector = looks._state.connectors[path.connection_info["driver_volume_type"]]
-                await connector.disconnect_volume(path_looks.volume_file(path), path.connection_info)
+                await connector.disconnect_volume(volume_file(path), path.connection_info)
             return await step_down(looks, path, step)
 
         return cut_first
@@ -394,7 +394,7 @@ def disconnect_after_a_failed_save(planting: Planting) -> None:
                 if rung is Rung.PLUGGED and path.rung is not Rung.PLUGGED:
                     planting.bite()
                     connector = looks._state.connectors[path.connection_info["driver_volume_type"]]
-                    await connector.disconnect_volume(path_looks.volume_file(path), path.connection_info)
+                    await connector.disconnect_volume(volume_file(path), path.connection_info)
                     await moved(looks, path, Rung.EXPORTED, Hands.CONTROL, started, plugged_bytes=None)
                     return
                 raise

@@ -492,3 +492,6 @@ class SimReach:
 
     async def disconnect_volume(self, volume: VolumeFile, info: ConnectionInfo) -> None:
         await self._call("disconnect_volume", lambda: self._host.connector.disconnect_volume(volume, info))
+
+    async def check_server(self, volume: VolumeFile, info: ConnectionInfo) -> None:
+        await self._host.connector.check_server(volume, info)

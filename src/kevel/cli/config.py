@@ -29,6 +29,10 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,62}$")]
     #: Where its volumes' files are; of Kevel's user, and writable by nobody else.
     directory: Annotated[str, msgspec.Meta(min_length=1)]
+    #: How hosts reach them: "file", they open them themselves; "nbd", storage daemons export them over TLS.
+    protocol: Literal["file", "nbd"] = "file"
+    #: ADDRESS:PORT where the daemons listen; for "nbd" only.
+    listen: str = "127.0.0.1:10809"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -93,6 +94,7 @@ class Workers:
         self._keep_house = keep_house
         self._sweep_every_s = limits.sweep_every_s
         self._compare_every_s = limits.compare_every_s
+        self._compare_now = asyncio.Event()
         self._sweeping: list[asyncio.Task[None]] = []
         runtime.store.subscribe(self._hear)
 
@@ -134,11 +136,17 @@ class Workers:
     async def _compare(self) -> None:
         """Compare what the storage has with the records, at the start and then periodically (L3)."""
         while True:
+            self._compare_now.clear()
             try:
                 await self.comparison.compare_storage()
             except Exception:
                 log.exception("comparison failed")
-            await asyncio.sleep(self._compare_every_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._compare_now.wait(), self._compare_every_s)
+
+    def compare_soon(self) -> None:
+        """Do not wait for the next comparison: something is known to have been lost."""
+        self._compare_now.set()
 
 
 class Engine:

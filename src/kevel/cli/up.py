@@ -24,6 +24,7 @@ from kevel.cli.config import DEFAULT_POOL, Config, choose_directories, split_lis
 from kevel.cli.data_dir import DataDir
 from kevel.cli.database import open_store
 from kevel.cli.engine import Engine
+from kevel.cli.nbd_pools import find_tls_folder, make_nbd_backends, make_nbd_connector
 from kevel.control.backups.backups import Backups
 from kevel.control.copies.snapshots import Snapshots
 from kevel.control.copies.volume_contents import VolumeContents
@@ -70,6 +71,7 @@ from kevel.runtime.ports import Executor, SystemClock, SystemIds, ThreadExecutor
 from kevel.storage.backup_files import BackupFiles
 from kevel.storage.directory import DirectoryBackend, DirectoryConnector
 from kevel.storage.image_files import ImageFiles
+from kevel.storage.nbd.backend import NbdBackend
 from kevel.store.bootstrap import ADMIN
 from kevel.store.identity import find_named
 from kevel.store.transactions import Tx
@@ -110,6 +112,7 @@ def make_hypervisor(config: Config, data: DataDir) -> Hypervisor:
         uri=config.libvirt_uri or EMBED_URI,
         accel=Accel(config.accel),
         call_limit_s=config.limits.effect_limit_s,
+        nbd_tls_dir=find_tls_folder(config, data),
     )
 
 
@@ -121,6 +124,7 @@ def make_backends(
     others = [
         DirectoryBackend(name, directory, executor, volume_format=config.volume_format, pool=name)
         for name, directory in pool_dirs.items()
+        if name in {pool.name for pool in config.pools if pool.protocol == "file"}
     ]
     return {backend.name: backend for backend in (default, *others)}
 
@@ -169,9 +173,13 @@ async def running(
         limits = config.limits
         volumes_dir = data.subdirectory("volumes")
         pool_dirs = choose_directories(config.pools, volumes_dir)
-        backends = make_backends(config, volumes_dir, pool_dirs, executor)
+        exported = make_nbd_backends(config, data, pool_dirs, runtime.clock, executor)
+        local = make_backends(config, volumes_dir, pool_dirs, executor)
+        backends: dict[str, DirectoryBackend | NbdBackend] = {**local, **exported}
         for backend in backends.values():
             await backend.open()
+        for remote in exported.values():
+            stack.push_async_callback(remote.close)
         lost = await store.read(used_backends) - backends.keys()
         if lost:
             raise SetupError(
@@ -186,7 +194,10 @@ async def running(
         engine = Engine(
             runtime,
             backends,
-            {"file": DirectoryConnector(volumes_dir, executor, pool_dirs)},
+            {
+                "file": DirectoryConnector(volumes_dir, executor, pool_dirs),
+                **make_nbd_connector(config, data, executor),
+            },
             hypervisor or make_hypervisor(config, data),
             host,
             Sealer(data.sealing_key()),
@@ -228,7 +239,7 @@ async def running(
             external=engine.workers.external,
             old_flow=engine.workers.old_flow,
             hosts=engine.workers.hosts,
-            fleet=await open_fleet(config, data, runtime, backends.values(), engine.workers.hosts),
+            fleet=await open_fleet(config, data, runtime, local.values(), engine.workers.hosts),
             messages=Messages(runtime),
             transfers=Transfers(runtime),
             quotas=Quotas(runtime, config.quotas),
@@ -246,6 +257,8 @@ async def running(
 
         stack.push_async_callback(engine.close)
         await engine.start()
+        for remote in exported.values():
+            remote.watch(engine.workers.compare_soon)
         kevel = Kevel(services=services, app=KevelApp(services), url=url, stop=stop)
         yield kevel
 

@@ -11,11 +11,12 @@ from kevel.domain.errors import StepError, StepNever, StepRetry, StepUnknown
 from kevel.domain.ladder import Goal, Hands, Rung, Step, next_step, target_rung
 from kevel.domain.model import Reason, ServerRung
 from kevel.domain.tuning import DiskTune
+from kevel.host.disk_waits import check_storage_server, volume_file
 from kevel.host.state import HostState
 from kevel.hypervisor.base import DiskSpec, ServerView, VolumeBus
 from kevel.runtime import failpoints
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
-from kevel.storage.base import LocalDisk, VolumeFile
+from kevel.storage.base import LocalDisk
 
 log = structlog.get_logger(__name__)
 
@@ -138,6 +139,8 @@ class PathLooks:
                 return False
         else:
             self._asked[path.id] = now
+        if path.server_wanted:
+            await check_storage_server(state, path)
         gone = await state.effects.run(path.server_id, state.hypervisor.unplug_disk(path.server_id, alias))
         if believed and not gone:
             self._misled.add(path.id)
@@ -208,8 +211,14 @@ class PathLooks:
         if path.connection_info is None:
             raise AssertionError(f"path {path.id} is exported without connection_info")
         connector = self._state.connectors[path.connection_info["driver_volume_type"]]
-        with failpoints.around("connect_volume"):
-            return await connector.connect_volume(volume_file(path), path.connection_info)
+        try:
+            with failpoints.around("connect_volume"):
+                return await connector.connect_volume(volume_file(path), path.connection_info)
+        except StepNever as error:
+            if Rung.EXPORTED in path.effect_free:
+                raise
+            # An export that the storage has lost, with a process that died, is made again.
+            raise StepRetry(error.message) from error
 
     async def _moved(
         self, path: PathAssignment, rung: Rung, hands: Hands, started: int, *, plugged_bytes: int | None
@@ -275,11 +284,6 @@ class PathLooks:
         self._misled.discard(path_id)
         self._given_up.pop(path_id, None)
         self._last_told.pop(path_id, None)
-
-
-def volume_file(path: PathAssignment) -> VolumeFile:
-    """The volume as its back end's connector wants to know it."""
-    return VolumeFile(volume_id=path.volume_id, size_bytes=path.volume_bytes, format=path.volume_format)
 
 
 def _disk_spec(path: PathAssignment, disk: LocalDisk) -> DiskSpec:

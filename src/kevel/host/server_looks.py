@@ -18,6 +18,7 @@ from kevel.domain.errors import StepError, StepNever, StepRetry
 from kevel.domain.model import GIB, BootKind, Reason, ServerGoal, ServerRung
 from kevel.domain.rescues import RescuePlace
 from kevel.domain.server_life import LEAVES_HOST, MOVES, next_move
+from kevel.host.disk_waits import check_storage_servers, prove_exports
 from kevel.host.state import HostState
 from kevel.hypervisor.base import DomainSpec, PowerState, RescueSpec, ServerView, VolumeBus
 from kevel.runtime.reconciler import DONE, Again, Outcome, Retry
@@ -28,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 #: How often a guest that was asked to shut down or reboot is looked at, besides events.
 GUEST_LOOK_S: Final = 0.5
+
+#: How often the storage is asked for that a guest waits for.
+DISK_LOOK_S: Final = 1.0
 
 #: What is true of a server whose guest the hypervisor shows so; with another power there is none.
 _SEEN: Final = {
@@ -99,7 +103,7 @@ class ServerLooks:
             if move is not None or server.id in state.suspect:
                 state.suspect.discard(server.id)
                 try:
-                    await self._follow(server)
+                    return await self._follow(server)
                 except BaseException:
                     state.suspect.add(server.id)  # nothing was learnt, or nobody was told
                     raise
@@ -133,6 +137,7 @@ class ServerLooks:
     async def _act(self, server: ServerAssignment, act: str) -> None:
         hypervisor = self._state.hypervisor
         if act == "resume_guest":
+            await check_storage_servers(self._state, server.id)
             await self._effect(server, hypervisor.resume_guest(server.id, self._disks(server.id)))
         elif act == "unpause_guest":
             await self._effect(server, hypervisor.unpause_guest(server.id))
@@ -172,6 +177,7 @@ class ServerLooks:
         """Start the guest, with the volumes that it boots with in its definition: seen there, not taken for granted."""
         self._state.check_lease()
         await self._wait_for_disks(server)
+        await check_storage_servers(self._state, server.id)
         # Of any other disk, nobody knows whose it is by now.
         strays = await self._effect(server, self._state.hypervisor.start_server(server.id, self._disks(server.id)))
         for alias in strays:
@@ -255,25 +261,42 @@ class ServerLooks:
             self.forget(server.id)
         return DONE
 
-    async def _follow(self, server: ServerAssignment) -> None:
+    async def _follow(self, server: ServerAssignment) -> Outcome:
         """A server that should have a guest and may not, or another one than is recorded: put it right, or tell."""
         view = await self._observe(server)
         if view is None or view.power not in _SEEN:
             await self._tell_end(server, view)
-            return
+            return DONE
         seen = _SEEN[view.power]
         if server.rung < ServerRung.SUSPENDED:
             await self._moved(server, seen, server.boot, self._state.clock.now_us())
-            return
+            return DONE
+        if view.waits_for_disk and server.rung is ServerRung.RUNNING:
+            return await self._let_go_on(server)
         if seen is not server.rung:
             # A change that was never recorded, or one that somebody made beside us.
             self._state.suspect.add(server.id)
             await self._act(server, MOVES[server.goal, seen].act)
             self._state.wake_server(server.id)
-            return
+            return DONE
         for copy_id in set(view.copies).difference(self._state.copies):
             # Nobody's order (any more): it would keep its target open for ever.
             await self._effect(server, self._state.hypervisor.end_copy(server.id, copy_id))
+        return DONE
+
+    async def _let_go_on(self, server: ServerAssignment) -> Outcome:
+        """Let a guest that a disk's error has stopped make its request again, once its volumes can be reached.
+
+        However often it takes, it is no failure of the server's: nothing of the guest is lost meanwhile.
+        """
+        self._state.suspect.add(server.id)  # it may be stopped again at once, or by another disk
+        try:
+            await prove_exports(self._state, server.id)
+        except StepError as error:
+            log.warning("a guest waits for its disk", server=server.id, reason=error.message)
+            return Again(DISK_LOOK_S)
+        await self._act(server, "unpause_guest")
+        return Again(GUEST_LOOK_S)
 
     async def _tell_end(self, server: ServerAssignment, view: ServerView | None) -> None:
         """There is no guest any more: tell what became of it."""

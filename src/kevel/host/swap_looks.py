@@ -12,7 +12,7 @@ from kevel.domain.errors import StepError, StepNever
 from kevel.domain.ladder import Goal, Rung
 from kevel.domain.model import Reason
 from kevel.domain.swaps import AT_REST, FAILED, TIMED_OUT, SwapState
-from kevel.host.path_looks import volume_file
+from kevel.host.disk_waits import volume_file
 from kevel.host.state import HostState
 from kevel.hypervisor.base import SwapSpec, SwapStage, SwapView
 from kevel.runtime import failpoints

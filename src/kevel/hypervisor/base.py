@@ -104,7 +104,8 @@ class DiskSpec(msgspec.Struct, frozen=True, kw_only=True):
     alias: str
     #: The volume's id, whole.
     serial: str
-    #: Absolute path of the local file or device, already proved to be the volume (S8).
+    #: Absolute path of the local file or device, or the URI of an export (`kevel.domain.nbd`); already proved to be
+    #: the volume (S8).
     source_path: str
     #: "raw", "qcow2" or "luks"; a stored fact, passed explicitly (S15).
     source_format: str
@@ -214,6 +215,8 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     orphans: tuple[str, ...] = ()
     #: Ids of the copies of its disks that are under way.
     copies: tuple[str, ...] = ()
+    #: A paused guest stands still since a disk gave it an error: its request waits, and is made again when it goes on.
+    waits_for_disk: bool = False
     #: For a domain that does not run: why ("shutdown", "crashed", "destroyed", "failed", ...).
     stop_reason: str = ""
 

@@ -116,6 +116,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 class LocalDisk(msgspec.Struct, frozen=True, kw_only=True):
     """A connected volume, proved to be the right one (S8)."""
 
+    #: Absolute, or the URI of `kevel.domain.nbd`.
     path: str
     format: str
     size_bytes: int
@@ -130,7 +131,7 @@ class Backend(Protocol):
 
     #: The pool's name, as in `host@backend#pool`.
     name: str
-    #: How hosts reach its volumes, as operators read it: "file".
+    #: How hosts reach its volumes, as operators read it: "file", "nbd".
     protocol: str
     #: Format of new volumes: "raw" or "qcow2".
     volume_format: str
@@ -262,4 +263,11 @@ class Connector(Protocol):
 
     async def disconnect_volume(self, volume: VolumeFile, info: ConnectionInfo) -> None:
         """Undo `connect_volume`."""
+        ...
+
+    async def check_server(self, volume: VolumeFile, info: ConnectionInfo) -> None:
+        """Raise StepRetry when what serves the volume is there and does not answer: a guest would wait without end.
+
+        One that is gone, or refuses, is no reason: a guest gets an error from it.
+        """
         ...

@@ -33,6 +33,8 @@ ALIGN_SECTORS: Final = 8
 _HEADER: Final = struct.Struct(">6sH32s32s32sII20s32sI40s")
 _SLOT: Final = struct.Struct(">II32sII")
 _PAYLOAD_AT: Final = 104
+#: Of a header without its key slots.
+HEADER_BYTES: Final = _HEADER.size
 
 
 def format_luks(fd: int, size_bytes: int, passphrase: Passphrase, key_bits: int, *, name: str) -> None:
@@ -70,8 +72,12 @@ def format_luks(fd: int, size_bytes: int, passphrase: Passphrase, key_bits: int,
 
 def read_payload_offset(fd: int) -> int:
     """Where the volume's own bytes begin in a LUKS file. Raises StepNever when the header is not one of ours."""
-    head = os.pread(fd, _HEADER.size, 0)
-    if len(head) < _HEADER.size or not head.startswith(MAGIC + b"\0\1"):
+    return parse_payload_offset(os.pread(fd, HEADER_BYTES, 0))
+
+
+def parse_payload_offset(head: bytes) -> int:
+    """The same, from the file's first `HEADER_BYTES`."""
+    if len(head) < HEADER_BYTES or not head.startswith(MAGIC + b"\0\1"):
         raise StepNever("The volume's file has no LUKS header where its record says that it is encrypted.")
     sectors = int.from_bytes(head[_PAYLOAD_AT : _PAYLOAD_AT + 4], "big")
     return sectors * SECTOR

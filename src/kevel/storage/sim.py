@@ -249,6 +249,9 @@ class SimConnector:
     async def disconnect_volume(self, volume: VolumeFile, info: ConnectionInfo) -> None:
         self.connected.discard(info["data"]["name"])
 
+    async def check_server(self, volume: VolumeFile, info: ConnectionInfo) -> None:
+        return None
+
 
 def _id(file: PoolFile) -> str:
     return file.volume_id if isinstance(file, VolumeFile) else file.snapshot_id

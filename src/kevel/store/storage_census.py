@@ -186,6 +186,7 @@ def record_storage(tx: Tx, backend: str, listed: Listed, found: Collection[Findi
             path = load_path(tx, finding.key)
             if path is not None:
                 stamp_path(tx, path)
+                tx.wake("path", path.id)  # only the control plane can export it again, whoever holds the path
     counted = {"volumes": len(listed.volumes)}
     if listed.snapshots:
         counted["snapshots"] = len(listed.snapshots)

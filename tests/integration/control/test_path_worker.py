@@ -262,3 +262,18 @@ async def test_l1_a_silent_host_ends_a_servers_request_and_only_a_delete_is_stil
 
 def _open_actions(tx: Tx) -> list[str]:
     return [one.action for one in list_actions(tx, "server") if one.subject_id == "server" and one.finished_at is None]
+
+
+async def test_an_export_that_the_storage_has_lost_is_made_again_while_its_host_holds_the_path(stand: Stand) -> None:
+    await stand.begin()
+    await stand.look()
+    before = dict(stand.backend.exports)
+    stand.backend.exports.clear()
+    stand.backend.errors = [StepRetry("The storage is silent.")]
+    assert isinstance(await stand.look(), Retry)
+    assert await stand.look() is DONE
+    assert stand.backend.exports == before
+    path = await stand.path()
+    assert (path.rung, path.hands) == (Rung.EXPORTED, Hands.HOST)
+    assert path.last_error is not None
+    assert path.last_error.message == "The storage is silent."

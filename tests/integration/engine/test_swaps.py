@@ -15,6 +15,7 @@ from kevel.api.kevel import API
 from kevel.control.volumes.volumes import NewVolume
 from kevel.domain.errors import Conflict
 from kevel.hypervisor.sim import SimHypervisor
+from kevel.storage.directory import DirectoryBackend
 from kevel.store.attachments import open_of_volume
 from kevel.store.schema.volumes import volumes
 from kevel.store.transactions import Tx
@@ -200,7 +201,9 @@ async def test_what_ends_the_disk_or_its_guest_ends_the_swap(stand: Stand, end: 
         assert (await stand.ask(409))["conflictingRequest"]["message"].startswith("Instance")
 
 
-async def test_what_cannot_be_swapped_is_refused_with_the_reason_and_changes_nothing(stand: Stand) -> None:
+async def test_what_cannot_be_swapped_is_refused_with_the_reason_and_changes_nothing(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     services, actor = stand.world.kevel.services, stand.world.actor
     larger = (await services.volumes.create(actor, NewVolume(size_gib=2))).volume.id
     await stand.until_volumes({larger: "available"})
@@ -211,6 +214,9 @@ async def test_what_cannot_be_swapped_is_refused_with_the_reason_and_changes_not
         await stand.change_volume(stand.new, **changes)
         assert words in (await stand.ask(400))["badRequest"]["message"]
         await stand.change_volume(stand.new, **dict.fromkeys(changes, False))
+    with monkeypatch.context() as patch:
+        patch.setattr(DirectoryBackend, "protocol", "nbd")
+        assert "exported" in (await stand.ask(409))["conflictingRequest"]["message"]
     await stand.ask(404, NOBODYS)
     await stand.ask(404, of=NOBODYS)
     await stand.ask(404, caller="other")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from kevel.cli.config import PoolConfig, choose_directories, read_config, split_listen
+from kevel.cli.config import Config, PoolConfig, choose_directories, read_config, split_listen
+from kevel.cli.nbd_pools import check_nbd_pools, has_nbd_pools
 from kevel.domain.errors import SetupError
 
 
@@ -83,3 +85,24 @@ def test_pools_share_neither_a_name_nor_a_directory(tmp_path: Path) -> None:
     ):
         with pytest.raises(SetupError, match=r"storage pools"):
             choose_directories((fast, other), default)
+
+
+def test_a_pool_that_is_exported_has_an_address_of_its_own_that_hosts_can_connect_to(tmp_path: Path) -> None:
+    def config(*listens: str, **others: str) -> Config:
+        pools = tuple(
+            PoolConfig(name=f"p{number}", directory=str(tmp_path / str(number)), protocol="nbd", listen=listen)
+            for number, listen in enumerate(listens)
+        )
+        return msgspec.structs.replace(Config(pools=pools), **others)
+
+    for wrong, words in (
+        (config("0.0.0.0:10809"), "no address for the exports"),
+        (config("127.0.0.1:0"), "no address for the exports"),
+        (config("127.0.0.1"), "no address to listen on"),
+        (config("127.0.0.1:10809", "127.0.0.2:10809"), "on the same port"),
+        (config("127.0.0.1:10809", libvirt_uri="qemu:///system"), "in-process driver"),
+    ):
+        with pytest.raises(SetupError, match=words):
+            check_nbd_pools(wrong)
+    check_nbd_pools(config("127.0.0.1:10809", "127.0.0.1:10819"))
+    assert not has_nbd_pools(Config())

@@ -24,7 +24,7 @@ from kevel.domain.assignments import (
     SwapReport,
 )
 from kevel.domain.copies import CopyState
-from kevel.domain.errors import Fenced
+from kevel.domain.errors import Fenced, StepRetry
 from kevel.domain.ladder import Goal, Hands, Rung
 from kevel.domain.limits import Limits
 from kevel.domain.model import GIB, BootKind, ServerGoal, ServerRung
@@ -412,6 +412,8 @@ class FakeConnector:
         self._hypervisor = hypervisor
         self.connected: set[str] = set()
         self.calls: list[str] = []
+        #: The storage's server is there and hangs.
+        self.silent = False
 
     async def connect_volume(self, volume: VolumeFile, info: ConnectionInfo) -> LocalDisk:
         self.calls.append("connect")
@@ -423,6 +425,10 @@ class FakeConnector:
         assert not self._hypervisor.live(), "S4: the disk goes before the connection"
         assert not self._hypervisor.persistent(), "S4: from the definition too"
         self.connected.discard(volume.volume_id)
+
+    async def check_server(self, volume: VolumeFile, info: ConnectionInfo) -> None:
+        if self.silent:
+            raise StepRetry("The storage's server does not answer.")
 
 
 @dataclass

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from kevel.domain.errors import StepNever
+from kevel.domain.nbd import NbdSource
 from kevel.domain.rescues import RescueBus, RescuePlace
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import DiskSpec, DomainSpec, RescueSpec, VolumeBus
@@ -234,3 +235,21 @@ def test_a_rescue_disk_beside_the_others_is_booted_from_and_leaves_them_where_th
     assert (after.find("devices/controller[@model='qemu-xhci']") is not None) is (rescue_bus is RescueBus.USB)
     has_scsi = after.find("devices/controller[@model='virtio-scsi']") is not None
     assert has_scsi is (VolumeBus.SCSI is bus or rescue_bus is RescueBus.SCSI)
+
+
+def test_an_export_is_a_network_disk_whose_guest_waits_for_its_server_and_is_read_back() -> None:
+    for address in ("127.0.0.1", "fd00::1"):
+        remote = NbdSource(address=address, port=10809, name="a1b2", server_name="storage.kevel.invalid")
+        disk = build_disk(msgspec.structs.replace(DISK, source_path=remote.uri))
+        assert disk.attrib["type"] == "network"
+        source, driver = disk.find("source"), disk.find("driver")
+        assert source is not None
+        assert driver is not None
+        assert source.attrib["tls"] == "yes", "never in clear"
+        assert (driver.attrib["error_policy"], driver.attrib["rerror_policy"]) == ("stop", "stop")
+        view = parse_disk(disk)
+        assert view is not None
+        assert view.source_path == remote.uri
+    local = build_disk().find("driver")
+    assert local is not None
+    assert local.attrib["error_policy"] == "report"

@@ -19,6 +19,7 @@ from kevel.storage.base import Backend, Connector
 
 #: Calls of the ports that change nothing outside the process.
 LOOKS = {
+    "check_server",
     "open",
     "close",
     "observe_server",

@@ -61,6 +61,10 @@ class Attachments:
         self._sealer = sealer
         self._limits = limits
 
+    def is_exported(self, volume: Volume) -> bool:
+        """Do hosts reach the volume over a network, and open no file?"""
+        return self._backends[volume.backend].protocol == "nbd"
+
     async def attach(
         self,
         actor: Actor,

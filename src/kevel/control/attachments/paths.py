@@ -65,7 +65,9 @@ class PathWorker:
         step = next_step(path.rung, path.hands, _target(sight), backend.effect_free)
         if step is None and sight.attachment.is_external and path.rung is Rung.EXPORTED:
             return await self._export_again(sight, backend)
-        if path.hands is not Hands.CONTROL or step is None:
+        if path.hands is Hands.HOST:
+            return await self._export_again(sight, backend)
+        if step is None:
             return DONE
         if _climbs(sight) and not sight.volume.made:
             return DONE  # a server is made with a volume that is being made: its worker wakes the path
@@ -92,7 +94,10 @@ class PathWorker:
         return DONE if step.rung is Rung.RELEASED or is_there else Again(0)
 
     async def _export_again(self, sight: Sight, backend: Backend) -> Outcome:
-        """An external path at rest is looked at because the storage lacks its export, or somebody asked."""
+        """A path that is not the control plane's to move is looked at because the storage lacks its export.
+
+        Nobody revokes that meanwhile: the path would have to come back first, and then be looked at here.
+        """
         if Rung.EXPORTED in backend.effect_free:
             return DONE
         try:

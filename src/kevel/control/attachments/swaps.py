@@ -68,6 +68,12 @@ class Swaps:
             raise AssertionError(f"attachment {attachment.id} has no volume or no place")
         _check_volumes(tx, old, new, server)
         check_reached(load_host(tx, path.host), new)
+        for volume in (old, new):
+            if self._attachments.is_exported(volume):
+                raise Conflict(
+                    f"Volume {volume.id} is exported to its host by its pool; only volumes whose files a host opens "
+                    "are swapped."
+                )
         swap = Swap(
             id=ids["swap"],
             attachment_id=attachment.id,

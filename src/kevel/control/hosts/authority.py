@@ -1,4 +1,4 @@
-"""Kevel's own certificate authority: it signs agents' certificates and the control plane's, and nothing else.
+"""Kevel's own certificate authority: it signs agents' certificates, the control plane's and those of storage's exports.
 
 Keys are made where they are used: an agent's never leaves its host, the control plane's own lives in memory only.
 """
@@ -107,6 +107,17 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(CONTROL_NAME, key.public_key(), ExtendedKeyUsageOID.SERVER_AUTH, CONTROL_DAYS)
         return key_pem(key) + certificate.public_bytes(serialization.Encoding.PEM)
+
+    def make_pair(self, name: str, use: x509.ObjectIdentifier) -> tuple[bytes, bytes]:
+        """A key and a certificate for storage's exports, in PEM: good for as long as this authority.
+
+        A guest shows its host's whenever its export's server comes back, however long it has been running. It lets
+        nobody in as an agent: of those the control plane knows each certificate's serial number.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        left = self._certificate.not_valid_after_utc - _time(self._clock)
+        certificate = self._sign(name, key.public_key(), use, left.days)
+        return key_pem(key), certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(self, host: str, request: x509.CertificateSigningRequest) -> IssuedCertificate:
         """A certificate for the host's agent, for the key that the request proves to have."""

@@ -210,6 +210,15 @@ def ask_removal(domain: libvirt.virDomain, alias: str, subject: str) -> None:
         # Otherwise the request is under way already, or the device has gone and libvirt has not yet been told.
 
 
+def ask_anew(domain: libvirt.virDomain, number: int) -> None:
+    """Have QEMU read from an export that has been made anew: only so does it connect again, and learn the new size.
+
+    A read that fails is no error here: the first one meets the connection that was cut.
+    """
+    flags = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
+    libvirt_qemu.qemuMonitorCommand(domain, f'qemu-io libvirt-{number}-format "read 0 512"', flags)
+
+
 def clear_leftovers(domain: libvirt.virDomain, look: DiskLook, alias: str) -> DiskLook:
     """Take one step to remove what is left of a disk, and all orphans; the look afterwards says what remains.
 

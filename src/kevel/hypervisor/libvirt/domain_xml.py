@@ -13,6 +13,7 @@ import msgspec
 
 from kevel.domain.devices import BUS_UNITS_MAX
 from kevel.domain.errors import StepNever
+from kevel.domain.nbd import NbdSource, read_nbd_source
 from kevel.domain.rescues import RescueBus, RescuePlace
 from kevel.domain.tuning import NO_LIMITS, DiskTune
 from kevel.hypervisor.base import DiskSpec, DiskView, DomainSpec, VolumeBus
@@ -106,9 +107,15 @@ def build_disk_xml(disk: DiskSpec, *, cache: str, block_device: bool) -> str:
         )
     if (disk.source_format == LUKS) != (disk.passphrase is not None):
         raise StepNever(f"Volume {disk.serial}: it is plugged with a key if it is encrypted, and only then.")
-    element = ET.Element("disk", type="block" if block_device else "file", device="disk")
-    _add_driver(element, "raw" if disk.source_format == LUKS else disk.source_format, cache)
-    source = _add(element, "source", **{"dev" if block_device else "file": disk.source_path})
+    remote = read_nbd_source(disk.source_path)
+    kind = "network" if remote is not None else "block" if block_device else "file"
+    element = ET.Element("disk", type=kind, device="disk")
+    image_format = "raw" if disk.source_format == LUKS else disk.source_format
+    _add_driver(element, image_format, cache, errors="report" if remote is None else "stop")
+    if remote is not None:
+        source = _add_export(element, remote)
+    else:
+        source = _add(element, "source", **{"dev" if block_device else "file": disk.source_path})
     if disk.source_format == LUKS:
         encryption = _add(source, "encryption", format=LUKS)
         _add(encryption, "secret", type="passphrase", uuid=name_secret(disk.alias))
@@ -229,7 +236,7 @@ def parse_disk(element: ET.Element) -> DiskView | None:
     return DiskView(
         alias=alias.attrib["name"],
         serial=element.findtext("serial", ""),
-        source_path=attributes.get("file") or attributes.get("dev") or "",
+        source_path=attributes.get("file") or attributes.get("dev") or _read_export(source),
         target=target.attrib["dev"] if target is not None else "",
         tune=_parse_tune(element),
         encrypted=element.find("source/encryption") is not None or element.find("encryption") is not None,
@@ -310,9 +317,29 @@ def _build_rescue_disk(path: str, image_format: str, place: RescuePlace, bus: Vo
     return disk
 
 
-def _add_driver(disk: ET.Element, image_format: str, cache: str) -> None:
-    # error_policy report: the files are local, so an I/O error is the disk's own (full, broken) and waiting cures
-    # nothing; a paused guest would also look stuck to its user. (A network back end would say "stop".)
+def _add_export(disk: ET.Element, remote: NbdSource) -> ET.Element:
+    source = _add(disk, "source", protocol="nbd", name=remote.name, tls="yes", tlsHostname=remote.server_name)
+    _add(source, "host", name=remote.address, port=str(remote.port))
+    return source
+
+
+def _read_export(source: ET.Element | None) -> str:
+    """The URI of an export that is a disk's source; "" for anything else."""
+    host = source.find("host") if source is not None else None
+    if source is None or host is None or source.attrib.get("protocol") != "nbd":
+        return ""
+    return NbdSource(
+        address=host.attrib.get("name", ""),
+        port=int(host.attrib.get("port", 0)),
+        name=source.attrib.get("name", ""),
+        server_name=source.attrib.get("tlsHostname", ""),
+    ).uri
+
+
+def _add_driver(disk: ET.Element, image_format: str, cache: str, *, errors: str = "report") -> None:
+    # Errors of local files are reported to the guest: they are the disk's own (full, broken), waiting cures nothing,
+    # and a paused guest would look stuck to its user. An export's server comes back: there the guest stops, and makes
+    # its request again when it goes on.
     _add(
         disk,
         "driver",
@@ -320,8 +347,8 @@ def _add_driver(disk: ET.Element, image_format: str, cache: str) -> None:
         type=image_format,
         cache=cache,
         discard="unmap",
-        error_policy="report",
-        rerror_policy="report",
+        error_policy=errors,
+        rerror_policy=errors,
     )
 
 

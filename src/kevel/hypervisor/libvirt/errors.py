@@ -40,6 +40,13 @@ RULES = (
         StepNever,
         "there is no free slot for another volume; detach one first",
     ),
+    Rule(None, r"Cannot grow NBD nodes", StepRetry, "QEMU has not yet seen that the volume has grown"),
+    Rule(
+        None,
+        r"Requested export not available|Failed to connect to '",
+        StepRetry,
+        "QEMU does not reach the volume's export yet",
+    ),
     Rule(None, r"Duplicate nodes with node-name", StepRetry, "QEMU still holds what an earlier attempt left"),
     Rule(
         None,

@@ -65,8 +65,10 @@ class LibvirtHypervisor:
         uri: str = EMBED_URI,
         accel: wire.Accel = wire.Accel.AUTO,
         call_limit_s: float = CALL_LIMIT_S,
+        nbd_tls_dir: Path | None = None,
     ) -> None:
-        self._settings = wire.Settings(uri=uri, data_dir=str(data_dir), accel=accel)
+        tls_dir = None if nbd_tls_dir is None else str(nbd_tls_dir)
+        self._settings = wire.Settings(uri=uri, data_dir=str(data_dir), accel=accel, nbd_tls_dir=tls_dir)
         self._call_limit_s = call_limit_s
         self._listener: Callable[[Event], None] = lambda _event: None
         self._child: Child | None = None

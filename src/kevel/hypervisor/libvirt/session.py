@@ -17,6 +17,7 @@ import msgspec
 from kevel.domain.devices import BUS_UNITS_MAX
 from kevel.domain.errors import StepNever, StepRetry
 from kevel.domain.model import GIB
+from kevel.domain.nbd import read_nbd_source
 from kevel.domain.questions import ServerUsage
 from kevel.domain.tuning import DiskTune
 from kevel.hypervisor.base import (
@@ -34,6 +35,7 @@ from kevel.hypervisor.base import (
 from kevel.hypervisor.libvirt import memory, root_disk
 from kevel.hypervisor.libvirt.blocks import (
     QemuRefused,
+    ask_anew,
     ask_removal,
     clear_leftovers,
     is_gone,
@@ -381,6 +383,8 @@ class Session:
             seen = look.formats[look.xml.nodes[alias]]
             size = max(size_bytes, measure_file(disk.source_path)) if seen.driver == "raw" else size_bytes
             if size > seen.size_bytes:
+                if read_nbd_source(disk.source_path) is not None:
+                    ask_anew(domain, look.xml.nodes[alias])
                 domain.blockResize(disk.target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
     def tune_disk(self, server_id: str, alias: str, tune: DiskTune) -> None:

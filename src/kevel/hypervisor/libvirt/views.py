@@ -48,6 +48,7 @@ def view_server(domain: libvirt.virDomain, server_id: str, look: DiskLook | None
         server_id=server_id,
         # A guest that sleeps by itself (PMSUSPENDED) runs, as far as anybody outside is concerned.
         power=PowerState.PAUSED if state == libvirt.VIR_DOMAIN_PAUSED else PowerState.RUNNING,
+        waits_for_disk=state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR,
         boot_id=xml.boot_id,
         live=tuple(_add_size(disk, formats.get(xml.nodes.get(disk.alias, 0))) for disk in xml.disks.values()),
         persistent=persistent,

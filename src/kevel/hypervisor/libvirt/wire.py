@@ -33,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     uri: str
     data_dir: str
     accel: Accel
+    #: Where this host's certificate for exports over NBD is; None: it has none. Only for the in-process driver.
+    nbd_tls_dir: str | None = None
 
 
 class Act(msgspec.Struct, frozen=True, tag=True):

@@ -148,7 +148,7 @@ def open_session(settings: wire.Settings, line: Line) -> tuple[Session, HostFact
     if embedded:
         if shutil.which("qemu-system-x86_64") is None:
             raise SetupError("QEMU is not installed: install the package qemu-system-x86.")
-        keys_are_safe = prepare_embedded(root)
+        keys_are_safe = prepare_embedded(root, settings.nbd_tls_dir)
         for line_told in mend_state_files(root):
             sys.stderr.write(f"{line_told}\n")
         uri = f"{EMBED_SCHEME}?root={root}"
@@ -174,17 +174,18 @@ def open_lender(root: Path, *, safe: bool) -> Lender:
     return Lender(open_connection(f"{SECRETS_SCHEME}?root={root}"), keeps=True, safe=safe)
 
 
-def prepare_embedded(root: Path) -> bool:
+def prepare_embedded(root: Path, nbd_tls_dir: str | None = None) -> bool:
     """Write the settings that the embedded QEMU driver reads when it is opened, and keep its files under its root.
 
     False: keys of encrypted volumes would not be safe with it.
     """
     (root / "etc").mkdir(mode=0o700, parents=True, exist_ok=True)
     keys_are_safe = keep_secrets_in_memory(root)
+    settings = QEMU_CONF if nbd_tls_dir is None else f'{QEMU_CONF}nbd_tls_x509_cert_dir = "{nbd_tls_dir}"\n'
     if os.geteuid() == 0:
-        (root / "etc" / "qemu.conf").write_text(QEMU_CONF_ROOT + QEMU_CONF)
+        (root / "etc" / "qemu.conf").write_text(QEMU_CONF_ROOT + settings)
         return keys_are_safe
-    (root / "etc" / "qemu.conf").write_text(QEMU_CONF)
+    (root / "etc" / "qemu.conf").write_text(settings)
     # An ordinary user's libvirt keeps some of its state under the home directory, root or not; a service may have none.
     for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"):
         os.environ[variable] = str(root / "user")
