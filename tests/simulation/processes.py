@@ -21,6 +21,7 @@ from kevel.control.runtime import Runtime
 from kevel.control.secrets import KEY_BYTES, Sealer
 from kevel.control.servers.disks import ServerDisks
 from kevel.control.servers.flavors import Flavors
+from kevel.control.servers.imaging import Imaging
 from kevel.control.servers.servers import Servers
 from kevel.control.servers.shelving import Shelving
 from kevel.control.volume_types.types import VolumeTypes
@@ -168,6 +169,7 @@ class ControlProcess(Process):
         self.attachments = self.workers.attachments
         disks = ServerDisks(self.volumes, self.attachments, self.ids, LIMITS)
         self.servers = Servers(runtime, images, self.flavors, disks, LIMITS)
+        self.imaging = Imaging(runtime, self.image_files, LIMITS)
         self.shelving = Shelving(runtime, self.attachments, self.image_files, LIMITS)
 
     def _make_workers(self, sealer: Sealer) -> Workers:

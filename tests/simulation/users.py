@@ -20,6 +20,7 @@ from kevel.domain.errors import NotFound
 from kevel.domain.model import Actor, BootKind, ServerGoal
 from kevel.domain.server_disks import DiskSource, NewDisk
 from kevel.store.attachments import open_of_volume
+from kevel.store.images import discard_image, list_images
 from kevel.store.server_rows import want_shape
 from kevel.store.snapshots import live_snapshots
 from kevel.store.transactions import Tx
@@ -148,6 +149,27 @@ def shelve(server: str) -> Request:
 def unshelve(server: str) -> Request:
     """Have it run again."""
     return Request("unshelve", server, "", lambda process: process.shelving.unshelve(USER, server, Place()))
+
+
+def create_image(server: str) -> Request:
+    """Have an image made of it."""
+    return Request("create image", server, "", lambda process: process.imaging.create_image(USER, server, "kept", {}))
+
+
+def delete_images() -> Request:
+    """Delete all images that were made of servers."""
+    return Request(
+        "delete images",
+        "",
+        "",
+        lambda process: process.runtime.store.write(_delete_images, process.runtime.clock.now_us()),
+    )
+
+
+def _delete_images(tx: Tx, at: int) -> None:
+    for image in list_images(tx, project_id=None):
+        if "instance_uuid" in image.properties:
+            discard_image(tx, image.id, request_id=USER.request_id, at=at)
 
 
 def _reshape(tx: Tx, server_id: str, at: int) -> None:

@@ -16,8 +16,10 @@ from tests.simulation.users import (
     ask_life,
     attach,
     cancel_swap,
+    create_image,
     create_server,
     create_volume,
+    delete_images,
     delete_server,
     delete_volume,
     detach,
@@ -99,6 +101,16 @@ class Scene:
 
     def _is_on(self, host: HostTruth) -> bool:
         return self.server in host.hypervisor.servers
+
+    def not_imaged(self) -> list[str]:
+        """What keeps an image of the server from being whole."""
+        made = self.run.checker.rows("SELECT * FROM images WHERE name = 'kept' AND status = 'active'")
+        missing = [row["id"] for row in made if row["file"] not in self.run.world.images.kept]
+        return missing + ([] if made else ["there is no image"]) + self.run.checker.find_unfinished()
+
+    def images_there(self) -> list[str]:
+        """What is left of images of servers."""
+        return [f"file {name}" for name in self.run.world.images.kept] + self.run.checker.find_unfinished()
 
     def not_back(self) -> list[str]:
         """What a server lacks that was shelved: it runs, with its volume, and nothing is kept for it elsewhere."""
@@ -272,6 +284,24 @@ async def _start_or_revive(scene: Scene) -> None:
     """A server that failed to start is in error, and is revived by a hard reboot, as in Nova."""
     if not await scene.ask(start(scene.server)):
         await scene.ask(reboot(scene.server, BootKind.HARD))
+
+
+def _create_image(scene: Scene) -> Awaitable[object]:
+    return scene.ask(create_image(scene.server))
+
+
+async def _create_image_patiently(scene: Scene) -> None:
+    """A server that is in error is revived before an image is made of it."""
+    for _ in range(PATIENCE_TRIES):
+        if not scene.not_imaged():
+            return
+        if not await _create_image(scene):
+            await _start_or_revive(scene)
+        await scene.run.until(scene.run.checker.find_unfinished)
+
+
+def _delete_images(scene: Scene) -> Awaitable[object]:
+    return scene.ask(delete_images())
 
 
 def _shelve(scene: Scene) -> Awaitable[object]:
@@ -498,6 +528,15 @@ OPERATIONS: tuple[Operation, ...] = (
         Scene.not_running,
         _stop,
         Scene.not_stopped,
+        ATTACHED,
+    ),
+    Operation(
+        "create image",
+        _create_image,
+        _create_image_patiently,
+        Scene.not_imaged,
+        _delete_images,
+        Scene.images_there,
         ATTACHED,
     ),
     Operation(

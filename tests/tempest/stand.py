@@ -126,9 +126,9 @@ def _configure(
             "suspend": True,
             "rescue": True,
             "resize": True,
-            # No image is made of a server, so none is shelved.
-            "snapshot": False,
-            "shelve": False,
+            # Shelved servers leave their hosts at once, as is the default in Kevel and here.
+            "snapshot": True,
+            "shelve": True,
         },
         "volume": {
             "build_interval": LOOK_AGAIN_S,
