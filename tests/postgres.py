@@ -46,6 +46,7 @@ class Server:
         self._programs = find_programs()
         self._as_user: dict[str, Any] = {}
         self._numbers = itertools.count()
+        self._watcher: subprocess.Popen[bytes] | None = None
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(directory, user.pw_uid, user.pw_gid)
@@ -67,6 +68,28 @@ class Server:
         given = f"-c listen_addresses= -c unix_socket_directories={self.directory} " + " ".join(settings)
         log = self.directory / "log"
         self._run([self._programs / "pg_ctl", "-D", self.data, "-w", "-s", "-l", log, "-o", given, "start"])
+
+    def watch(self) -> None:
+        """Have the server end with this process, however that ends: the pipe to the watcher closes with it."""
+        ending = f"read -r _; '{self._programs}/pg_ctl' -D '{self.data}' -s -m immediate stop; rm -rf '{self.data}'"
+        self._watcher = subprocess.Popen(
+            ["sh", "-c", ending],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            **self._as_user,
+        )
+
+    def end(self) -> None:
+        """Stop it for good, and with it the watcher."""
+        if self._watcher is not None:
+            assert self._watcher.stdin is not None
+            self._watcher.stdin.close()
+            self._watcher.wait(60)
+        elif (self.data / "postmaster.pid").exists():
+            self.stop()
 
     def stop(self, mode: str = "immediate") -> None:
         """Stop it; "immediate" is a crash."""
@@ -125,7 +148,7 @@ def running_server() -> Iterator[Server]:
         server = Server(Path(directory))
         try:
             server.make()
+            server.watch()
             yield server
         finally:
-            if (server.data / "postmaster.pid").exists():
-                server.stop()
+            server.end()

@@ -32,14 +32,14 @@ _STAMP = _UPDATE.values(host_version=bindparam("new_host_version"))
 _LIVE = servers.c.deleted_at.is_(None)
 _changed_at = func.coalesce(servers.c.updated_at, servers.c.created_at)
 
-#: What a list may be sorted by, under Nova's names.
+#: What a list may be sorted by, under Nova's names. What is not set comes before all else, on every database.
 SORT_COLUMNS = {
     "created_at": servers.c.created_at,
     "updated_at": servers.c.updated_at,
-    "launched_at": servers.c.launched_at,
-    "terminated_at": servers.c.terminated_at,
+    "launched_at": func.coalesce(servers.c.launched_at, 0),
+    "terminated_at": func.coalesce(servers.c.terminated_at, 0),
     "display_name": servers.c.name,
-    "display_description": servers.c.description,
+    "display_description": func.coalesce(servers.c.description, ""),
     "uuid": servers.c.id,
     "host": servers.c.host,
     "availability_zone": servers.c.availability_zone,
