@@ -128,6 +128,8 @@ class ImageWorker:
         return DONE
 
     async def _note_failure(self, operation: Operation, error: StepError) -> Outcome:
+        if operation.kind is OperationKind.DELETING:
+            return await note_retry(self._runtime, operation, error)  # nobody else would remove the file
         at = self._runtime.clock.now_us()
         if isinstance(error, StepNever) or at >= operation.deadline_at:
             await self._runtime.store.write(_fail, operation, error.message, at)
