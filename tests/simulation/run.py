@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 #: Virtual seconds in which everything must have ended once faults have stopped: the longest deadline, the largest jump
 #: of a clock, and some sweeps.
-CALM_S = 900.0
+CALM_S = 1500.0
 CLOCK_JUMP_S_MAX = 300.0
 DISK_FULL_S_MAX = 30.0
 STEPS_MAX = 2_000_000
