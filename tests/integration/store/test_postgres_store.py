@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -27,7 +27,14 @@ from kevel.store.postgres_writer import PostgresWriter, Superseded
 from kevel.store.transactions import Tx
 from kevel.store.volumes import used_backends
 from tests.integration.store.notes import PostgresPlace, put, words
-from tests.postgres import Server
+from tests.postgres import Server, running_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server of these tests' own: they kill it, and others have sessions on theirs."""
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture
