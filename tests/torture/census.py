@@ -17,6 +17,7 @@ from kevel.cli.console import ConsoleError
 from kevel.domain.ladder import Rung
 from kevel.domain.model import GIB, ServerRung
 from kevel.hypervisor.libvirt.domain_xml import DomainView, parse_domain_xml
+from kevel.storage.marks import MARK_FILE
 from tests.torture.stand import Stand
 from tests.torture.users import FREE, GONE, User, VolumeBook, ask_counted
 
@@ -147,7 +148,7 @@ class Census:
 
     def _files(self, records: Records) -> list[str]:
         directory = self._stand.data / "volumes"
-        there = {path.name: path.stat().st_size for path in directory.iterdir()}
+        there = {path.name: path.stat().st_size for path in directory.iterdir() if path.name != MARK_FILE}
         wanted = {f"volume-{row['id']}": row["size_gib"] * GIB for row in records.volumes}
         found = [
             f"file {name}: {there.get(name)} bytes, {wanted.get(name)} in the record"

@@ -90,7 +90,8 @@ def is_complete(attachment: Attachment, paths: Sequence[Path]) -> bool:
 def attachment_status(attachment: Attachment, paths: Sequence[Path]) -> str:
     """Cinder's word for an attachment: reserved, attaching, attached, detaching or detached.
 
-    One of ours is reserved while no host is to reach the volume: its server is shelved, and has none.
+    One of ours is without a path while its server is shelved and has no host. As in Nova it is reserved then if the
+    server had the volume when it left its host, and attached if it has been given to the server since.
     """
     if attachment.closed_at is not None:
         return "detached"
@@ -100,7 +101,9 @@ def attachment_status(attachment: Attachment, paths: Sequence[Path]) -> str:
         return attachment.stage.value
     if is_complete(attachment, paths):
         return "attached"
-    return "attaching" if paths else "reserved"
+    if paths:
+        return "attaching"
+    return "reserved" if attachment.attached_at is None else "attached"
 
 
 def has_volume(attachment: Attachment, paths: Sequence[Path]) -> bool:

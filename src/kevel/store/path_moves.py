@@ -87,6 +87,7 @@ _ESTABLISH = (
     .where(attachments.c.id == bindparam("of_id"))
     .values(established=True, attached_at=bindparam("new_at"), reason=bindparam("new_reason"))
 )
+_UNSETTLE = update(attachments).where(attachments.c.id == bindparam("of_id")).values(attached_at=None)
 _CLOSE = update(attachments).where(attachments.c.id == bindparam("of_id"))
 _CLOSE = _CLOSE.values(closed_at=bindparam("new_at"), live=None)
 _CLAIM_OF = select(attachments.c.claim_id).where(attachments.c.id == bindparam("of_attachment")).scalar_subquery()
@@ -118,7 +119,8 @@ class NewAttachment(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at: int
     #: The server is made with it: no failure gives it away, and its own action is the server's.
     given_at_boot: bool = False
-    #: The server has no host: the volume is claimed for it, and gets its path when the server runs again.
+    #: The server has no host: the volume is claimed for it, and gets its path when the server runs again. Until then
+    #: there is nothing to wait for, and as in Nova it is in use at once.
     parked: bool = False
     boot_index: int | None = None
     #: It waits for the place of another attachment, whose device and unit it names.
@@ -152,7 +154,7 @@ def open_attachment(
         boot_index=new.boot_index,
         reason=None,
         created_at=at,
-        attached_at=None,
+        attached_at=at if new.parked else None,
         closed_at=None,
         aside=new.aside,
     )
@@ -374,7 +376,7 @@ def move_path(
     elif rung is Rung.RELEASED and attachment.goal is Goal.DETACHED:
         close_attachment(tx, attachment, at)
     elif rung is Rung.RELEASED and attachment.server_id is not None:
-        _leave_with_server(tx, attachment.server_id, at)
+        _leave_with_server(tx, attachment, attachment.server_id, at)
 
 
 def _settle_plugged(tx: Tx, attachment: Attachment, at: int) -> None:
@@ -402,11 +404,12 @@ def close_attachment(tx: Tx, attachment: Attachment, at: int) -> None:
         close_server_if_left(tx, server, at)
 
 
-def _leave_with_server(tx: Tx, server_id: str, at: int) -> None:
-    """A path is released whose volume stays the server's: the server has no host soon."""
+def _leave_with_server(tx: Tx, attachment: Attachment, server_id: str, at: int) -> None:
+    """A path is released whose volume stays the server's: the server has no host soon, and the volume is reserved."""
     server = load_server(tx, server_id)
     if server is None or server.goal is not ServerGoal.OFFLOADED:
         raise AssertionError(f"server {server_id} is to have its volumes, and one of its paths was released")
+    tx.execute(_UNSETTLE, {"of_id": attachment.id})
     leave_host_if_left(tx, server, at)
 
 

@@ -137,7 +137,7 @@ class Row:
         statuses = {self.volume: self._held(), self.other: "available"}
         state: str | None = self.state
         if self.operation == "attach":
-            statuses[self.other] = self._held()
+            statuses[self.other] = "in-use"
         elif self.operation == "detach":
             statuses[self.volume] = "available"
         elif self.operation == "delete":

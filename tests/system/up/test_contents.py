@@ -13,6 +13,7 @@ import pytest
 from kevel.cli.client import Cloud
 from kevel.cli.process import KevelProcess
 from kevel.runtime import failpoints
+from kevel.storage.marks import MARK_FILE
 
 MakeKevel = Callable[..., KevelProcess]
 SIM = ("--hypervisor", "sim")
@@ -73,8 +74,13 @@ def test_a_kevel_that_is_killed_around_a_copy_ends_it_when_it_is_back(kevel: Mak
     wait(cloud, *waited)
     cloud.wait_volume(volume_id, "available", WAIT_S)
     assert file.read_bytes()[: len(BYTES)] == BYTES
-    left = [path.name for path in (data / "volumes").iterdir() if path.name.startswith(".")]
+    left = [name for name in list_files(data / "volumes") if name.startswith(".")]
     assert left == [], "no half-made file is left"
+
+
+def list_files(pool: Path) -> list[str]:
+    """What is in a pool's directory besides the mark by which agents know it."""
+    return [path.name for path in pool.iterdir() if path.name != MARK_FILE]
 
 
 def test_a_kevel_that_is_killed_behind_a_move_finds_the_old_file_when_it_is_back(kevel: MakeKevel, data: Path) -> None:
@@ -98,7 +104,7 @@ def test_a_kevel_that_is_killed_behind_a_move_finds_the_old_file_when_it_is_back
         with (there / name).open("rb") as opened:
             assert opened.read(len(BYTES)) == BYTES
         deadline = time.monotonic() + WAIT_S
-        while list((data / "volumes").iterdir()):  # a comparison has to find it
+        while list_files(data / "volumes"):  # a comparison has to find it
             assert time.monotonic() < deadline, "the old file is still there"
             time.sleep(0.05)
     finally:

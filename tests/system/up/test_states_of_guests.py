@@ -242,7 +242,7 @@ def test_a_shelved_server_that_has_left_its_host_keeps_its_volumes_and_finds_the
     assert not (walker.stand.data / "servers" / walker.server).exists()
     assert {operation for operation, states in ACCEPTED.items() if state in states} >= {"attach", "detach", "delete"}
     cloud.attach(walker.server, walker.other)
-    cloud.wait_volume(walker.other, "reserved", WAIT_S)
+    cloud.wait_volume(walker.other, "in-use", WAIT_S)
     cloud.detach(walker.server, walker.other)
     cloud.wait_volume(walker.other, "available", WAIT_S)
     for body in (SOFT, HARD):

@@ -49,6 +49,12 @@ def test_an_open_attachments_status_follows_from_its_goal_and_rung(goal: Goal, r
     assert is_complete(attachment, paths) is (status == "attached")
 
 
+def test_what_a_server_without_a_host_is_given_is_attached_and_what_it_had_is_reserved() -> None:
+    given, paths = standing(ATTACHED, Rung.RELEASED, attached_at=T0)
+    assert attachment_status(given, paths) == "attached"
+    assert attachment_status(make_attachment(goal=ATTACHED, attached_at=None), []) == "reserved"
+
+
 def test_a_closed_attachment_is_detached() -> None:
     assert attachment_status(*CLOSED) == "detached"
 
