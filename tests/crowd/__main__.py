@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kevel.cli.client import HEADERS, ApiError, Cloud
 from kevel.cli.process import KevelProcess
+from kevel.storage.marks import MARK_FILE
 from tests.crowd.audit import find_unjust
 from tests.crowd.users import Shared, User
 
@@ -123,7 +124,8 @@ def empty(cloud: Cloud, database: Path) -> list[str]:
                     client.delete(f"/volume/v3/volumes/{one['id']}")
         time.sleep(0.2)
     pool = database.parent / "volumes"
-    return [f"file {path.name} is left" for path in (pool.iterdir() if pool.is_dir() else ()) if path.is_file()]
+    files = [path for path in (pool.iterdir() if pool.is_dir() else ()) if path.is_file()]
+    return [f"file {path.name} is left" for path in files if path.name != MARK_FILE]
 
 
 if __name__ == "__main__":

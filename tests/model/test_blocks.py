@@ -30,7 +30,7 @@ class Stand:
         self.world = World(self.loop, dice, Faults(dice, {}), ["h1", "h2"], effect_free=free)
         self.blocks = Blocks(self.world, self.rows)
         self.claims: set[tuple[str, str]] = set()
-        self.generations: dict[str, int] = {}
+        self.generations: dict[tuple[str, str], int] = {}
         self.deleted: set[str] = set()
         self.shared: set[str] = set()
         self.make_volume("v")
@@ -42,7 +42,10 @@ class Stand:
                 for volume, server in self.claims
             ]
         if "FROM paths" in sql:
-            return [{"attachment_id": name, "generation": number} for name, number in self.generations.items()]
+            return [
+                {"volume_id": volume, "server_id": server, "generation": number}
+                for (volume, server), number in self.generations.items()
+            ]
         return [{"volume_id": volume} for volume in self.deleted]
 
     def make_volume(self, volume: str, size_bytes: int = GIB) -> None:
@@ -74,14 +77,14 @@ class Stand:
         servers = self.world.hosts[host].hypervisor.servers
         servers[server] = SimServer(spec=spec, power=PowerState.RUNNING, live={disk.alias: disk})
         self.claims.add((volume, server))
-        self.generations[server] = generation
+        self.generations[volume, server] = generation
 
     def unplug(self, host: str, server: str) -> None:
         self.world.hosts[host].hypervisor.servers[server].live = {}
 
     def release(self, server: str, volume: str = "v") -> None:
         self.claims.discard((volume, server))
-        self.generations.pop(server, None)
+        self.generations.pop((volume, server), None)
 
 
 @pytest.fixture
@@ -119,7 +122,7 @@ def test_a_holder_that_writes_after_its_release_is_seen(stand: Stand) -> None:
 def test_a_block_that_lands_on_another_volume_is_seen(stand: Stand) -> None:
     stand.make_volume("other")
     stand.plug("h1", "s1", at="other")
-    with pytest.raises(AssertionError, match="lands on volume other"):
+    with pytest.raises(AssertionError, match="writes to volume other, which"):
         stand.blocks.write_all("plug")
 
 

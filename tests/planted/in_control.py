@@ -30,7 +30,15 @@ def skip_the_export(planting: Planting) -> None:
 
         return announce
 
+    def make_none_again(again: Any) -> Any:
+        async def leave(worker: Any, sight: Any, backend: Any) -> Any:
+            return DONE
+
+        return leave
+
     planting.replace(WORKER + "_act", make)
+    # What is never made would be missed there, and made.
+    planting.replace(WORKER + "_export_again", make_none_again)
 
 
 @bug("the claim is released although an export may exist that was never recorded")

@@ -341,7 +341,7 @@ def delete_a_server_and_keep_its_goals(planting: Planting) -> None:
 
         return nothing
 
-    planting.replace("kevel.store.server_moves:open_of_server", make, everywhere=False)
+    planting.replace("kevel.store.server_moves:holds_of_server", make, everywhere=False)
 
 
 @bug("an error in one write leaves its half behind: the savepoint is not undone, and the batch is committed with it")

@@ -77,7 +77,6 @@ class Blocks:
 
     def _write(self, name: str, medium: Medium, block: Block, disk: DiskSpec, *, shared: bool) -> None:
         told = f"data after {name}: {block}"
-        assert medium.volume == block.volume, f"{told} lands on volume {medium.volume}"
         assert self._media.get(medium.volume) is medium, f"{told} is lost: its storage has been deleted"
         last = medium.last
         if last is not None and not shared:

@@ -114,6 +114,14 @@ class Stand:
         found = {words[2]: f"/dev/{words[0]}" for line in lines if len(words := line.split()) == 3}
         return found.get(volume_id)
 
+    def wait_disk(self, host: str, server_id: str, volume_id: str) -> str:
+        """The volume's device. The hypervisor has given it to the guest, which looks for it in its own time."""
+        deadline = time.monotonic() + WAIT_S
+        while (device := self.disk(host, server_id, volume_id)) is None:
+            assert time.monotonic() < deadline, f"the guest of {server_id} never saw volume {volume_id}"
+            time.sleep(0.1)
+        return device
+
     def run(self, host: str, server_id: str, command: str) -> str:
         with self.agents[host].console(server_id) as console:
             answer = console.run(command)
@@ -155,8 +163,7 @@ def test_data_goes_from_host_to_host_over_killed_agents(stand: Stand) -> None:
     assert cloud.volume_status(volume) == "attaching"
     first.start()
     cloud.wait_volume(volume, "in-use", WAIT_S)
-    device = stand.disk("a", servers["a"], volume)
-    assert device is not None
+    device = stand.wait_disk("a", servers["a"], volume)
     stand.run("a", servers["a"], f"echo from-a | dd of={device} bs=512 conv=sync,fsync")
 
     # And in the middle of the detach.
@@ -168,8 +175,7 @@ def test_data_goes_from_host_to_host_over_killed_agents(stand: Stand) -> None:
 
     cloud.attach(servers["b"], volume)
     cloud.wait_volume(volume, "in-use", WAIT_S)
-    device = stand.disk("b", servers["b"], volume)
-    assert device is not None
+    device = stand.wait_disk("b", servers["b"], volume)
     assert stand.run("b", servers["b"], f"head -c 6 {device}") == "from-a"
 
     # A revoked agent ends by itself, with its own exit code; its guest goes on.
