@@ -19,7 +19,7 @@ SAMPLE = (
     "skip_the_export",
 )
 SEEDS_MAX = 40
-PROBE_SEEDS_MAX = 40
+PROBE_SEEDS_MAX = 150
 
 
 @pytest.mark.parametrize("name", SAMPLE)
