@@ -63,7 +63,7 @@ def test_a_guest_goes_on_when_its_export_server_dies_hangs_or_its_volume_grows(s
     stand.attach(server, volume)
     stand.write(server, volume, "before")
     assert "protocol='nbd'" in stand.definition(server)
-    device = stand.disks(server)[volume]
+    device = stand.find_device(server, volume)
 
     # It dies while the guest writes: the request waits, and is made again.
     with stand.console(server) as console:

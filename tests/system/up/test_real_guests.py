@@ -80,15 +80,20 @@ class Stand:
             lines = console.run("disks").output.splitlines()
         return {words[2]: Path("/dev", words[0]).as_posix() for line in lines if len(words := line.split()) == 3}
 
+    def find_device(self, server_id: str, volume_id: str) -> str:
+        """The volume's device in the guest, which looks for a disk that it has been given in its own time."""
+        self.wait_serial(server_id, volume_id, there=True)
+        return self.disks(server_id)[volume_id]
+
     def write(self, server_id: str, volume_id: str, text: str) -> None:
         """Have the guest write the text to the beginning of its disk."""
-        device = self.disks(server_id)[volume_id]
+        device = self.find_device(server_id, volume_id)
         with self.console(server_id) as console:
             assert console.run(f"echo {text} | dd of={device} bs=512 conv=sync,fsync").code == 0
 
     def read(self, server_id: str, volume_id: str, length: int) -> str:
         """What the guest finds at the beginning of its disk."""
-        device = self.disks(server_id)[volume_id]
+        device = self.find_device(server_id, volume_id)
         with self.console(server_id) as console:
             return console.run(f"head -c {length} {device}").output.strip()
 
@@ -410,7 +415,7 @@ def test_a_guest_goes_on_writing_while_its_volume_is_swapped_whoever_is_killed_m
 ) -> None:
     stand.attach(server, volume)
     stand.wait_serial(server, volume, there=True)
-    device = stand.disks(server)[volume]
+    device = stand.find_device(server, volume)
     new = stand.cloud.create_volume("new", 1, WAIT_S)
     with stand.console(server) as console:
         fill = f"dd if=/dev/urandom of={device} bs=1M count=8 seek=16 conv=fsync 2>/dev/null"
