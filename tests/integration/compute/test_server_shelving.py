@@ -160,6 +160,13 @@ async def test_its_volumes_are_reserved_without_a_path_and_get_one_again(stand: 
     assert await state_of(stand, server_id) == ("ACTIVE", None)
 
 
+async def test_a_server_without_a_host_runs_again_in_the_zone_that_is_named(stand: Stand) -> None:
+    server_id = await stand.make_server()
+    await offload(stand, server_id)
+    assert await act(stand, server_id, {"unshelve": {"availability_zone": "nova"}}, version="2.77") == (202, "")
+    assert (await state_of(stand, server_id))[1] == "unshelving"
+
+
 async def test_volumes_go_at_once_from_a_server_without_a_host(stand: Stand) -> None:
     server_id = await stand.make_server()
     await offload(stand, server_id)
