@@ -144,7 +144,7 @@ async def running_agent(
         stack.callback(files.close)
         marks = ThreadExecutor("marks", MARK_THREADS_MAX)
         stack.callback(marks.close)
-        context = credential.make_context(data.root)
+        context = credential.make_context()
         control = RemoteControl(credential.control, context, place=name_place(data), instance=ids.uuid())
         stack.push_async_callback(control.close)
         settings = await control.wait_settings()
@@ -188,7 +188,7 @@ async def renew_credential(control: RemoteControl, data: DataDir, credential: Cr
     key = AgentKey()
     renewed = credential.renewed(key, await control.rotate(key.request))
     data.write_agent_credential(renewed)  # before its first use ends the old one
-    await control.replace_credential(renewed.make_context(data.root))
+    await control.replace_credential(renewed.make_context())
     return renewed
 
 

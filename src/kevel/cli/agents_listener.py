@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
-import tempfile
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
@@ -26,6 +23,7 @@ from kevel.control.hosts.services import Services
 from kevel.control.runtime import Runtime
 from kevel.domain.agents import HostSettings, PoolPlace
 from kevel.domain.errors import SetupError
+from kevel.runtime.tls import load_chain
 from kevel.storage.directory import DirectoryBackend
 from kevel.storage.marks import mark_directory
 from kevel.store.agents import credentials_of
@@ -79,17 +77,6 @@ def make_server_context(authority: Authority) -> ssl.SSLContext:
     context.num_tickets = 0  # nobody comes back without showing the certificate again
     load_chain(context, authority.make_control())
     return context
-
-
-def load_chain(context: ssl.SSLContext, pem: bytes) -> None:
-    """Give the context a key and certificate that are in memory: Python's ssl reads them from a file only."""
-    fd, name = tempfile.mkstemp(prefix="kevel-")  # 0600
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(pem)
-        context.load_cert_chain(name)
-    finally:
-        Path(name).unlink()
 
 
 async def open_fleet(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import ssl
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -26,6 +25,7 @@ from kevel.domain.agents import (
 )
 from kevel.domain.errors import SetupError
 from kevel.runtime.ports import Clock
+from kevel.runtime.tls import load_chain
 
 JOIN_TIMEOUT_S: Final = 30.0
 #: The part of a certificate's life that is over when the next one is asked for.
@@ -90,18 +90,10 @@ class CredentialFile(msgspec.Struct, frozen=True, kw_only=True):
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         return datetime.fromtimestamp(clock.now_us() / 1e6, UTC) > begin + (end - begin) * RENEW_AT
 
-    def make_context(self, scratch: Path) -> ssl.SSLContext:
-        """TLS that shows this certificate and believes Kevel's authority alone. `scratch`: a private directory."""
+    def make_context(self) -> ssl.SSLContext:
+        """TLS that shows this certificate and believes Kevel's authority alone."""
         context = _trusting(self.authority)
-        # Python's ssl reads a key from a file only.
-        path = scratch / ".tls.pem"
-        path.unlink(missing_ok=True)
-        path.touch(mode=0o600, exist_ok=False)
-        try:
-            path.write_text(self.key + self.certificate)
-            context.load_cert_chain(path)
-        finally:
-            path.unlink()
+        load_chain(context, (self.key + self.certificate).encode())
         return context
 
 

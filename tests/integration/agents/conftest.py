@@ -115,7 +115,7 @@ class Stand:
     @asynccontextmanager
     async def speaking(self, credential: CredentialFile) -> AsyncIterator[Speaker]:
         """A client that shows the certificate."""
-        context = credential.make_context(self.root)
+        context = credential.make_context()
         async with httpx.AsyncClient(verify=context, trust_env=False, timeout=10) as http:
             yield Speaker(http, self.address)
 

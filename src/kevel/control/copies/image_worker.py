@@ -84,7 +84,8 @@ class ImageWorker:
             return None
         if COPY in operation.args:
             return await self._follow(operation)
-        if server.rung < ServerRung.DEFINED or (server.goal is ServerGoal.SHELVED and server.rung.name != "DEFINED"):
+        is_still = server.rung is ServerRung.DEFINED
+        if not (is_still if server.goal is ServerGoal.SHELVED else server.rung >= ServerRung.DEFINED):
             return Again(WAIT_S)  # a report that it has come so far wakes this
         with failpoints.around("make_part"):
             path = await self._runtime.executor.run(self._images.make_part, str(operation.args["file"]))

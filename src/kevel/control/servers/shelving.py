@@ -113,13 +113,14 @@ class Shelving:
         """Another host, or the same: what changes with it."""
         zone = server.extras.pinned_zone if isinstance(place.zone, msgspec.UnsetType) else place.zone
         group_id = group_of_server(tx, server.id)
-        volumes = [load_volume(tx, attachment.volume_id) for attachment in open_of_server(tx, server.id)]
+        held = open_of_server(tx, server.id)
+        volumes = [load_volume(tx, attachment.volume_id) for attachment in held]
         room = choose_hosts(
             tx,
             zone=zone,
             host=place.host,
             flavor=server.flavor,
-            volumes=sum(one.boot_index != 0 for one in open_of_server(tx, server.id)),
+            volumes=sum(one.boot_index != 0 for one in held),
             group=None if group_id is None else load_group(tx, group_id),
             near=(),
             apart=(),
